@@ -1,0 +1,1 @@
+"""Where tiles come from: generated, downloaded, or a folder of the user's own."""

@@ -1,0 +1,194 @@
+"""Tiles: an aerial image and its road map under one name, found, decoded and measured."""
+
+import csv
+import hashlib
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from scipy import ndimage
+
+from roads.errors import UserError
+from roads.files import write_csv
+
+SPLITS = ("train", "valid", "test")
+TILES_FILE = "tiles.csv"
+MAX_PIXELS = 20_000 * 20_000  # a larger header is refused before anything is decoded
+EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+
+WHITE = 250  # of 255: missing imagery is pure white, JPEG rings around it by a few levels
+BLANK_WINDOW = 15  # pixels; bright roofs and road markings are smaller than such a window
+
+Image8 = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file of `data/raw`: path relative to it, size in bytes, SHA-256 in hexadecimal."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Tile:
+    """An image and its map as downloaded, and the split of the folder they came in."""
+
+    name: str
+    split: str
+    image: StoredFile
+    map: StoredFile
+
+
+TILE_COLUMNS = (
+    "name", "split", "sat", "sat_bytes", "sat_sha256", "map", "map_bytes", "map_sha256",
+)  # fmt: skip
+
+
+def stored_path(split: str, kind: str, name: str, suffix: str) -> str:
+    """Where a tile's file belongs in `data/raw`, for example `train/sat/10078660_15.tiff`."""
+    return f"{split}/{kind}/{name}{suffix}"
+
+
+def stored_file(raw: Path, path: str) -> StoredFile:
+    """Measure the file at `raw / path`."""
+    with (raw / path).open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return StoredFile(path, (raw / path).stat().st_size, digest)
+
+
+def write_tiles(raw: Path, tiles: list[Tile]) -> None:
+    """Write `tiles.csv`, by split and name."""
+    ordered = sorted(tiles, key=lambda tile: (SPLITS.index(tile.split), tile.name))
+    rows = (
+        (
+            tile.name, tile.split,
+            tile.image.path, tile.image.bytes, tile.image.sha256,
+            tile.map.path, tile.map.bytes, tile.map.sha256,
+        )
+        for tile in ordered
+    )  # fmt: skip
+    write_csv(raw / TILES_FILE, TILE_COLUMNS, rows)
+
+
+def read_tiles(raw: Path) -> list[Tile]:
+    """The tiles of `tiles.csv`, in its order.
+
+    Raises:
+        UserError: the table is missing or is not one that the download stage wrote.
+    """
+    table = raw / TILES_FILE
+    try:
+        with table.open(newline="", encoding="utf-8") as stream:
+            return [
+                Tile(
+                    name=row["name"],
+                    split=row["split"],
+                    image=StoredFile(row["sat"], int(row["sat_bytes"]), row["sat_sha256"]),
+                    map=StoredFile(row["map"], int(row["map_bytes"]), row["map_sha256"]),
+                )
+                for row in csv.DictReader(stream)
+            ]
+    except FileNotFoundError:
+        raise UserError(f"{table} is missing. Run `dvc repro download`.") from None
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{table} is damaged. Run `dvc repro -f download`.") from None
+
+
+def read_image(path: Path) -> Image8:
+    """Decode an aerial image to (height, width, 3) uint8; grey, palette and alpha become RGB.
+
+    Raises:
+        UserError: the file is missing, broken, not a picture, too large, or not 8-bit.
+    """
+    return _decode(path, "RGB")
+
+
+def read_map(path: Path) -> Image8:
+    """Decode a road map to (height, width) uint8 grey levels, 255 for road.
+
+    Raises:
+        UserError: as `read_image`.
+    """
+    return _decode(path, "L")
+
+
+def read_pair(raw: Path, tile: Tile) -> tuple[Image8, Image8]:
+    """Decode a tile's image and map.
+
+    Raises:
+        UserError: as `read_image`, or the two differ in size.
+    """
+    image, map_ = read_image(raw / tile.image.path), read_map(raw / tile.map.path)
+    check_same_size(raw / tile.image.path, image, raw / tile.map.path, map_)
+    return image, map_
+
+
+def check_same_size(image_path: Path, image: Image8, map_path: Path, map_: Image8) -> None:
+    """Raise a UserError if image and map do not cover the same pixels."""
+    if image.shape[:2] != map_.shape[:2]:
+        height, width = image.shape[:2]
+        raise UserError(
+            f"{map_path} is {map_.shape[1]}×{map_.shape[0]} pixels, but its image {image_path} "
+            f"is {width}×{height}. Make both the same size, or take the pair out."
+        )
+
+
+def _decode(path: Path, mode: str) -> Image8:
+    try:
+        # Our own limit on the size takes the place of Pillow's warning.
+        with warnings.catch_warnings(), Image.open(path) as picture:
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            if picture.width * picture.height > MAX_PIXELS:
+                raise UserError(
+                    f"{path} says that it is {picture.width}×{picture.height} pixels, "
+                    f"more than {MAX_PIXELS:,}. Cut it into smaller tiles."
+                )
+            if picture.mode not in EIGHT_BIT_MODES:
+                raise UserError(
+                    f"{path} has pixels of type {picture.mode}, not 8 bits a channel. "
+                    "Convert it to 8-bit RGB or grey."
+                )
+            upright = ImageOps.exif_transpose(picture)
+            if upright.mode in ("P", "PA"):
+                upright = upright.convert("RGBA" if "transparency" in upright.info else "RGB")
+            return np.asarray(upright.convert(mode))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing. Run `dvc repro -f download`.") from None
+    except Image.DecompressionBombError:
+        raise UserError(f"{path} says that it is larger than can be decoded.") from None
+    except UnidentifiedImageError:
+        raise UserError(f"{path} is not a picture that Pillow can read.") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} is broken and cannot be decoded: {reason}") from None
+
+
+def blank_mask(image: Image8) -> NDArray[np.bool_]:
+    """Where imagery is missing: areas of white, JPEG ringing in and around them tolerated.
+
+    A pixel is white where every channel is at least WHITE. It is blank where a window of
+    BLANK_WINDOW pixels around it is mostly white, and where it is white beside such a window.
+
+    Args:
+        image: (height, width, 3) uint8.
+
+    Returns:
+        (height, width) bool.
+    """
+    white = image.min(axis=2) >= WHITE
+    if not white.any():
+        return white
+    share = ndimage.uniform_filter(white.astype(np.float32), BLANK_WINDOW, mode="nearest")
+    core = share > 0.9
+    near = ndimage.maximum_filter(core, BLANK_WINDOW)
+    return core | (white & near)
+
+
+def blank_share(image: Image8) -> float:
+    """The fraction of the image that is missing, from 0 to 1."""
+    return float(blank_mask(image).mean())
