@@ -18,6 +18,9 @@ IMAGES_FILE = "images.h5"
 MASKS_FILE = "masks.h5"
 IMAGE_CHANNELS = 3
 
+ROWS_FILE = "rows.csv"  # which crop each row is
+ROWS_COLUMNS = ("split", "row", "tile", "page", "top", "left")
+
 
 class PackWriter:
     """Fills the datasets `train`, `valid` and `test` of both files, row by row.

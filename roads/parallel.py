@@ -11,6 +11,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 WORKERS_VARIABLE = "ROADS_WORKERS"  # a fact of the machine, so not a parameter
+BLOCK = 16  # items a process; at the end of a block they wait for one another
 FEW = 4  # starting worker processes takes longer than so few tiles
 
 
@@ -29,14 +30,20 @@ def in_order(
 ) -> Iterator[Result]:
     """Yield `function(item)` for each item, in order, computed by several processes.
 
-    At most two results per process are under way, so memory does not grow with the items.
+    Only a block of results is under way at a time, so memory does not grow with the items.
     """
     workers = min(worker_count(), len(items))
     if workers <= 1 or len(items) < FEW:
         results: Iterable[Result] = map(function, items)
     else:
-        pool = joblib.Parallel(
-            n_jobs=workers, return_as="generator", batch_size=1, pre_dispatch="2*n_jobs"
-        )
-        results = pool(joblib.delayed(function)(item) for item in items)
+        results = _by_blocks(function, items, workers)
     yield from progress(results, title, len(items))
+
+
+def _by_blocks(
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int
+) -> Iterator[Result]:
+    block = BLOCK * workers
+    with joblib.Parallel(n_jobs=workers, return_as="generator", batch_size=1) as pool:
+        for start in range(0, len(items), block):
+            yield from pool(joblib.delayed(function)(item) for item in items[start : start + block])

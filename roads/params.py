@@ -19,6 +19,14 @@ class Section(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
+    @pydantic.field_validator("*", mode="before")
+    @classmethod
+    def _a_number_is_not_true_or_false(cls, value: Any, info: pydantic.ValidationInfo) -> Any:
+        field = cls.model_fields[str(info.field_name)]
+        if isinstance(value, bool) and field.annotation in (int, float, int | None):
+            raise ValueError("a number")
+        return value
+
 
 SomeSection = TypeVar("SomeSection", bound=Section)
 

@@ -17,6 +17,7 @@ from roads.files import write_csv
 SPLITS = ("train", "valid", "test")
 TILES_FILE = "tiles.csv"
 MAX_PIXELS = 20_000 * 20_000  # a larger header is refused before anything is decoded
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 
 WHITE = 250  # of 255: missing imagery is pure white, JPEG rings around it by a few levels
@@ -139,15 +140,13 @@ def check_same_size(image_path: Path, image: Image8, map_path: Path, map_: Image
 
 
 def _decode(path: Path, mode: str) -> Image8:
+    too_large = UserError(f"{path} says that it has over {MAX_PIXELS:,} pixels. Cut it into tiles.")
     try:
-        # Our own limit on the size takes the place of Pillow's warning.
+        # Pillow only warns where the header says more than the limit; twice that is its error.
         with warnings.catch_warnings(), Image.open(path) as picture:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             if picture.width * picture.height > MAX_PIXELS:
-                raise UserError(
-                    f"{path} says that it is {picture.width}×{picture.height} pixels, "
-                    f"more than {MAX_PIXELS:,}. Cut it into smaller tiles."
-                )
+                raise too_large
             if picture.mode not in EIGHT_BIT_MODES:
                 raise UserError(
                     f"{path} has pixels of type {picture.mode}, not 8 bits a channel. "
@@ -160,7 +159,7 @@ def _decode(path: Path, mode: str) -> Image8:
     except FileNotFoundError:
         raise UserError(f"{path} is missing. Run `dvc repro -f download`.") from None
     except Image.DecompressionBombError:
-        raise UserError(f"{path} says that it is larger than can be decoded.") from None
+        raise too_large from None
     except UnidentifiedImageError:
         raise UserError(f"{path} is not a picture that Pillow can read.") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:

@@ -1,0 +1,109 @@
+"""The crops' tables: which crop lies where, in which split, and what it holds."""
+
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from roads.errors import UserError
+from roads.files import write_csv
+
+CROPS_FILE = "index.csv"
+IMAGE_FOLDER = "sat"
+MAP_FOLDER = "map"
+CROP_COLUMNS = ("tile", "split", "page", "top", "left", "blank", "dropped")
+
+PIXELS_FILE = "pixels.csv"
+PIXELS_COLUMNS = ("tile", "page", "grey", "road")
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A window of a tile.
+
+    Attributes:
+        tile: name of the tile.
+        split: train, valid or test; empty where the crop was dropped before it got one.
+        page: its page in the tile's stacks, from 0; -1 where it was dropped.
+        top, left: its first pixel in the tile.
+        blank: fraction of it that is missing imagery.
+        dropped: why it was dropped; empty where it was kept.
+    """
+
+    tile: str
+    split: str
+    page: int
+    top: int
+    left: int
+    blank: float
+    dropped: str
+
+    @property
+    def kept(self) -> bool:
+        return not self.dropped
+
+
+def write_crops(path: Path, crops: Iterable[Crop]) -> None:
+    """Write the index of crops, in the given order."""
+    rows = (
+        (
+            crop.tile,
+            crop.split,
+            crop.page if crop.kept else "",
+            crop.top,
+            crop.left,
+            f"{crop.blank:.4f}",
+            crop.dropped,
+        )
+        for crop in crops
+    )
+    write_csv(path, CROP_COLUMNS, rows)
+
+
+def read_crops(path: Path) -> list[Crop]:
+    """All crops of an index, kept and dropped.
+
+    Raises:
+        UserError: the index is missing or damaged.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            return [
+                Crop(
+                    tile=row["tile"],
+                    split=row["split"],
+                    page=int(row["page"] or -1),
+                    top=int(row["top"]),
+                    left=int(row["left"]),
+                    blank=float(row["blank"]),
+                    dropped=row["dropped"],
+                )
+                for row in csv.DictReader(stream)
+            ]
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing. Run `dvc repro crop`.") from None
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{path} is damaged. Run `dvc repro -f crop`.") from None
+
+
+def kept_crops(path: Path) -> list[Crop]:
+    """The crops of an index that were kept, in its order: by tile, and a tile's by page."""
+    return [crop for crop in read_crops(path) if crop.kept]
+
+
+def read_pixels(path: Path) -> dict[tuple[str, int], tuple[int, int]]:
+    """The (grey, road) pixels of every crop, by (tile, page).
+
+    Raises:
+        UserError: the table is missing or damaged.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            return {
+                (row["tile"], int(row["page"])): (int(row["grey"]), int(row["road"]))
+                for row in csv.DictReader(stream)
+            }
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing. Run `dvc repro binarize`.") from None
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{path} is damaged. Run `dvc repro -f binarize`.") from None

@@ -1,0 +1,180 @@
+"""The `folder` source: any directory of image and map pairs, matched by name."""
+
+import functools
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from roads.errors import UserError
+from roads.parallel import in_order
+from roads.tiles import Tile, check_same_size, read_image, read_map, stored_file, stored_path
+
+SPLIT_FOLDERS = {"train": "train", "training": "train", "valid": "valid", "val": "valid",
+                 "validation": "valid", "test": "test", "testing": "test"}  # fmt: skip
+IMAGE_FOLDERS = ("sat", "images", "image", "input")
+MAP_FOLDERS = ("map", "maps", "masks", "mask", "groundtruth", "labels", "output")
+LABELS = "_labels"  # Kaggle's copy: train/ beside train_labels/
+IMAGE_ENDING, MAP_ENDINGS = "_sat", ("_mask", "_map")  # DeepGlobe: 7_sat.jpg beside 7_mask.png
+PICTURES = frozenset({".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".webp"})
+UNDIVIDED = "train"  # where tiles go that came without splits; split.by=tile divides them
+NAMED = 20  # files named in an error
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image and its map in the user's folder."""
+
+    name: str
+    split: str
+    image: Path
+    map: Path
+
+
+def fetch(raw: Path, *, folder: Path) -> list[Tile]:
+    """Copy the pairs of a folder into `raw`, decoded once to see that they are whole.
+
+    They are copied, not linked: DVC makes what it caches read-only, and a picture that is edited
+    later must not change in the cache.
+
+    Args:
+        raw: gets `{split}/{sat,map}/NAME.*`.
+        folder: absolute path of a directory in one of the forms that `find_pairs` knows.
+
+    Raises:
+        UserError: the path is relative or no directory, an image or a map stands alone, two tiles
+            have one name, or a picture is broken or of another size than its map.
+    """
+    if not folder.is_absolute():
+        raise UserError(
+            f"download.folder is {str(folder)!r}: give an absolute path, such as "
+            f"{folder.resolve()}; experiments run elsewhere (`--temp`) would not find it"
+        )
+    if not folder.is_dir():
+        raise UserError(f"download.folder: {folder} is not a directory")
+    pairs = find_pairs(folder)
+    return list(in_order(functools.partial(_copy_pair, raw), pairs, "copy tiles"))
+
+
+def _copy_pair(raw: Path, pair: Pair) -> Tile:
+    check_same_size(pair.image, read_image(pair.image), pair.map, read_map(pair.map))
+    stored = []
+    for kind, source in (("sat", pair.image), ("map", pair.map)):
+        path = stored_path(pair.split, kind, pair.name, source.suffix.lower())
+        (raw / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, raw / path)
+        stored.append(stored_file(raw, path))
+    return Tile(pair.name, pair.split, image=stored[0], map=stored[1])
+
+
+def find_pairs(folder: Path) -> list[Pair]:
+    """Match the pictures of a folder by stem, whatever their endings.
+
+    The forms known, with `valid`, `val` or `validation` alike, and `sat` also called `images`,
+    `map` also `masks`, `groundtruth` or `labels`:
+
+    - `train/sat` + `train/map`, and so on for each split
+    - `train` + `train_labels`, and so on, also inside `tiff/` (Kaggle's copy)
+    - `sat` + `map`, without splits
+    - `NAME_sat.jpg` beside `NAME_mask.png`, without splits or inside `train`, `valid`, `test`
+
+    Raises:
+        UserError: nothing of these is there, or a picture has no partner, or a name comes twice.
+    """
+    pairs: list[Pair] = []
+    alone: list[str] = []
+    for root in (folder, folder / "tiff"):
+        for split, images, maps in _paired_folders(root):
+            found, single = _match(folder, split, _by_stem(folder, images), _by_stem(folder, maps))
+            pairs += found
+            alone += single
+    if not pairs and not alone:
+        for split, directory in [(UNDIVIDED, folder), *_split_folders(folder)]:
+            found, single = _match(folder, split, *_side_by_side(folder, directory))
+            pairs += found
+            alone += single
+    if alone:
+        raise UserError(
+            f"{folder}: {len(alone)} pictures have no partner of the same name: {_some(alone)}. "
+            "Add the missing ones or take these out."
+        )
+    if not pairs:
+        raise UserError(
+            f"{folder} holds no pairs in a form that is known: train/sat + train/map, "
+            "train + train_labels, sat + map, or NAME_sat.jpg beside NAME_mask.png"
+        )
+    counts = Counter(pair.name for pair in pairs)
+    twice = sorted(name for name, count in counts.items() if count > 1)
+    if twice:
+        raise UserError(f"{folder} has tiles of one name in two splits: {_some(twice)}. Rename.")
+    return sorted(pairs, key=lambda pair: pair.name)
+
+
+def _split_folders(root: Path) -> Iterator[tuple[str, Path]]:
+    for name, split in SPLIT_FOLDERS.items():
+        if (root / name).is_dir():
+            yield split, root / name
+
+
+def _paired_folders(root: Path) -> Iterator[tuple[str, Path, Path]]:
+    """(split, folder of images, folder of maps) for every pair of folders under `root`."""
+    for split, inside in [(UNDIVIDED, root), *_split_folders(root)]:
+        images = [inside / name for name in IMAGE_FOLDERS if (inside / name).is_dir()]
+        maps = [inside / name for name in MAP_FOLDERS if (inside / name).is_dir()]
+        if images and maps:
+            yield split, images[0], maps[0]
+    for split, images_of_split in _split_folders(root):
+        labels = images_of_split.with_name(images_of_split.name + LABELS)
+        if labels.is_dir():
+            yield split, images_of_split, labels
+
+
+def _pictures(folder: Path, directory: Path) -> Iterator[Path]:
+    for path in sorted(directory.iterdir()):
+        if path.suffix.lower() not in PICTURES or path.name.startswith(".") or path.is_dir():
+            continue
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise UserError(f"{path} is a link that leads out of {folder}. Copy the file there.")
+        yield path
+
+
+def _by_stem(folder: Path, directory: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in _pictures(folder, directory):
+        _add(found, path.stem, path)
+    return found
+
+
+def _side_by_side(folder: Path, directory: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+    images: dict[str, Path] = {}
+    maps: dict[str, Path] = {}
+    for path in _pictures(folder, directory):
+        if path.stem.endswith(IMAGE_ENDING):
+            _add(images, path.stem.removesuffix(IMAGE_ENDING), path)
+        for ending in MAP_ENDINGS:
+            if path.stem.endswith(ending):
+                _add(maps, path.stem.removesuffix(ending), path)
+    return images, maps
+
+
+def _add(found: dict[str, Path], name: str, path: Path) -> None:
+    if name in found:
+        raise UserError(
+            f"{found[name]} and {path.name} are two pictures of one name. Take one out."
+        )
+    found[name] = path
+
+
+def _match(
+    folder: Path, split: str, images: dict[str, Path], maps: dict[str, Path]
+) -> tuple[list[Pair], list[str]]:
+    """The pairs, and the paths (relative to `folder`) of pictures without a partner."""
+    pairs = [Pair(name, split, images[name], maps[name]) for name in images.keys() & maps.keys()]
+    single = [images.get(name) or maps[name] for name in images.keys() ^ maps.keys()]
+    return pairs, sorted(str(path.relative_to(folder)) for path in single)
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more

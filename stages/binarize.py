@@ -1,0 +1,89 @@
+"""binarize: make 0/1 masks of the crops' maps.
+
+The result is `data/masks`: a one-bit TIFF stack per tile, page for page the crops of `data/crops`,
+and `pixels.csv`, the grey and the road pixels of every crop.
+"""
+
+import argparse
+import functools
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from roads.crops import CROPS_FILE, MAP_FOLDER, PIXELS_COLUMNS, PIXELS_FILE, kept_crops
+from roads.errors import UserError, exit_status
+from roads.files import replacing_folder, write_csv
+from roads.parallel import in_order
+from roads.params import Section, read_section
+from roads.stacks import read_stack, write_stack
+
+
+class BinarizeParams(Section):
+    """`binarize:` in params.yaml."""
+
+    threshold: int = Field(ge=0, le=254)
+
+
+def binarize(crops: Path, masks: Path, params: BinarizeParams) -> None:
+    """Threshold the map stacks of `crops` into the folder `masks`: above is road.
+
+    Raises:
+        UserError: no map has a pixel above the threshold, or a stack is broken.
+    """
+    tiles = sorted({crop.tile for crop in kept_crops(crops / CROPS_FILE)})
+    with replacing_folder(masks) as folder:
+        work = functools.partial(_binarize_tile, crops / MAP_FOLDER, folder, params.threshold)
+        looks = list(in_order(work, tiles, "binarize"))
+        brightest = max(look.brightest for look in looks)
+        if brightest <= params.threshold:
+            raise UserError(
+                f"no map has a road: their brightest pixel is {brightest}, and "
+                f"binarize.threshold is {params.threshold}. Set it below the value of a road."
+            )
+        rows = [row for look in looks for row in look.rows]
+        write_csv(folder / PIXELS_FILE, PIXELS_COLUMNS, rows)
+    pixels = sum(look.pixels for look in looks)
+    grey = sum(row[2] for row in rows)
+    road = sum(row[3] for row in rows)
+    print(
+        f"binarize: {len(rows)} masks, {road / pixels:.2%} of their pixels road; "
+        f"{grey / pixels:.2%} of the maps' pixels were grey",
+        file=sys.stderr,
+    )
+
+
+@dataclass(frozen=True)
+class TileCounts:
+    """What one tile's maps hold: a row of `pixels.csv` per crop, and totals."""
+
+    rows: list[tuple[str, int, int, int]]
+    pixels: int
+    brightest: int
+
+
+def _binarize_tile(maps: Path, masks: Path, threshold: int, tile: str) -> TileCounts:
+    pages, rows, pixels, brightest = [], [], 0, 0
+    for number, page in enumerate(read_stack(maps / f"{tile}.tif")):
+        mask = page > threshold
+        grey = np.count_nonzero((page != 0) & (page != 255))
+        pages.append(mask)
+        rows.append((tile, number, int(grey), int(np.count_nonzero(mask))))
+        pixels += page.size
+        brightest = max(brightest, int(page.max()))
+    write_stack(masks / f"{tile}.tif", pages)
+    return TileCounts(rows, pixels, brightest)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--crops", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    paths = parser.parse_args()
+    binarize(paths.crops, paths.out, read_section(BinarizeParams, "binarize"))
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))

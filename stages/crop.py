@@ -1,0 +1,120 @@
+"""crop: cut the kept tiles into square crops, and give every crop its split.
+
+The result is `data/crops`: stacks `sat/NAME.tif` and `map/NAME.tif` with a page per kept crop,
+cut and never resized, and `index.csv`, every window with its place, its split, its blank fraction
+and, where it was dropped, why.
+"""
+
+import argparse
+import csv
+import functools
+import sys
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from roads.crops import CROPS_FILE, IMAGE_FOLDER, MAP_FOLDER, Crop, write_crops
+from roads.errors import UserError, exit_status
+from roads.files import replacing_folder
+from roads.parallel import in_order
+from roads.params import Section, read_section
+from roads.splits import SplitParams, split_crops
+from roads.stacks import write_stack
+from roads.tiles import Image8, Tile, blank_mask, read_pair, read_tiles
+from roads.windows import cut, window_corners
+
+
+class CropParams(Section):
+    """`crop:` in params.yaml."""
+
+    size: int = Field(ge=16, le=4096)
+    stride: int = Field(ge=1)
+    edge: Literal["drop", "shift", "pad"]
+    max_blank: float = Field(ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _leaves_no_gaps(self) -> Self:
+        if self.stride > self.size:
+            raise ValueError(f"crop.stride {self.stride} is larger than crop.size {self.size}")
+        return self
+
+
+def crop(raw: Path, handpicked: Path, crops: Path, params: CropParams, split: SplitParams) -> None:
+    """Cut the tiles that `handpicked` keeps into the folder `crops`.
+
+    Raises:
+        UserError: a picture is broken, or a split would be without crops.
+    """
+    keep = kept_names(handpicked)
+    tiles = [tile for tile in read_tiles(raw) if tile.name in keep]
+    with replacing_folder(crops) as folder:
+        for kind in (IMAGE_FOLDER, MAP_FOLDER):
+            (folder / kind).mkdir()
+        work = functools.partial(_cut_tile, raw, folder, params)
+        cuts = list(in_order(work, tiles, "crop"))
+        too_small = [tile.name for tile, found in zip(tiles, cuts, strict=True) if not found]
+        windows = split_crops([window for found in cuts for window in found], split)
+        write_crops(folder / CROPS_FILE, windows)
+    if too_small:
+        print(
+            f"crop: {len(too_small)} tiles are smaller than a crop of {params.size} pixels and "
+            f"give none: {', '.join(too_small[:20])}",
+            file=sys.stderr,
+        )
+    kept = sum(window.kept for window in windows)
+    print(f"crop: {kept} of {len(windows)} crops kept", file=sys.stderr)
+
+
+def _cut_tile(raw: Path, folder: Path, params: CropParams, tile: Tile) -> list[Crop]:
+    """Write one tile's stacks; return its windows, with the split its folder says."""
+    image, map_ = read_pair(raw, tile)
+    blank = blank_mask(image)
+    windows: list[Crop] = []
+    images: list[Image8] = []
+    maps: list[Image8] = []
+    height, width = image.shape[:2]
+    for top, left in window_corners(height, width, params.size, params.stride, params.edge):
+        share = float(cut(blank, top, left, params.size).mean())
+        dropped = f"blank over {params.max_blank:g}" if share > params.max_blank else ""
+        windows.append(Crop(tile.name, tile.split, len(images), top, left, share, dropped))
+        if not dropped:
+            images.append(cut(image, top, left, params.size))
+            maps.append(cut(map_, top, left, params.size))
+    if images:
+        write_stack(folder / IMAGE_FOLDER / f"{tile.name}.tif", images)
+        write_stack(folder / MAP_FOLDER / f"{tile.name}.tif", maps)
+    return windows
+
+
+def kept_names(handpicked: Path) -> set[str]:
+    """The tiles that handpick-filter kept.
+
+    Raises:
+        UserError: the table is missing or damaged, or no tile is left.
+    """
+    try:
+        with handpicked.open(newline="", encoding="utf-8") as stream:
+            names = {row["name"] for row in csv.DictReader(stream) if row["keep"] == "yes"}
+    except FileNotFoundError:
+        raise UserError(f"{handpicked} is missing. Run `dvc repro handpick-filter`.") from None
+    except KeyError:
+        raise UserError(f"{handpicked} is damaged. Run `dvc repro -f handpick-filter`.") from None
+    if not names:
+        raise UserError(f"{handpicked} keeps no tile. Raise handpick.max_blank.")
+    return names
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--raw", type=Path, required=True)
+    parser.add_argument("--handpicked", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    paths = parser.parse_args()
+    params = read_section(CropParams, "crop")
+    split = read_section(SplitParams, "split")
+    crop(paths.raw, paths.handpicked, paths.out, params, split)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))

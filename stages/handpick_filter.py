@@ -1,0 +1,141 @@
+"""handpick-filter: drop the tiles whose imagery is missing over a big part.
+
+The result is `handpicked.csv`, every tile with its blank fraction, kept or dropped, and why; and
+a contact sheet of what was dropped or nearly so, for a person to look at.
+"""
+
+import argparse
+import csv
+import functools
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from roads.contact_sheet import save_contact_sheet
+from roads.errors import UserError, exit_status
+from roads.files import write_csv
+from roads.parallel import in_order
+from roads.params import Section, read_section
+from roads.tiles import Image8, Tile, blank_share, read_pair, read_tiles
+
+HANDPICKED_COLUMNS = ("name", "split", "blank", "keep", "why")
+PICK_COLUMNS = ["name", "decision", "reason"]
+BORDERLINE = 0.1  # a blank fraction this near the limit is worth a person's look
+THUMBNAIL = 250  # pixels
+
+
+class HandpickParams(Section):
+    """`handpick:` in params.yaml."""
+
+    max_blank: float = Field(ge=0, le=1)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen of a tile: its blank fraction, and a thumbnail where any of it is blank."""
+
+    blank: float
+    thumbnail: Image8 | None
+
+
+def handpick_filter(
+    raw: Path, picks_file: Path, handpicked: Path, sheet: Path, params: HandpickParams
+) -> None:
+    """Judge every tile of `raw` by its blank fraction; a person's decision wins over the rule.
+
+    Args:
+        raw: the downloaded tiles.
+        picks_file: CSV of a person's decisions: name, `keep` or `drop`, reason.
+        handpicked: the table to write.
+        sheet: the picture to write.
+        params: the rule.
+
+    Raises:
+        UserError: a picture is broken, or a decision is not about a tile of `raw`.
+    """
+    tiles = read_tiles(raw)
+    picks = read_picks(picks_file)
+    unknown = sorted(picks.keys() - {tile.name for tile in tiles})
+    if unknown:
+        raise UserError(
+            f"{picks_file} names tiles that are not in {raw}: {', '.join(unknown[:20])}. "
+            "Correct the names or remove the lines."
+        )
+    rows, shown = [], []
+    for tile, look in zip(
+        tiles, in_order(functools.partial(_look, raw), tiles, "handpick"), strict=True
+    ):
+        keep, why = _judge(look.blank, picks.get(tile.name), params.max_blank)
+        rows.append((tile.name, tile.split, f"{look.blank:.4f}", "yes" if keep else "no", why))
+        if look.thumbnail is not None and (
+            not keep or tile.name in picks or abs(look.blank - params.max_blank) <= BORDERLINE
+        ):
+            verdict = "kept" if keep else "dropped"
+            shown.append((f"{tile.name}\n{look.blank:.1%} blank, {verdict}", look.thumbnail))
+    write_csv(handpicked, HANDPICKED_COLUMNS, rows)
+    save_contact_sheet(sheet, shown, "Tiles with missing imagery: dropped, or near the limit")
+    kept = sum(row[3] == "yes" for row in rows)
+    print(f"handpick-filter: {kept} of {len(rows)} tiles kept", file=sys.stderr)
+
+
+def _look(raw: Path, tile: Tile) -> Look:
+    image, _ = read_pair(raw, tile)
+    blank = blank_share(image)
+    step = max(1, max(image.shape) // THUMBNAIL)
+    return Look(blank, np.ascontiguousarray(image[::step, ::step]) if blank > 0 else None)
+
+
+def _judge(blank: float, pick: tuple[bool, str] | None, max_blank: float) -> tuple[bool, str]:
+    if pick is not None:
+        keep, reason = pick
+        return keep, f"by hand: {reason}" if reason else "by hand"
+    if blank > max_blank:
+        return False, f"blank over {max_blank:g}"
+    return True, ""
+
+
+def read_picks(path: Path) -> dict[str, tuple[bool, str]]:
+    """A person's decisions: name → (keep, reason).
+
+    Raises:
+        UserError: the file is missing, or a line of it is not a decision.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            reader = csv.DictReader(stream)
+            if reader.fieldnames != PICK_COLUMNS:
+                raise UserError(f"{path} must begin with the line {','.join(PICK_COLUMNS)}")
+            picks: dict[str, tuple[bool, str]] = {}
+            for row in reader:
+                name, decision = row["name"], row["decision"]
+                if decision not in ("keep", "drop"):
+                    raise UserError(
+                        f"{path}, line {reader.line_num}: the decision on {name} is "
+                        f"{decision!r}; it should be keep or drop"
+                    )
+                if name in picks:
+                    raise UserError(f"{path}, line {reader.line_num}: {name} stands there twice")
+                picks[name] = (decision == "keep", row["reason"] or "")
+            return picks
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; `git restore {path}` brings it back") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is not a CSV file in UTF-8: {error}") from None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--raw", type=Path, required=True)
+    parser.add_argument("--picks", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--sheet", type=Path, required=True)
+    paths = parser.parse_args()
+    params = read_section(HandpickParams, "handpick")
+    handpick_filter(paths.raw, paths.picks, paths.out, paths.sheet, params)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))

@@ -1,0 +1,172 @@
+"""pack-h5: pack crops and masks into two HDF5 files.
+
+The result is `data/packed`: `images.h5` and `masks.h5` with the datasets `train`, `valid` and
+`test`, whose rows belong together, and `rows.csv`, which crop each row is. `metrics/data.json`
+counts what was kept and dropped on the way, and why.
+"""
+
+import argparse
+import csv
+import itertools
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from roads.crops import (
+    CROPS_FILE,
+    IMAGE_FOLDER,
+    PIXELS_FILE,
+    Crop,
+    read_crops,
+    read_pixels,
+)
+from roads.errors import UserError, exit_status
+from roads.files import write_csv, write_json
+from roads.packs import ROWS_COLUMNS, ROWS_FILE, pack_writer
+from roads.parallel import progress
+from roads.params import Section, read_section
+from roads.stacks import read_stack
+from roads.tiles import SPLITS, Image8
+
+Pixels = Mapping[tuple[str, int], tuple[int, int]]
+
+
+class PackParams(Section):
+    """`pack:` in params.yaml."""
+
+    min_road: float = Field(ge=0, lt=1)
+    min_road_everywhere: bool
+
+
+def pack_h5(
+    crops: Path, masks: Path, handpicked: Path, packed: Path, metrics: Path, params: PackParams
+) -> None:
+    """Pack the crops of `crops` and the masks of `masks` into the folder `packed`.
+
+    Raises:
+        UserError: a stack is broken, or `pack.min_road` leaves a split without crops.
+    """
+    index = read_crops(crops / CROPS_FILE)
+    pixels = read_pixels(masks / PIXELS_FILE)
+    kept = [crop for crop in index if crop.kept]
+    area = _crop_area(crops / IMAGE_FOLDER, kept[0].tile)
+    chosen = [
+        crop
+        for crop in kept
+        if _road_enough(crop.split, pixels[crop.tile, crop.page][1], area, params)
+    ]
+    rows = Counter(crop.split for crop in chosen)
+    for split in SPLITS:
+        if not rows[split]:
+            raise UserError(f"pack.min_road={params.min_road:g} leaves no crop to {split}")
+
+    # One process: to copy pages into the packs costs less than to send them between processes.
+    by_tile = [list(group) for _, group in itertools.groupby(chosen, lambda crop: crop.tile)]
+    with pack_writer(packed, rows, int(area**0.5)) as writer:
+        for group in progress(by_tile, "pack-h5"):
+            images, roads = _read_tile(crops / IMAGE_FOLDER, masks, group)
+            for split in SPLITS:
+                places = [place for place, crop in enumerate(group) if crop.split == split]
+                writer.append(split, images[places], roads[places])
+    write_csv(packed / ROWS_FILE, ROWS_COLUMNS, _numbered(chosen))
+    write_json(metrics, _counts(handpicked, index, chosen, pixels, area))
+    counts = ", ".join(f"{rows[split]} {split}" for split in SPLITS)
+    print(f"pack-h5: {counts} crops", file=sys.stderr)
+
+
+def _road_enough(split: str, road: int, area: int, params: PackParams) -> bool:
+    """Whether a crop has road enough to be packed.
+
+    The measure is the article's: road pixels over background pixels, training only, since a test
+    without empty crops flatters.
+    """
+    if split != "train" and not params.min_road_everywhere:
+        return True
+    return road >= params.min_road * (area - road)
+
+
+def _crop_area(images: Path, tile: str) -> int:
+    height, width = next(read_stack(images / f"{tile}.tif")).shape[:2]
+    return height * width
+
+
+def _read_tile(images: Path, masks: Path, crops: Sequence[Crop]) -> tuple[Image8, Image8]:
+    """The chosen crops of one tile: (n, size, size, 3) and 0/1 (n, size, size) uint8."""
+    name = f"{crops[0].tile}.tif"
+    pages = {crop.page for crop in crops}
+    stacks = (read_stack(images / name), read_stack(masks / name))
+    images_and_masks = (
+        np.stack([page for number, page in enumerate(stack) if number in pages], dtype=np.uint8)
+        for stack in stacks
+    )
+    return next(images_and_masks), next(images_and_masks)
+
+
+def _numbered(crops: Sequence[Crop]) -> list[tuple[str, int, str, int, int, int]]:
+    """A line of `rows.csv` per crop: its split, its row in that dataset, and where it is from."""
+    filled = dict.fromkeys(SPLITS, 0)
+    lines = []
+    for crop in crops:
+        lines.append((crop.split, filled[crop.split], crop.tile, crop.page, crop.top, crop.left))
+        filled[crop.split] += 1
+    return lines
+
+
+def _counts(
+    handpicked: Path, index: Sequence[Crop], chosen: Sequence[Crop], pixels: Pixels, area: int
+) -> dict[str, Any]:
+    """What `metrics/data.json` holds."""
+    with handpicked.open(newline="", encoding="utf-8") as stream:
+        verdicts = [(row["keep"] == "yes", row["why"]) for row in csv.DictReader(stream)]
+    by_hand = [keep for keep, why in verdicts if why.startswith("by hand")]
+    cut_up = {crop.tile for crop in index}
+    kept = [crop for crop in index if crop.kept]
+    return {
+        "tiles": {
+            "found": len(verdicts),
+            "kept": sum(keep for keep, _ in verdicts),
+            "dropped_blank": sum(not keep for keep, _ in verdicts) - by_hand.count(False),
+            "dropped_by_hand": by_hand.count(False),
+            "kept_by_hand": by_hand.count(True),
+            "smaller_than_a_crop": sum(keep for keep, _ in verdicts) - len(cut_up),
+        },
+        "crops": {
+            "cut": len(index),
+            "dropped_blank": len(index) - len(kept),
+            "dropped_little_road": len(kept) - len(chosen),
+            "packed": len(chosen),
+        },
+    } | {split: _split_counts(split, chosen, pixels, area) for split in SPLITS}
+
+
+def _split_counts(split: str, chosen: Sequence[Crop], pixels: Pixels, area: int) -> dict[str, Any]:
+    members = [crop for crop in chosen if crop.split == split]
+    counts = [pixels[crop.tile, crop.page] for crop in members]
+    total = area * len(members)
+    return {
+        "tiles": len({crop.tile for crop in members}),
+        "crops": len(members),
+        "grey": round(sum(grey for grey, _ in counts) / total, 6),
+        "road": round(sum(road for _, road in counts) / total, 6),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--crops", type=Path, required=True)
+    parser.add_argument("--masks", type=Path, required=True)
+    parser.add_argument("--handpicked", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--metrics", type=Path, required=True)
+    paths = parser.parse_args()
+    params = read_section(PackParams, "pack")
+    pack_h5(paths.crops, paths.masks, paths.handpicked, paths.out, paths.metrics, params)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))

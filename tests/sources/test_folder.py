@@ -1,0 +1,132 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from roads.errors import UserError
+from roads.sources.folder import fetch
+from roads.tiles import read_pair
+from tests.tiles import picture, road_map
+
+
+def put(path: Path, kind: str = "image", size: tuple[int, int] = (40, 50)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = picture(*size) if kind == "image" else road_map(*size)
+    Image.fromarray(pixels).save(path)
+
+
+def fetched(tmp_path: Path) -> dict[str, str]:
+    """name → split, after every pair was read back."""
+    tiles = fetch(tmp_path / "raw", folder=tmp_path / "own")
+    for tile in tiles:
+        image, map_ = read_pair(tmp_path / "raw", tile)
+        assert image.shape == (*map_.shape, 3)
+        assert tile.image.path == f"{tile.split}/sat/{tile.name}{Path(tile.image.path).suffix}"
+    return {tile.name: tile.split for tile in tiles}
+
+
+@pytest.mark.parametrize("val", ["valid", "val", "validation"])
+@pytest.mark.parametrize("names", [("sat", "map"), ("images", "masks"), ("images", "groundtruth")])
+def test_folders_by_split(tmp_path: Path, val: str, names: tuple[str, str]) -> None:
+    for number, split in enumerate(["train", val, "test"]):
+        put(tmp_path / "own" / split / names[0] / f"{number}.jpg")
+        put(tmp_path / "own" / split / names[1] / f"{number}.png", "map")
+    assert fetched(tmp_path) == {"0": "train", "1": "valid", "2": "test"}
+
+
+@pytest.mark.parametrize("inside", ["", "tiff"])
+def test_kaggles_form(tmp_path: Path, inside: str) -> None:
+    for number, split in enumerate(["train", "val", "test"]):
+        put(tmp_path / "own" / inside / split / f"{number}.tiff")
+        put(tmp_path / "own" / inside / f"{split}_labels" / f"{number}.tif", "map")
+    assert fetched(tmp_path) == {"0": "train", "1": "valid", "2": "test"}
+
+
+def test_flat_folders_without_splits(tmp_path: Path) -> None:
+    put(tmp_path / "own" / "images" / "a.PNG")
+    put(tmp_path / "own" / "masks" / "a.tif", "map")
+    (tmp_path / "own" / "images" / "notes.txt").write_text("not a picture")
+    assert fetched(tmp_path) == {"a": "train"}
+
+
+@pytest.mark.parametrize("split", ["", "train"])
+def test_pairs_side_by_side(tmp_path: Path, split: str) -> None:
+    put(tmp_path / "own" / split / "7_sat.jpg")
+    put(tmp_path / "own" / split / "7_mask.png", "map")
+    assert fetched(tmp_path) == {"7": "train"}
+
+
+def test_the_copies_are_the_bytes_of_the_originals(tmp_path: Path) -> None:
+    put(tmp_path / "own" / "sat" / "a.png")
+    put(tmp_path / "own" / "map" / "a.png", "map")
+    fetched(tmp_path)
+    original = tmp_path / "own" / "sat" / "a.png"
+    copy = tmp_path / "raw" / "train" / "sat" / "a.png"
+    assert copy.read_bytes() == original.read_bytes()
+    assert not copy.samefile(original)
+
+
+def test_pictures_without_partner_are_listed(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        put(tmp_path / "own" / "sat" / f"{name}.png")
+    for name in ("a", "d"):
+        put(tmp_path / "own" / "map" / f"{name}.png", "map")
+    with pytest.raises(UserError, match=r"3 pictures have no partner .*: map/d.png, sat/b.png"):
+        fetch(tmp_path / "raw", folder=tmp_path / "own")
+
+
+def test_an_image_and_a_map_of_two_sizes(tmp_path: Path) -> None:
+    put(tmp_path / "own" / "sat" / "a.png", size=(40, 50))
+    put(tmp_path / "own" / "map" / "a.png", "map", size=(40, 40))
+    with pytest.raises(UserError, match=r"own/map/a\.png is 40×40 pixels, but its image"):
+        fetch(tmp_path / "raw", folder=tmp_path / "own")
+
+
+def test_a_broken_picture_is_named_where_the_user_keeps_it(tmp_path: Path) -> None:
+    put(tmp_path / "own" / "sat" / "a.png")
+    put(tmp_path / "own" / "map" / "a.png", "map")
+    path = tmp_path / "own" / "sat" / "a.png"
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(UserError, match=r"own/sat/a\.png is broken"):
+        fetch(tmp_path / "raw", folder=tmp_path / "own")
+
+
+def test_one_name_twice(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        put(tmp_path / "own" / split / "sat" / "a.png")
+        put(tmp_path / "own" / split / "map" / "a.png", "map")
+    with pytest.raises(UserError, match="tiles of one name in two splits: a"):
+        fetch(tmp_path / "raw", folder=tmp_path / "own")
+    put(tmp_path / "own" / "train" / "sat" / "a.jpg")
+    with pytest.raises(UserError, match="two pictures of one name"):
+        fetch(tmp_path / "raw", folder=tmp_path / "own")
+
+
+def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
+    put(tmp_path / "secret.png")
+    put(tmp_path / "own" / "map" / "a.png", "map")
+    (tmp_path / "own" / "sat").mkdir()
+    (tmp_path / "own" / "sat" / "a.png").symlink_to(tmp_path / "secret.png")
+    with pytest.raises(UserError, match="is a link that leads out of"):
+        fetch(tmp_path / "raw", folder=tmp_path / "own")
+
+
+def test_folders_that_hold_nothing_known(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    with pytest.raises(UserError, match="holds no pairs in a form that is known"):
+        fetch(tmp_path / "raw", folder=tmp_path / "own")
+    with pytest.raises(UserError, match="is not a directory"):
+        fetch(tmp_path / "raw", folder=tmp_path / "nowhere")
+    with pytest.raises(UserError, match="give an absolute path"):
+        fetch(tmp_path / "raw", folder=Path("data/own"))
+
+
+def test_grey_palette_and_alpha_are_accepted(tmp_path: Path) -> None:
+    for name, mode in (("grey", "L"), ("palette", "P"), ("alpha", "RGBA")):
+        put(tmp_path / "own" / "map" / f"{name}.png", "map")
+        (tmp_path / "own" / "sat").mkdir(exist_ok=True)
+        image = Image.fromarray(picture(40, 50)).convert(mode)
+        image.save(tmp_path / "own" / "sat" / f"{name}.png")
+    assert set(fetched(tmp_path)) == {"grey", "palette", "alpha"}
+    assert np.asarray(Image.open(tmp_path / "raw/train/sat/palette.png")).ndim == 2

@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from roads.crops import Crop, read_pixels, write_crops
+from roads.errors import UserError
+from roads.stacks import read_stack, write_stack
+from stages.binarize import BinarizeParams, binarize
+
+LEVELS = np.arange(256, dtype=np.uint8).reshape(16, 16)
+
+
+@pytest.fixture
+def crops(tmp_path: Path) -> Path:
+    """A tile of two crops: every grey level once, and nothing."""
+    folder = tmp_path / "crops"
+    (folder / "map").mkdir(parents=True)
+    write_stack(folder / "map" / "a.tif", [LEVELS, np.zeros_like(LEVELS)])
+    write_crops(
+        folder / "index.csv", [Crop("a", "train", page, 0, 16 * page, 0.0, "") for page in (0, 1)]
+    )
+    return folder
+
+
+def test_a_value_above_the_threshold_is_road(crops: Path, tmp_path: Path) -> None:
+    binarize(crops, tmp_path / "masks", BinarizeParams(threshold=100))
+    first, second = read_stack(tmp_path / "masks" / "a.tif")
+    assert np.array_equal(first, LEVELS > 100)
+    assert not second.any()
+    assert read_pixels(tmp_path / "masks" / "pixels.csv") == {
+        ("a", 0): (254, 155),
+        ("a", 1): (0, 0),
+    }
+
+
+def test_masks_are_one_bit_group_4(crops: Path, tmp_path: Path) -> None:
+    binarize(crops, tmp_path / "masks", BinarizeParams(threshold=100))
+    with Image.open(tmp_path / "masks" / "a.tif") as stack:
+        assert stack.mode == "1"
+        assert stack.info["compression"] == "group4"
+
+
+def test_maps_of_0_and_1_are_noticed(crops: Path, tmp_path: Path) -> None:
+    write_stack(crops / "map" / "a.tif", [np.minimum(LEVELS, 1)] * 2)
+    with pytest.raises(UserError, match=r"brightest pixel is 1, and binarize\.threshold is 100"):
+        binarize(crops, tmp_path / "masks", BinarizeParams(threshold=100))
+    assert not (tmp_path / "masks").exists()
+    binarize(crops, tmp_path / "masks", BinarizeParams(threshold=0))
+
+
+def test_a_truncated_stack_is_named(crops: Path, tmp_path: Path) -> None:
+    stack = crops / "map" / "a.tif"
+    stack.write_bytes(stack.read_bytes()[:200])
+    with pytest.raises(UserError, match=r"a\.tif is broken"):
+        binarize(crops, tmp_path / "masks", BinarizeParams(threshold=100))

@@ -1,0 +1,73 @@
+import csv
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from roads.errors import UserError
+from roads.tiles import write_tiles
+from stages.handpick_filter import HandpickParams, handpick_filter
+from tests.tiles import picture, road_map, save_tile
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    """Three tiles: whole, 20 % blank, 40 % blank."""
+    tiles = []
+    for name, blank in (("whole", 0), ("some", 20), ("much", 40)):
+        image = picture(100, 100)
+        image[:blank] = 255
+        tiles.append(save_tile(tmp_path / "raw", name, "train", image, road_map(100, 100)))
+    write_tiles(tmp_path / "raw", tiles)
+    return tmp_path / "raw"
+
+
+def judge(raw: Path, picks: str = "", max_blank: float = 0.25) -> dict[str, tuple[str, str]]:
+    folder = raw.parent
+    (folder / "picks.csv").write_text("name,decision,reason\n" + picks, encoding="utf-8")
+    handpick_filter(
+        raw,
+        folder / "picks.csv",
+        folder / "handpicked.csv",
+        folder / "sheet.png",
+        HandpickParams(max_blank=max_blank),
+    )
+    with (folder / "handpicked.csv").open(encoding="utf-8") as stream:
+        return {row["name"]: (row["keep"], row["why"]) for row in csv.DictReader(stream)}
+
+
+def test_a_tile_with_much_missing_is_dropped(raw: Path) -> None:
+    verdicts = judge(raw)
+    assert verdicts == {
+        "whole": ("yes", ""),
+        "some": ("yes", ""),
+        "much": ("no", "blank over 0.25"),
+    }
+    assert set(judge(raw, max_blank=0.1)) == {"whole", "some", "much"}
+    assert judge(raw, max_blank=0.1)["some"][0] == "no"
+
+
+def test_a_person_decides_against_the_rule(raw: Path) -> None:
+    verdicts = judge(raw, "much,keep,rare coast\nwhole,drop,clouds\n")
+    assert verdicts["much"] == ("yes", "by hand: rare coast")
+    assert verdicts["whole"] == ("no", "by hand: clouds")
+
+
+def test_the_contact_sheet_shows_dropped_and_borderline_tiles(raw: Path) -> None:
+    judge(raw)
+    with Image.open(raw.parent / "sheet.png") as sheet:
+        assert sheet.width == 1200
+
+
+@pytest.mark.parametrize(
+    ("picks", "told"),
+    [
+        ("whoel,drop,\n", "names tiles that are not in .*: whoel"),
+        ("whole,maybe,\n", "line 2: the decision on whole is 'maybe'"),
+        ("whole,keep,\nwhole,drop,\n", "line 3: whole stands there twice"),
+    ],
+)
+def test_a_wrong_decision_is_named(raw: Path, picks: str, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        judge(raw, picks)
+    assert not (raw.parent / "handpicked.csv").exists()
