@@ -18,6 +18,7 @@ SPLITS = ("train", "valid", "test")
 TILES_FILE = "tiles.csv"
 MAX_PIXELS = 20_000 * 20_000  # a larger header is refused before anything is decoded
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+FORMATS = ("TIFF", "PNG", "JPEG", "BMP", "WEBP")  # none that runs another program
 EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 
 WHITE = 250  # of 255: missing imagery is pure white, JPEG rings around it by a few levels
@@ -143,7 +144,7 @@ def _decode(path: Path, mode: str) -> Image8:
     too_large = UserError(f"{path} says that it has over {MAX_PIXELS:,} pixels. Cut it into tiles.")
     try:
         # Pillow only warns where the header says more than the limit; twice that is its error.
-        with warnings.catch_warnings(), Image.open(path) as picture:
+        with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as picture:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             if picture.width * picture.height > MAX_PIXELS:
                 raise too_large

@@ -1,0 +1,150 @@
+"""Downloaded files, each whole and verified, shared by all runs."""
+
+import contextlib
+import json
+import shutil
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import filelock
+
+from roads.errors import UserError
+from roads.files import replacing, write_json
+from roads.parallel import progress
+from roads.sources.http import Downloader, RefusedError, UnavailableError
+from roads.sources.partial import Part
+from roads.state import STATE_VARIABLE
+from roads.tiles import Image8, stored_file
+
+UNAVAILABLE_IN_A_ROW = 4  # files, after which the others are not tried
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was found in a file when it came; remembered beside it, so it is read once."""
+
+    bytes: int
+    sha256: str
+    height: int
+    width: int
+
+
+class Cache:
+    """The files of one address, under their paths in a folder of `root`.
+
+    Args:
+        root: absolute folder; addresses do not mix in it.
+        downloader: brings what is not there.
+        read: decodes the picture at a path, or raises a UserError; gets the path below the
+            address, and the file.
+    """
+
+    def __init__(self, root: Path, downloader: Downloader, read: Callable[[str, Path], Image8]):
+        self._folder = root / quote(downloader.base_url, safe="")
+        self._downloader, self._read = downloader, read
+        self._reading = threading.Lock()
+
+    def held(self, path: str) -> Verified | None:
+        """What is known of a file; None where it is not there or has another size."""
+        file = self._folder / path
+        with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
+            verified = Verified(**json.loads(_record(file).read_text(encoding="utf-8")))
+            if file.stat().st_size == verified.bytes:
+                return verified
+        return None
+
+    def drop(self, path: str) -> None:
+        """Forget a file, so that the next run downloads it again."""
+        (self._folder / path).unlink(missing_ok=True)
+
+    def link(self, path: str, target: Path) -> None:
+        """Give a file a second name, or a copy where that is on another disk."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        try:
+            target.hardlink_to(self._folder / path)
+        except OSError:
+            with replacing(target) as partial:
+                shutil.copyfile(self._folder / path, partial)
+
+    def fill(self, paths: Sequence[str], connections: int) -> dict[str, str]:
+        """Download the files that are not there, so many at once.
+
+        Returns:
+            why those that did not come did not, by path.
+
+        Raises:
+            UserError: the folder cannot be written, or the disk is full.
+        """
+        if all(self.held(path) for path in paths):
+            return {}
+        try:
+            with self._alone():
+                return self._download([p for p in paths if not self.held(p)], connections)
+        except OSError as error:
+            raise UserError(
+                f"{error.filename or self._folder}: {error.strerror or error}. What came is kept: "
+                f"mend that, or name another place in ${STATE_VARIABLE}, and run again."
+            ) from None
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Wait until no other process downloads into the folder, and keep others out."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(self._folder / "lock")
+        try:
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
+            print(f"waiting for another process to fill {self._folder}", file=sys.stderr)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _download(self, paths: list[str], connections: int) -> dict[str, str]:
+        reasons: dict[str, str] = {}
+        in_a_row = 0
+        pool = ThreadPoolExecutor(connections)
+        try:
+            futures = {pool.submit(self._fetch, path): path for path in paths}
+            for future in progress(as_completed(futures), "downloading", len(futures)):
+                try:
+                    future.result()
+                    in_a_row = 0
+                except RefusedError as error:
+                    reasons[futures[future]] = str(error)
+                    in_a_row = in_a_row + 1 if isinstance(error, UnavailableError) else 0
+                if in_a_row == UNAVAILABLE_IN_A_ROW:
+                    return dict.fromkeys(paths, reasons[futures[future]]) | reasons
+        finally:
+            self._downloader.stop()
+            pool.shutdown(cancel_futures=True)
+        return reasons
+
+    def _fetch(self, path: str) -> None:
+        file = self._folder / path
+        part = file.with_name(file.name + ".part")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.unlink(missing_ok=True)
+        verified = self._downloader.fetch(path, part, lambda whole: self._verify(path, whole))
+        write_json(_record(file), asdict(verified))
+        part.replace(file)
+        Part(part).discard()
+
+    def _verify(self, path: str, whole: Path) -> Verified:
+        # One at a time: only one picture is in memory, and the warning filters that the
+        # decoder sets are not made for threads.
+        with self._reading:
+            height, width = self._read(path, whole).shape[:2]
+        stored = stored_file(whole.parent, whole.name)
+        return Verified(stored.bytes, stored.sha256, height, width)
+
+
+def _record(file: Path) -> Path:
+    return file.with_name(file.name + ".json")

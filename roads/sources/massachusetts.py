@@ -1,0 +1,151 @@
+"""The Massachusetts Roads Dataset over HTTP (V. Mnih, PhD thesis, University of Toronto, 2013)."""
+
+import csv
+import itertools
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+
+from roads.errors import UserError
+from roads.sources.cache import Cache
+from roads.sources.http import BACKOFF, Downloader
+from roads.tiles import SPLITS, Image8, StoredFile, Tile, read_image, read_map, stored_path
+
+COLUMNS = ["split", "name"]
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+SUFFIXES = {"sat": ".tiff", "map": ".tif"}
+NAMES_TOLD = 20  # of the tiles that cannot be had
+
+
+def fetch(
+    raw: Path,
+    *,
+    names: Path,
+    base_url: str,
+    limit: int | None,
+    connections: int,
+    retries: int,
+    timeout: float,
+    allow_missing: bool,
+    cache: Path,
+    backoff: float = BACKOFF,
+) -> list[Tile]:
+    """Link the tiles of a list into `raw`, downloading those that the cache does not hold.
+
+    Args:
+        raw: gets `{split}/{sat,map}/NAME.{tiff,tif}`.
+        names: CSV with the columns split and name.
+        base_url: holds the files under the same paths.
+        limit: take the first so many tiles of each split; None takes all.
+        connections: files that are downloaded at once.
+        retries: tries of a file after the first.
+        timeout: seconds without an answer, or nearly without data, that end a try.
+        allow_missing: go on without the tiles that cannot be had, as long as there are some.
+        cache: absolute folder for whole and half files, shared by all runs.
+        backoff: seconds; the waits between tries are 0, 2, 4, 8, … times it.
+
+    Returns:
+        the tiles whose image and map both decode and have one size, in the list's order.
+
+    Raises:
+        UserError: the list or the address is wrong, or tiles cannot be had.
+    """
+    wanted = read_names(names, limit)
+    downloader = Downloader(
+        base_url, connections=connections, retries=retries, timeout=timeout, backoff=backoff
+    )
+    store = Cache(cache, downloader, _read)
+    reasons = store.fill([path for tile in wanted for path in _paths(*tile)], connections)
+    tiles: list[Tile] = []
+    missing: list[tuple[str, str]] = []
+    for split, name in wanted:
+        found = _tile(store, split, name, reasons)
+        if isinstance(found, Tile):
+            tiles.append(found)
+        else:
+            missing.append((name, found))
+    if missing:
+        report = _report(missing, len(wanted), downloader.base_url)
+        if not (allow_missing and tiles):
+            way_out = "What came is kept: run `dvc repro download` again"
+            if tiles:
+                way_out += ", or set download.allow_missing to go on without them"
+            raise UserError(f"{report}. {way_out}.")
+        print(f"warning: {report}", file=sys.stderr)
+    for tile in tiles:
+        for path in (tile.image.path, tile.map.path):
+            store.link(path, raw / path)
+    return tiles
+
+
+def read_names(names: Path, limit: int | None = None) -> list[tuple[str, str]]:
+    """The (split, name) pairs of a list, in its order; the first `limit` of each split.
+
+    Raises:
+        UserError: the list is missing, has other columns, or a row is wrong or there twice.
+    """
+    try:
+        with names.open(newline="", encoding="utf-8") as stream:
+            header, *rows = csv.reader(stream)
+    except FileNotFoundError:
+        raise UserError(f"{names} is missing; `git restore {names}` brings it back.") from None
+    except (ValueError, csv.Error):  # empty, or not text
+        header, rows = [], []
+    if header != COLUMNS or not rows:
+        raise UserError(f"{names} should be a CSV file with the columns split,name and some rows.")
+    seen: set[str] = set()
+    taken: Counter[str] = Counter()
+    wanted = []
+    for line, row in enumerate(rows, start=2):
+        if len(row) != 2 or row[0] not in SPLITS or not NAME.fullmatch(row[1]):
+            raise UserError(
+                f"{names}, line {line}: {','.join(row)!r} should be one of {', '.join(SPLITS)}, a "
+                "comma, and a name of letters, digits, _ and -."
+            )
+        split, name = row
+        if name in seen:
+            raise UserError(f"{names}, line {line}: {name} is there twice. Keep one of them.")
+        seen.add(name)
+        taken[split] += 1
+        if limit is None or taken[split] <= limit:
+            wanted.append((split, name))
+    return wanted
+
+
+def _paths(split: str, name: str) -> list[str]:
+    return [stored_path(split, kind, name, suffix) for kind, suffix in SUFFIXES.items()]
+
+
+def _read(path: str, file: Path) -> Image8:
+    return read_image(file) if Path(path).parent.name == "sat" else read_map(file)
+
+
+def _tile(store: Cache, split: str, name: str, reasons: dict[str, str]) -> Tile | str:
+    """The tile, or why it is not complete."""
+    image_path, map_path = _paths(split, name)
+    image, map_ = store.held(image_path), store.held(map_path)
+    if image is None or map_ is None:
+        kind, path = ("image", image_path) if image is None else ("map", map_path)
+        return f"{kind}: {reasons.get(path, 'gone from the cache')}"
+    if (image.height, image.width) != (map_.height, map_.width):
+        store.drop(image_path)
+        store.drop(map_path)
+        return f"image {image.width}×{image.height}, map {map_.width}×{map_.height} pixels"
+    return Tile(
+        name=name,
+        split=split,
+        image=StoredFile(image_path, image.bytes, image.sha256),
+        map=StoredFile(map_path, map_.bytes, map_.sha256),
+    )
+
+
+def _report(missing: list[tuple[str, str]], total: int, base_url: str) -> str:
+    """One line: how many, and the first by name, neighbours with one reason together."""
+    groups = [
+        f"{', '.join(name for name, _ in group)} ({reason})"
+        for reason, group in itertools.groupby(missing[:NAMES_TOLD], key=lambda tile: tile[1])
+    ]
+    if len(missing) > NAMES_TOLD:
+        groups.append(f"and {len(missing) - NAMES_TOLD} more")
+    return f"{len(missing)} of {total} tiles cannot be had from {base_url}: {'; '.join(groups)}"
