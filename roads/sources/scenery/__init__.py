@@ -1,0 +1,1 @@
+"""Made-up places and their aerial images, for the `sample` source."""

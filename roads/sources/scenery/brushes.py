@@ -1,0 +1,78 @@
+"""Plain-arithmetic drawing: the same bytes on every processor.
+
+Only integers, square roots, products, sums, Pillow's polygons, ellipses and resizing: no function
+whose last bits depend on the processor or the C library (exp, log, sin, float sums).
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from roads.sources.scenery.curves import Point, left_of, move, unit
+
+Colour = tuple[int, int, int]
+Ink = int | Colour
+Levels = NDArray[np.int16]
+
+
+class Canvas:
+    """Draws in tile pixels on a picture that is `scale` times finer.
+
+    Reducing the picture by `scale` afterwards gives grey (antialiased) edges.
+    """
+
+    def __init__(self, picture: Image.Image, scale: int):
+        self.picture, self.scale = picture, scale
+        self._draw = ImageDraw.Draw(picture)
+
+    def polygon(self, corners: Sequence[Point], ink: Ink) -> None:
+        """Fill a polygon."""
+        scale = self.scale
+        self._draw.polygon([(round(x * scale), round(y * scale)) for x, y in corners], fill=ink)
+
+    def disc(self, centre: Point, radius: float, ink: Ink) -> None:
+        """Fill a circle."""
+        x, y, r = (round(value * self.scale) for value in (*centre, radius))
+        self._draw.ellipse((x - r, y - r, x + r, y + r), fill=ink)
+
+    def line(self, points: Sequence[Point], width: float, ink: Ink) -> None:
+        """Draw a polyline with round joints and ends."""
+        # Pillow fills a polygon's border too, which would make the line one fine pixel wider.
+        half = width / 2 - 0.5 / self.scale
+        for start, end in pairwise(points):
+            side = left_of(unit(end[0] - start[0], end[1] - start[1]))
+            corners = [move(p, side, d) for p, d in ((start, half), (end, half))]
+            corners += [move(p, side, -half) for p in (end, start)]
+            self.polygon(corners, ink)
+        if width * self.scale >= 4:
+            for point in points:
+                self.disc(point, half, ink)
+
+    def dashes(self, points: Sequence[Point], width: float, ink: Ink) -> None:
+        """Draw every other piece of a polyline."""
+        for start, end in list(pairwise(points))[::2]:
+            self.line((start, end), width, ink)
+
+
+def value_noise(rng: np.random.Generator, size: int, cell: int) -> Levels:
+    """Smooth noise with features of about `cell` pixels: (size, size) int16, -128 to 127."""
+    cells = size // cell + 4
+    coarse = rng.integers(0, 256, (cells, cells), dtype=np.uint8)
+    if cell > 1:
+        picture = Image.fromarray(coarse).resize((cells * cell,) * 2, Image.Resampling.BICUBIC)
+        coarse = np.asarray(picture)
+    return coarse[cell : cell + size, cell : cell + size].astype(np.int16) - 128
+
+
+def fine_noise(rng: np.random.Generator, shape: tuple[int, ...], amplitude: int) -> Levels:
+    """Noise from pixel to pixel, int16, triangular between plus and minus `amplitude`."""
+    pair = rng.integers(0, amplitude + 1, (2, *shape), dtype=np.int16)
+    return pair[0] - pair[1]
+
+
+def clipped(levels: Levels) -> NDArray[np.uint8]:
+    """Levels as uint8, cut off at 0 and 255."""
+    return np.clip(levels, 0, 255).astype(np.uint8)

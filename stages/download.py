@@ -1,0 +1,92 @@
+"""download: bring tiles into `data/raw`, from one of three sources.
+
+The result is `data/raw/{train,valid,test}/{sat,map}/NAME.*` and `tiles.csv`, every tile with the
+size and the SHA-256 of its two files.
+"""
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from roads.errors import exit_status
+from roads.files import replacing_folder
+from roads.params import Section, read_section
+from roads.sources import folder, massachusetts, sample
+from roads.state import state_folder
+from roads.tiles import SPLITS, write_tiles
+
+
+class SampleParams(Section):
+    """`sample:` in params.yaml."""
+
+    seed: int = Field(ge=0, lt=2**32)
+    size: int = Field(ge=256, le=5000)
+    train: int = Field(ge=1, le=1000)
+    valid: int = Field(ge=1, le=1000)
+    test: int = Field(ge=1, le=1000)
+
+
+class DownloadParams(Section):
+    """`download:` in params.yaml."""
+
+    source: Literal["sample", "massachusetts", "folder"]
+    folder: Path
+    base_url: str = Field(pattern=r"^https?://[^\s/]+\S*$")
+    limit: int | None = Field(ge=1)
+    allow_missing: bool
+    connections: int = Field(ge=1, le=64)
+    retries: int = Field(ge=0, le=100)
+    timeout: float = Field(gt=0, le=3600)
+
+
+def download(raw: Path, names: Path, params: DownloadParams, generated: SampleParams) -> None:
+    """Fill the folder `raw` with tiles.
+
+    Args:
+        raw: the folder to make.
+        names: CSV of the official tiles' names by split, for the source `massachusetts`.
+        params: which source, and its knobs.
+        generated: the knobs of the source `sample`.
+
+    Raises:
+        UserError: the source cannot give what was asked for.
+    """
+    with replacing_folder(raw) as partial:
+        if params.source == "sample":
+            tiles = sample.fetch(partial, **generated.model_dump())
+        elif params.source == "folder":
+            tiles = folder.fetch(partial, folder=params.folder)
+        else:
+            tiles = massachusetts.fetch(
+                partial,
+                names=names,
+                base_url=params.base_url,
+                limit=params.limit,
+                connections=params.connections,
+                retries=params.retries,
+                timeout=params.timeout,
+                allow_missing=params.allow_missing,
+                cache=state_folder("downloads"),
+            )
+        write_tiles(partial, tiles)
+    counts = Counter(tile.split for tile in tiles)
+    told = ", ".join(f"{counts[split]} {split}" for split in SPLITS)
+    print(f"download: {len(tiles)} tiles ({told})", file=sys.stderr)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--names", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    paths = parser.parse_args()
+    params = read_section(DownloadParams, "download")
+    generated = read_section(SampleParams, "sample")
+    download(paths.out, paths.names, params, generated)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))
