@@ -1,0 +1,97 @@
+"""How much of the bare training step's speed is left when `train` feeds it.
+
+Prints crops/s of training from the packed file (reading, callbacks and backup included,
+validation not), of the bare step on a batch in memory, and their ratio. Both take turns,
+epoch by epoch, so that whatever else runs on the machine slows both.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from roads.backend import backend_name, device_name, keras, resolve_precision
+from roads.batches import CropBatches
+from roads.packs import PackReader, pack_writer
+from roads.resume import Backup
+from roads.training import compile_model, fit
+from roads.unet import UnetParams, build_unet
+
+SIZE = 256  # pixels
+BATCH = 4
+NET = UnetParams(
+    filters=16, depth=5, dropout=0.1, activation="elu", normalization="batch", momentum=0.9
+)
+
+
+class TakeTurns(keras.callbacks.Callback):
+    """Before each epoch, runs as many bare steps as the epoch has, and times both."""
+
+    def __init__(self, images: Any, masks: Any, steps: int):
+        super().__init__()
+        self.images, self.masks, self.steps = images, masks, steps
+        self.bare: list[float] = []  # seconds
+        self.fed: list[float] = []
+        self.start = self.aside = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        if epoch > 0:
+            self.fed.append(time.perf_counter() - self.start - self.aside)
+        before = time.perf_counter()
+        for _ in range(self.steps):
+            self.model.train_on_batch(self.images, self.masks)
+        self.start, self.aside = time.perf_counter(), 0.0
+        self.bare.append(self.start - before)
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        self.aside -= time.perf_counter()
+
+    def on_test_end(self, logs: Any = None) -> None:
+        self.aside += time.perf_counter()
+
+
+def measure(folder: Path, steps: int, rounds: int) -> tuple[float, float]:
+    """Crops/s of training and of the bare step, medians over the rounds after the first."""
+    draw = np.random.default_rng(0)
+    with pack_writer(folder, {"train": steps * BATCH, "valid": BATCH, "test": 0}, SIZE) as writer:
+        for split, batches in (("train", steps), ("valid", 1)):
+            for _ in range(batches):
+                images = draw.integers(0, 256, (BATCH, SIZE, SIZE, 3), np.uint8)
+                writer.append(split, images, (images[..., 0] > 240).astype(np.uint8))
+    with PackReader(folder) as pack:
+        model = build_unet(NET, resolve_precision("auto"))
+        compile_model(model, "soft_dice", 1e-3)
+        turns = TakeTurns(*pack.read("train", range(BATCH)), steps)
+        fit(
+            model,
+            CropBatches(pack, "train", BATCH, seed=0),
+            CropBatches(pack, "valid", BATCH),
+            epochs=rounds + 2,
+            seed=0,
+            backup=Backup(folder, "backup"),
+            callbacks=[turns],
+        )
+    crops = steps * BATCH
+    fed, bare = turns.fed[1:], turns.bare[1:-1]
+    return crops / statistics.median(fed), crops / statistics.median(bare)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=25, help="steps a round")
+    parser.add_argument("--rounds", type=int, default=4)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        fed, bare = measure(Path(folder), arguments.steps, arguments.rounds)
+    print(
+        f"train {fed:.2f} crops/s, bare step {bare:.2f} crops/s, ratio {fed / bare:.3f} "
+        f"({backend_name()}, {device_name()}, {resolve_precision('auto')})"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,231 @@
+"""What happens around the epochs of a training, as Keras callbacks."""
+
+import importlib.util
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from roads.backend import backend_name, keras
+from roads.batches import CropBatches
+from roads.errors import UserError
+from roads.resume import Arrays, Backup, Progress
+
+Row = dict[str, float]
+Logs = dict[str, Any] | None
+MONITOR = "val_loss"
+LOSS_CHECK = 16  # steps; looking at the loss makes the host wait for the device
+
+
+def early_stopping(patience: int) -> list[keras.callbacks.Callback]:
+    """Stop after `patience` epochs in a row without a lower validation loss; 0 for never."""
+    if patience == 0:
+        return []
+    return [keras.callbacks.EarlyStopping(MONITOR, patience=patience, mode="min")]
+
+
+def plateau(factor: float, patience: int, min_delta: float) -> list[keras.callbacks.Callback]:
+    """Multiply the learning rate by `factor` after `patience` epochs without progress.
+
+    Progress is a validation loss lower by more than `min_delta`.
+    """
+    return [
+        keras.callbacks.ReduceLROnPlateau(
+            MONITOR, factor=factor, patience=patience, min_delta=min_delta, mode="min"
+        )
+    ]
+
+
+def tensorboard(folder: Path) -> list[keras.callbacks.Callback]:
+    """Write TensorBoard's logs; nothing where Keras does not run on TensorFlow, which it needs."""
+    if backend_name() != "tensorflow" or importlib.util.find_spec("tensorboard") is None:
+        return []
+    return [keras.callbacks.TensorBoard(folder, write_graph=False)]
+
+
+class EpochSeeds(keras.callbacks.Callback):
+    """Sets the order of the crops and every dropout's seed from (seed, epoch) alone.
+
+    Keras saves neither, so neither may depend on what ran before.
+    """
+
+    def __init__(self, train: CropBatches, seed: int):
+        super().__init__()
+        self.train, self.seed = train, seed
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        self.train.set_epoch(epoch)
+        draw = np.random.default_rng([self.seed, epoch, 1])
+        for layer in self.model.layers:
+            if isinstance(layer, keras.layers.Dropout):
+                state = np.array([draw.integers(2**31), 0], np.uint32)
+                layer.seed_generator.state.assign(state)
+
+
+class FiniteLoss(keras.callbacks.Callback):
+    """Raises a UserError where the loss is no longer a number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        if batch % LOSS_CHECK == 0:
+            self._check(logs)
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        self._check(logs)
+
+    def _check(self, logs: Logs) -> None:
+        for name, value in (logs or {}).items():
+            if name in ("loss", MONITOR) and not math.isfinite(value):
+                raise UserError(
+                    f"epoch {self.epoch + 1}: the loss is {float(value)}, so training cannot go "
+                    "on. Lower train.learning_rate, or try train.precision=float32."
+                )
+
+
+class Curves(keras.callbacks.Callback):
+    """Adds a row to `rows` for each epoch: its number from 1, learning rate, and all scores.
+
+    Keras' `loss` and `val_loss` become `train/loss` and `valid/loss`, and so on; the learning
+    rate is that of the epoch's last step.
+    """
+
+    def __init__(self, rows: list[Row], on_epoch: Callable[[Row], None]):
+        super().__init__()
+        self.rows, self.on_epoch = rows, on_epoch
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
+        row = {"epoch": epoch + 1, "learning_rate": float(rate)}
+        for name, value in (logs or {}).items():
+            valid = name.startswith("val_")
+            row[f"valid/{name[4:]}" if valid else f"train/{name}"] = float(value)
+        self.rows.append(row)
+        self.on_epoch(row)
+
+
+class Console(keras.callbacks.Callback):
+    """A line for each epoch, and a progress bar within it on a terminal."""
+
+    def __init__(self, train: CropBatches, epochs: int):
+        super().__init__()
+        self.train, self.epochs = train, epochs
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        self.start = time.monotonic()
+        title = f"epoch {epoch + 1}/{self.epochs}"
+        self.bar = tqdm(
+            desc=title, total=len(self.train), leave=False, disable=None, dynamic_ncols=True
+        )
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        self.bar.update(batch + 1 - self.bar.n)
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        self.bar.close()
+        seconds = time.monotonic() - self.start
+        values = logs or {}
+        print(
+            f"epoch {epoch + 1}/{self.epochs}: loss {values['loss']:.4f}, "
+            f"valid loss {values['val_loss']:.4f}, Dice {values['val_dice']:.3f}, "
+            f"IoU {values['val_iou']:.3f}, {seconds:.1f} s",
+            flush=True,
+        )
+
+
+class BestEpoch(keras.callbacks.Callback):
+    """Holds the weights of the epoch of lowest validation loss.
+
+    Keras' ModelCheckpoint would write them to a second file, which a kill can leave older or
+    newer than the backup; here they are part of it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.epoch = -1
+        self.value = math.inf
+        self.weights: Arrays = []
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        assert logs is not None
+        if logs[MONITOR] < self.value:
+            self.epoch, self.value = epoch, float(logs[MONITOR])
+            self.weights = self.model.get_weights()
+
+
+class Keeper(keras.callbacks.Callback):
+    """Writes the backup when an epoch ends, and takes a training back to where it stood.
+
+    It comes last among the callbacks: what it saves must be what they have decided.
+    """
+
+    # What callbacks remember from epoch to epoch; Keras' own forget it when training begins.
+    MEMORY = {  # noqa: RUF012
+        "EarlyStopping": ("wait", "best", "best_epoch", "stopped_epoch"),
+        "ReduceLROnPlateau": ("wait", "best", "cooldown_counter"),
+        "BestEpoch": ("epoch", "value"),
+    }
+
+    def __init__(
+        self,
+        backup: Backup,
+        rows: list[Row],
+        best: BestEpoch,
+        others: list[keras.callbacks.Callback],
+        epochs: int,
+    ):
+        super().__init__()
+        self.backup, self.rows, self.best, self.epochs = backup, rows, best, epochs
+        self.remembering = [c for c in (best, *others) if type(c).__name__ in self.MEMORY]
+        self.counters: dict[str, dict[str, Any]] = {}
+
+    def restore(self, model: keras.Model) -> bool:
+        """Load the backup, if any, into model, rows and best weights; True if it had finished."""
+        progress = self.backup.load()
+        if progress is None:
+            return False
+        model.optimizer.build(model.trainable_variables)
+        model.set_weights(progress.weights)
+        for variable, value in zip(model.optimizer.variables, progress.optimizer, strict=True):
+            variable.assign(value)
+        self.rows[:] = progress.rows
+        self.best.weights = progress.best
+        self.counters = progress.counters
+        self._recall()
+        return progress.finished
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        self._recall()
+
+    def _recall(self) -> None:
+        for callback in self.remembering:
+            for name, value in self.counters.get(type(callback).__name__, {}).items():
+                setattr(callback, name, value)
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        counters = {
+            type(callback).__name__: {
+                name: getattr(callback, name) for name in self.MEMORY[type(callback).__name__]
+            }
+            for callback in self.remembering
+        }
+        variables = self.model.optimizer.variables
+        self.backup.save(
+            Progress(
+                rows=self.rows,
+                finished=self.model.stop_training or epoch + 1 == self.epochs,
+                counters=counters,
+                weights=self.model.get_weights(),
+                optimizer=[variable.numpy() for variable in variables],
+                best=self.best.weights,
+            )
+        )

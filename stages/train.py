@@ -1,0 +1,234 @@
+"""Train the U-Net on the packed crops, and keep the weights of its best epoch."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import dvclive
+from pydantic import Field
+
+from roads.backend import backend_name, device_name, keras, resolve_precision, versions
+from roads.batches import CropBatches
+from roads.callbacks import Row, early_stopping, plateau, tensorboard
+from roads.errors import UserError, exit_status
+from roads.files import write_json
+from roads.packs import IMAGES_FILE, MASKS_FILE, PackReader
+from roads.params import Section, read_section
+from roads.resume import Backup, fingerprint, imported_code
+from roads.state import state_folder
+from roads.training import Fitted, compile_model, fit, learning_rate
+from roads.unet import ARCHITECTURE, UnetParams, build_unet, size_step
+from roads.weights import (
+    WEIGHTS_FILE,
+    Description,
+    description_path,
+    find_weights,
+    load_model,
+    load_weights,
+    read_description,
+    save_model,
+)
+
+NO_WEIGHTS = "none"  # a folder of this name is DVC's dependency where training starts anew
+
+
+class TrainParams(Section):
+    """The section `train:` of params.yaml."""
+
+    loss: Literal["soft_dice", "bce_dice"]
+    learning_rate: float = Field(gt=0, le=1)
+    batch_size: int = Field(ge=1)
+    epochs: int = Field(ge=0)
+    schedule: Literal["plateau", "cosine", "constant"]
+    plateau_factor: float = Field(gt=0, lt=1)
+    plateau_patience: int = Field(ge=1)
+    plateau_min_delta: float = Field(ge=0)
+    early_stopping_patience: int = Field(ge=0)
+    precision: Literal["auto", "float32", "mixed_bfloat16"]
+    weights_folder: Path
+    initial_weights: str
+    seed: int = Field(ge=0)
+
+
+def train(
+    data: Path, models: Path, log: Path, metrics: Path, params: TrainParams, unet: UnetParams
+) -> None:
+    """Train a net on packed crops; with no epochs, pass the initial weights on.
+
+    Args:
+        data: folder with `images.h5` and `masks.h5`.
+        models: folder that gets the weights of the best epoch, `unet.weights.h5`, and their
+            description, `unet.json`.
+        log: folder that gets the curves, as dvclive writes them.
+        metrics: JSON file that gets the scores of the best epoch.
+        params: how to train.
+        unet: what to train.
+
+    Raises:
+        UserError: data or initial weights are missing, broken or do not fit the params, the
+            same training is already running, or the loss is no longer a number.
+    """
+    initial = None
+    if params.initial_weights != NO_WEIGHTS:
+        initial = find_weights(params.initial_weights, params.weights_folder)
+    if params.epochs == 0:
+        pass_on(initial, models, log, metrics)
+        return
+    params = params.model_copy(update={"precision": resolve_precision(params.precision)})
+    with PackReader(data) as pack:
+        check_pack(pack, data, unet)
+        net = build_unet(unet, params.precision, params.seed)
+        if initial is not None:
+            load_initial_weights(net, initial, unet)
+        crops = CropBatches(pack, "train", params.batch_size, params.seed)
+        valid = CropBatches(pack, "valid", params.batch_size)
+        steps = params.epochs * len(crops)
+        rate = learning_rate(params.schedule, params.learning_rate, steps)
+        compile_model(net, params.loss, rate)
+        key = training_key(data, initial, params, unet)
+        callbacks = choose_callbacks(params, state_folder("tensorboard") / key)
+        backup = Backup(state_folder("training"), key)
+        with backup.held(), dvclive.Live(str(log), dvcyaml=False, save_dvc_exp=False) as live:
+            fitted = fit(
+                net,
+                crops,
+                valid,
+                epochs=params.epochs,
+                seed=params.seed,
+                backup=backup,
+                callbacks=callbacks,
+                on_epoch=lambda row: log_row(live, row),
+            )
+            description = describe(net, fitted, pack.size, params, unet)
+            save_model(net, models / WEIGHTS_FILE, description)
+            write_json(metrics, scores(net, fitted))
+
+
+def check_pack(pack: PackReader, data: Path, unet: UnetParams) -> None:
+    """Raise a UserError if a split is empty, or the crops' size does not fit the net."""
+    for split in ("train", "valid"):
+        if pack.rows(split) == 0:
+            raise UserError(
+                f"{data} has no crops to {'train on' if split == 'train' else 'validate with'}: "
+                f"`{split}` is empty. See split.*, crop.max_blank and pack.min_road in "
+                "params.yaml, or download more tiles."
+            )
+    step = size_step(unet)
+    if pack.size % step:
+        raise UserError(
+            f"crops of {pack.size} pixels do not fit a net of unet.depth {unet.depth}: crop.size "
+            f"must be a multiple of {step}"
+        )
+
+
+def load_initial_weights(net: keras.Model, initial: Path, unet: UnetParams) -> None:
+    """Load the weights to start from; a description beside them must agree with `unet:`."""
+    if description_path(initial).exists():
+        theirs = read_description(initial).unet
+        wrong = [key for key in ARCHITECTURE if getattr(theirs, key) != getattr(unet, key)]
+        if wrong:
+            changes = " ".join(f"-S unet.{key}={getattr(theirs, key)}" for key in wrong)
+            raise UserError(
+                f"{initial} was trained with another net than params.yaml says; train the same "
+                f"one with {changes}"
+            )
+    load_weights(net, initial)
+
+
+def pass_on(initial: Path | None, models: Path, log: Path, metrics: Path) -> None:
+    """Write the initial weights as they are, with the net that their own description names."""
+    if initial is None:
+        raise UserError(
+            "train.epochs is 0 and train.initial_weights is none: there is no net to pass on. "
+            "Set one of the two."
+        )
+    net, description = load_model(initial)
+    save_model(net, models / WEIGHTS_FILE, description)
+    write_json(metrics, {"epochs": 0, "parameters": net.count_params()})
+    log.mkdir(parents=True, exist_ok=True)
+    print(f"{initial} is passed on to {models}, not trained further (train.epochs is 0)")
+
+
+def training_key(data: Path, initial: Path | None, params: TrainParams, unet: UnetParams) -> str:
+    """A name for this training: everything that decides its outcome goes into it."""
+    facts = {
+        "train": params.model_dump(exclude={"weights_folder", "initial_weights"}),
+        "unet": unet.model_dump(),
+        "backend": backend_name(),
+        "device": device_name(),
+        "versions": versions(),
+    }
+    files = [data / IMAGES_FILE, data / MASKS_FILE, *imported_code(), Path(__file__)]
+    return fingerprint(facts, [*files, initial] if initial else files)
+
+
+def choose_callbacks(params: TrainParams, tensorboard_folder: Path) -> list[Any]:
+    """Early stopping, the schedule and TensorBoard, as the params say."""
+    callbacks = early_stopping(params.early_stopping_patience) + tensorboard(tensorboard_folder)
+    if params.schedule == "plateau":
+        callbacks += plateau(
+            params.plateau_factor, params.plateau_patience, params.plateau_min_delta
+        )
+    return callbacks
+
+
+def log_row(live: dvclive.Live, row: Row) -> None:
+    """Hand the values of an epoch to dvclive; its steps are our epochs, from 1."""
+    live.step = int(row["epoch"])
+    for name, value in row.items():
+        if name != "epoch":
+            live.log_metric(name, value)
+    live.make_summary()
+
+
+def describe(
+    net: keras.Model, fitted: Fitted, crop_size: int, params: TrainParams, unet: UnetParams
+) -> Description:
+    """What is to be known of the trained net."""
+    recipe = params.model_dump(exclude={"precision", "weights_folder"})  # a path of this host
+    return Description(
+        unet=unet,
+        precision=params.precision,
+        backend=backend_name(),
+        device=device_name(),
+        versions=versions(),
+        crop_size=crop_size,
+        parameters=net.count_params(),
+        training={**recipe, "epochs_run": len(fitted.rows), "best": fitted.best},
+    )
+
+
+def scores(net: keras.Model, fitted: Fitted) -> dict[str, Any]:
+    """How long training took, and the loss, Dice and IoU of the best epoch."""
+    values: dict[str, Any] = {
+        "epochs": len(fitted.rows),
+        "best_epoch": int(fitted.best["epoch"]),
+        "parameters": net.count_params(),
+    }
+    for name, value in fitted.best.items():
+        split, _, score = name.partition("/")
+        if score:
+            values.setdefault(split, {})[score] = round(value, 6)
+    return values
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the packed crops")
+    parser.add_argument("--model", type=Path, required=True, help="folder that gets the net")
+    parser.add_argument("--log", type=Path, required=True, help="folder that gets the curves")
+    parser.add_argument("--metrics", type=Path, required=True, help="gets the scores, as JSON")
+    arguments = parser.parse_args()
+    train(
+        arguments.data,
+        arguments.model,
+        arguments.log,
+        arguments.metrics,
+        read_section(TrainParams, "train"),
+        read_section(UnetParams, "unet"),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))

@@ -1,0 +1,297 @@
+"""The stage as users run it: processes, killed and started again, on both backends."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from roads.errors import UserError
+from roads.weights import load_model, read_description
+from stages.train import TrainParams, train
+from tests.packed import TRAIN, UNET, unet_params, write_pack
+
+COMPILED = tempfile.TemporaryDirectory()
+ROOT = Path(__file__).resolve().parent.parent.parent
+BACKENDS = ("tensorflow", "jax")
+SECONDS = 240  # a training takes about ten, unless the machine is busy
+
+
+def train_params(**changes: Any) -> TrainParams:
+    return TrainParams(**{**TRAIN, **changes})
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("packed")
+    write_pack(folder, 32, train=40, valid=8)
+    return folder
+
+
+def environment(backend: str) -> dict[str, str]:
+    """For a process on that backend; JAX keeps what it compiled for the next one."""
+    return {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "KERAS_BACKEND": backend,
+        "JAX_COMPILATION_CACHE_DIR": COMPILED.name,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    }
+
+
+class Run:
+    """`python -m stages.train` in a folder of its own, with a state folder beside it."""
+
+    def __init__(self, folder: Path, packed: Path, backend: str):
+        self.folder, self.packed, self.backend = folder, packed, backend
+        folder.mkdir()
+        params = {"train": TRAIN, "unet": {**UNET, "depth": 2}}
+        (folder / "params.yaml").write_text(yaml.safe_dump(params))
+
+    def start(self) -> subprocess.Popen[str]:
+        paths = f"--data {self.packed} --model models --log log --metrics train.json"
+        return subprocess.Popen(
+            [sys.executable, "-u", "-m", "stages.train", *paths.split()],
+            cwd=self.folder,
+            env={**environment(self.backend), "ROADS_STATE": str(self.folder / "state")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def finish(self) -> str:
+        """Run it to its end; it must end well and say nothing on stderr."""
+        output, errors = self.start().communicate(timeout=SECONDS)
+        assert errors == ""
+        return output
+
+    def start_and_stop_after(self, epoch: int) -> subprocess.Popen[str]:
+        """Start it, and halt it (SIGSTOP) somewhere after an epoch's line has come."""
+        process = self.start()
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith(f"epoch {epoch}/"):
+                break
+        time.sleep(0.05)
+        process.send_signal(signal.SIGSTOP)
+        assert process.poll() is None
+        return process
+
+    def kill(self, process: subprocess.Popen[str]) -> None:
+        """SIGKILL, and what DVC does to the outputs before a stage runs again."""
+        process.kill()
+        process.communicate(timeout=SECONDS)
+        for folder in ("models", "log"):
+            shutil.rmtree(self.folder / folder, ignore_errors=True)
+
+    def backups(self) -> list[Path]:
+        return list((self.folder / "state" / "training").glob("*"))
+
+    def results(self) -> dict[str, str]:
+        """SHA-256 of every output."""
+        files = [path for kind in ("models", "log") for path in (self.folder / kind).rglob("*.*")]
+        return {
+            str(path.relative_to(self.folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in [*files, self.folder / "train.json"]
+            if path.is_file()
+        }
+
+
+@pytest.fixture(scope="module")
+def wholes(tmp_path_factory: pytest.TempPathFactory, packed: Path) -> dict[str, Run]:
+    """A training that nobody disturbed, on each backend."""
+    runs = {}
+    for backend in BACKENDS:
+        runs[backend] = Run(tmp_path_factory.mktemp(backend) / "whole", packed, backend)
+        assert runs[backend].finish().count("epoch ") == TRAIN["epochs"]
+    return runs
+
+
+@pytest.fixture(params=BACKENDS)
+def whole(request: pytest.FixtureRequest, wholes: dict[str, Run]) -> Run:
+    return wholes[request.param]
+
+
+def test_outputs_are_complete_and_describe_the_net(whole: Run) -> None:
+    assert set(whole.results()) == {
+        "models/unet.weights.h5",
+        "models/unet.json",
+        "train.json",
+        "log/metrics.json",
+        "log/plots/metrics/learning_rate.tsv",
+        *(
+            f"log/plots/metrics/{split}/{score}.tsv"
+            for split in ("train", "valid")
+            for score in ("loss", "dice", "iou")
+        ),
+    }
+    description = read_description(whole.folder / "models" / "unet.weights.h5")
+    assert (description.backend, description.device) == (whole.backend, "CPU")
+    assert (description.precision, description.crop_size) == ("float32", 32)
+    assert str(whole.folder) not in description.model_dump_json()
+
+    curve = (whole.folder / "log/plots/metrics/valid/loss.tsv").read_text().splitlines()
+    steps, losses = zip(*(line.split("\t") for line in curve[1:]), strict=True)
+    assert list(steps) == [str(epoch) for epoch in range(1, TRAIN["epochs"] + 1)]
+    scores = json.loads((whole.folder / "train.json").read_text())
+    assert scores["best_epoch"] == int(np.argmin([float(loss) for loss in losses])) + 1
+    assert scores["valid"]["loss"] == pytest.approx(min(map(float, losses)), abs=1e-6)
+    assert whole.backups() == []
+
+
+def test_killed_and_started_again_it_ends_with_the_same_bytes(whole: Run, tmp_path: Path) -> None:
+    run = Run(tmp_path / "killed", whole.packed, whole.backend)
+    halted = run.start_and_stop_after(2)
+    if whole.backend == "tensorflow":  # a second one beside it is refused
+        _, errors = run.start().communicate(timeout=SECONDS)
+        assert errors.startswith("error: the same training is already running")
+        assert errors.count("\n") == 1
+    run.kill(halted)
+    assert any(path.suffix == ".npz" for path in run.backups())
+    output = run.finish()
+    assert "going on after epoch" in output
+    assert "epoch 1/" not in output
+    assert run.results() == whole.results()
+    assert run.backups() == []
+
+
+PREDICT = """
+import sys
+from pathlib import Path
+import numpy as np
+from roads.weights import load_model
+images = np.random.default_rng(0).integers(0, 256, (2, 32, 64, 3), np.uint8)
+for name, output in zip(sys.argv[1::2], sys.argv[2::2]):
+    model, _ = load_model(Path(name))
+    np.save(output, model.predict(images, verbose=0))
+"""
+
+
+def test_each_backend_predicts_the_same_from_the_weights_of_the_other(
+    wholes: dict[str, Run], tmp_path: Path
+) -> None:
+    weights = [str(run.folder / "models" / "unet.weights.h5") for run in wholes.values()]
+    predictions = []
+    for backend in BACKENDS:
+        outputs = [str(tmp_path / f"{backend}{place}.npy") for place in range(2)]
+        command = [sys.executable, "-c", PREDICT, weights[0], outputs[0], weights[1], outputs[1]]
+        subprocess.run(command, check=True, env=environment(backend), timeout=SECONDS)
+        predictions.append([np.load(output) for output in outputs])
+    np.testing.assert_allclose(predictions[0], predictions[1], atol=1e-5)
+    assert np.std(predictions) > 0.01
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROADS_STATE", str(tmp_path / "state"))
+
+
+def run_here(folder: Path, packed: Path, params: TrainParams, **unet: Any) -> None:
+    """The stage's function, in this process."""
+    log, metrics = folder / "log", folder / "train.json"
+    train(packed, folder / "models", log, metrics, params, unet_params(**{"depth": 2, **unet}))
+
+
+def starting_from(weights: Path) -> dict[str, str]:
+    """The params that name a net by the folder its weights are in."""
+    net = weights.parent
+    return {"weights_folder": str(net.parent), "initial_weights": net.name}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, packed: Path) -> Path:
+    """Weights after one epoch."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROADS_STATE", str(folder / "state"))
+        run_here(folder, packed, train_params(epochs=1, schedule="cosine", loss="bce_dice"))
+    return folder / "models" / "unet.weights.h5"
+
+
+@pytest.mark.usefixtures("state")
+def test_no_epochs_pass_the_initial_weights_on_with_their_own_net(
+    trained: Path, packed: Path, tmp_path: Path
+) -> None:
+    params = train_params(epochs=0, **starting_from(trained))
+    run_here(tmp_path, packed, params, filters=32, depth=5)
+    passed_on = tmp_path / "models" / "unet.weights.h5"
+    assert passed_on.read_bytes() == trained.read_bytes()
+    assert read_description(passed_on) == read_description(trained)
+    assert json.loads((tmp_path / "train.json").read_text())["epochs"] == 0
+    assert (tmp_path / "log").is_dir()
+
+
+@pytest.mark.usefixtures("state")
+def test_training_starts_from_the_initial_weights(
+    trained: Path, packed: Path, tmp_path: Path
+) -> None:
+    still = train_params(
+        epochs=1, schedule="constant", learning_rate=1e-30, **starting_from(trained)
+    )
+    run_here(tmp_path, packed, still, dropout=0)
+    before, _ = load_model(trained)
+    after, description = load_model(tmp_path / "models" / "unet.weights.h5")
+    for one, other in zip(before.trainable_weights, after.trainable_weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert description.training["initial_weights"] == "models"
+
+
+@pytest.mark.usefixtures("state")
+def test_initial_weights_of_another_net_are_refused_with_the_way_out(
+    trained: Path, packed: Path, tmp_path: Path
+) -> None:
+    params = train_params(**starting_from(trained))
+    with pytest.raises(UserError, match=r"-S unet\.filters=4 -S unet\.depth=2$"):
+        run_here(tmp_path, packed, params, filters=8, depth=3)
+    trained_alone = tmp_path / "alone" / "unet.weights.h5"
+    trained_alone.parent.mkdir()
+    shutil.copy(trained, trained_alone)
+    with pytest.raises(UserError, match="weights of another net"):
+        run_here(tmp_path, packed, train_params(**starting_from(trained_alone)), filters=8)
+
+
+@pytest.mark.usefixtures("state")
+def test_what_cannot_be_trained_is_said_before_training(packed: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"train\.epochs is 0"):
+        run_here(tmp_path, packed, train_params(epochs=0))
+    with pytest.raises(UserError, match="no net `absent`"):
+        run_here(tmp_path, packed, train_params(initial_weights="absent"))
+    with pytest.raises(UserError, match="multiple of 64"):
+        run_here(tmp_path, packed, train_params(), depth=7, filters=1)
+    for split, complaint in (("train", "train on"), ("valid", "validate with")):
+        counts = {"train": 1, "valid": 1, split: 0}
+        write_pack(tmp_path / split, 32, **counts)
+        with pytest.raises(UserError, match=rf"{complaint}.*split\."):
+            run_here(tmp_path, tmp_path / split, train_params())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"learning_rate": 0},
+        {"learning_rate": "much"},
+        {"batch_size": 0},
+        {"epochs": -1},
+        {"loss": "hinge"},
+        {"precision": "float64"},
+        {"plateau_factor": 1},
+        {"seed": -1},
+    ],
+)
+def test_params_out_of_range_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(change))):
+        train_params(**change)
+
+
+def test_a_rate_that_dvc_wrote_as_text_is_a_number() -> None:
+    assert train_params(learning_rate="1e-05").learning_rate == 1e-5
