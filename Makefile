@@ -1,0 +1,48 @@
+# make repro   set up, run the whole pipeline, show the numbers and where the pictures are
+# make test    set up, run the tests
+# make lint    ruff and mypy
+#
+# PYTHON=python3.12 picks an interpreter; CUDA=1 adds TensorFlow's CUDA libraries.
+
+PYTHON ?= python3
+VENV := .venv
+TENSORFLOW := $(shell grep '^tensorflow==' requirements.txt)
+
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: repro test lint
+
+repro: $(VENV)/pipeline $(if $(CUDA),$(VENV)/cuda)
+	dvc repro
+	@echo
+	dvc metrics show
+	@echo
+	@echo "Pictures: metrics/contact_sheet.png and metrics/test/; curves: run 'dvc plots show'"
+	@echo "and open dvc_plots/index.html. (First 'source $(VENV)/bin/activate'.)"
+
+test: $(VENV)/development
+	python -m pytest
+
+lint: $(VENV)/development
+	ruff check .
+	ruff format --check .
+	mypy
+
+$(VENV)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "Python 3.11 to 3.13 is needed; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/pipeline: $(VENV)/python requirements.txt
+	python -m pip install --quiet --requirement requirements.txt
+	@touch $@
+
+$(VENV)/development: $(VENV)/pipeline requirements-dev.txt
+	python -m pip install --quiet --requirement requirements-dev.txt
+	@touch $@
+
+$(VENV)/cuda: $(VENV)/pipeline
+	python -m pip install --quiet '$(subst tensorflow==,tensorflow[and-cuda]==,$(TENSORFLOW))'
+	@touch $@

@@ -1,0 +1,88 @@
+"""dvc.yaml and params.yaml against the code."""
+
+import ast
+import importlib
+import inspect
+from pathlib import Path
+
+import pytest
+
+from roads.params import Section, read_section
+from tests.project import ROOT, imported_modules, params, pipeline, stage_module
+
+STAGES = ["download", "handpick-filter", "crop", "binarize", "pack-h5", "train", "evaluate"]
+
+
+def sections_read(stage: str) -> dict[str, type[Section]]:
+    """The sections that a stage's code reads: name → model."""
+    path = stage_module(stage)
+    module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
+    return {
+        ast.literal_eval(call.args[1]): getattr(module, ast.unparse(call.args[0]))
+        for call in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "read_section"
+    }
+
+
+def test_the_stages_stand_in_order() -> None:
+    assert list(pipeline()["stages"]) == STAGES
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_imported_module_is_a_dep_and_the_other_way_round(stage: str) -> None:
+    deps = {dep for dep in pipeline()["stages"][stage]["deps"] if dep.endswith(".py")}
+    assert deps == imported_modules(stage_module(stage))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_params_read_are_params_declared(stage: str) -> None:
+    sections = sections_read(stage).items()
+    read = {f"{name}.{key}" for name, section in sections for key in section.model_fields}
+    assert set(pipeline()["stages"][stage]["params"]) == read
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_keys_stand_in_one_order_and_the_stage_is_described(stage: str) -> None:
+    keys = list(pipeline()["stages"][stage])
+    assert keys == [k for k in ("desc", "cmd", "deps", "params", "outs", "metrics") if k in keys]
+    assert keys[0] == "desc"
+
+
+def test_the_committed_params_are_valid_and_all_are_read() -> None:
+    read: dict[str, set[str]] = {}
+    for stage in STAGES:
+        for name, section in sections_read(stage).items():
+            read_section(section, name, ROOT / "params.yaml")
+            read.setdefault(name, set()).update(section.model_fields)
+    assert {name: set(values) for name, values in params().items()} == read
+
+
+def test_paths_on_the_command_lines_are_deps_and_outs() -> None:
+    for stage in pipeline()["stages"].values():
+        named = [word for word in stage["cmd"].split() if "/" in word]
+        known = stage["deps"] + [
+            next(iter(out)) if isinstance(out, dict) else out
+            for out in stage["outs"] + stage.get("metrics", [])
+        ]
+        for word in named:
+            assert any(path == word or Path(word) in Path(path).parents for path in known), word
+
+
+def test_no_stage_imports_another_and_nothing_shared_imports_a_stage() -> None:
+    for stage in STAGES:
+        others = {path for path in imported_modules(stage_module(stage)) if "stages/" in path}
+        assert others == {stage_module(stage)}
+
+
+def test_what_stages_share_runs_without_dvc_and_loads_tensorflow_only_as_a_backend() -> None:
+    for path in sorted((ROOT / "roads").rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            imported = ast.unparse(node) if isinstance(node, ast.Import | ast.ImportFrom) else ""
+            assert "tensorflow" not in imported, path
+            assert "dvc" not in imported, path
+
+
+def test_packages_hold_no_code_of_their_own() -> None:
+    for name in ("roads", "roads.sources", "stages"):
+        body = ast.parse(inspect.getsource(importlib.import_module(name))).body
+        assert all(isinstance(node, ast.Expr) for node in body), name

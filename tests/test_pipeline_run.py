@@ -1,0 +1,141 @@
+"""The whole pipeline under DVC, in a copy of the project with small parameters."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from dvc.repo import Repo
+
+from tests.project import copy_project, params, pipeline, run, write_params
+
+STAGES = ["download", "handpick-filter", "crop", "binarize", "pack-h5", "train", "evaluate"]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository in which the pipeline ran once and was committed."""
+    folder = copy_project(tmp_path_factory.mktemp("project"))
+    run(folder, "dvc", "repro")
+    run(folder, "git", "add", "--all")
+    run(folder, "git", "commit", "--quiet", "--message=first run")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _as_committed(project: Path) -> Iterator[None]:
+    yield
+    run(project, "git", "switch", "--quiet", "--discard-changes", "main")
+    run(project, "git", "clean", "--force", "--quiet")
+    run(project, "dvc", "checkout", "--force", "--quiet")
+
+
+def ran(output: str) -> list[str]:
+    """The stages that DVC says it ran."""
+    return [name for name in STAGES if f"Running stage '{name}'" in output]
+
+
+def test_git_is_left_clean_and_holds_the_metrics(project: Path) -> None:
+    assert run(project, "git", "status", "--porcelain").stdout == ""
+    tracked = run(project, "git", "ls-files", "metrics", "dvc.lock", "data").stdout.split()
+    assert {"metrics/data.json", "metrics/train.json", "metrics/test.json"} <= set(tracked)
+    assert "dvc.lock" in tracked
+    assert not any(path.startswith(("data/raw", "data/packed")) for path in tracked)
+
+
+def test_a_second_run_does_nothing(project: Path) -> None:
+    again = run(project, "dvc", "repro")
+    assert ran(again.stdout) == []
+    assert "Data and pipelines are up to date" in again.stdout
+    assert run(project, "git", "status", "--porcelain").stdout == ""
+
+
+def test_metrics_report_dice_and_iou(project: Path) -> None:
+    scores = json.loads((project / "metrics/test.json").read_text(encoding="utf-8"))
+    assert list(scores)[:2] == ["dice", "iou"]
+    assert scores["iou"] == pytest.approx(scores["dice"] / (2 - scores["dice"]), abs=1e-5)
+
+
+def test_nothing_half_done_is_left_behind(project: Path) -> None:
+    assert list(project.rglob("*.partial")) == []
+    backups = project / ".dvc" / "roads" / "training"
+    assert [path for path in backups.glob("*") if path.is_dir()] == []
+
+
+def test_an_experiment_reruns_what_it_must_and_branches_compare(project: Path) -> None:
+    answer = run(project, "dvc", "exp", "run", "-S", "train.learning_rate=0.00001")
+    assert ran(answer.stdout) == ["train", "evaluate"]
+    text = (project / "params.yaml").read_text(encoding="utf-8")
+    assert "learning_rate: 1e-05" in text  # which YAML 1.1 reads as a string
+    run(project, "git", "switch", "--quiet", "--create", "slow")
+    run(project, "git", "commit", "--quiet", "--all", "--message=slower")
+    told = run(project, "dvc", "metrics", "diff", "main", "--json").stdout
+    assert "dice" in json.loads(told)["metrics/test.json"] or "iou" in told
+    assert "val_loss" in json.loads(told)["metrics/train.json"]
+
+
+def test_an_experiment_in_a_temporary_folder_shares_the_cache(project: Path) -> None:
+    answer = run(project, "dvc", "exp", "run", "--temp", "-S", "train.batch_size=2")
+    assert ran(answer.stdout) == ["train", "evaluate"]
+    shown = run(project, "dvc", "exp", "show", "--json").stdout
+    assert '"batch_size": 2' in shown
+
+
+def test_a_bad_parameter_stops_its_stage_only_with_one_line(project: Path) -> None:
+    answer = run(project, "dvc", "exp", "run", "-S", "train.learning_rate=-1", check=False)
+    assert answer.returncode != 0
+    lines = [line for line in answer.stderr.splitlines() if line.startswith("error: ")]
+    assert lines == ["error: params.yaml: train.learning_rate is -1: should be greater than 0"]
+    assert "Traceback" not in answer.stderr
+
+
+CHANGES: dict[str, Any] = {
+    "download.source": "folder",
+    "download.folder": None,  # set to a folder that exists
+    "handpick.max_blank": 0.5,
+    "crop.edge": "shift",
+    "split.by": "tile",
+    "unet.activation": "relu",
+}
+
+
+def changed(value: Any) -> Any:
+    """Some other value of the same kind."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1
+    return 3 if value is None else f"{value}-changed"
+
+
+def test_status_names_exactly_the_stages_that_read_a_parameter(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    stages = pipeline()["stages"]
+    original = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
+    for section, values in params().items():
+        for key in values:
+            name = f"{section}.{key}"
+            if any(f"${{{name}}}" in dep for stage in stages.values() for dep in stage["deps"]):
+                continue  # a path that is itself a dep; the next test looks at these
+            altered = {s: dict(v) for s, v in original.items()}
+            altered[section][key] = CHANGES.get(name, changed(values[key]))
+            write_params(project, altered)
+            with Repo(os.fspath(project)) as repo:
+                status = repo.status()
+            readers = {stage for stage, declared in stages.items() if name in declared["params"]}
+            assert set(status) == readers, name
+            for changes in status.values():
+                assert changes == [{"changed deps": {"params.yaml": {name: "modified"}}}], name
+
+
+def test_a_users_folder_is_noticed_when_it_changes(project: Path, tmp_path: Path) -> None:
+    original = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
+    original["download"]["folder"] = str(tmp_path)
+    (tmp_path / "a.txt").write_text("one")
+    write_params(project, original)
+    assert "download" in run(project, "dvc", "status").stdout
