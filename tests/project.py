@@ -89,12 +89,29 @@ def write_params(project: Path, values: dict[str, Any]) -> None:
 
 
 def run(project: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a command in a copy of the project, with the interpreter's own folder in front."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "CUDA_VISIBLE_DEVICES": ""}
+    """Run a command in a copy of the project to its end."""
     answer = subprocess.run(
-        command, cwd=project, env=environment, capture_output=True, text=True, timeout=600
+        command, cwd=project, env=_environment(), capture_output=True, text=True, timeout=600
     )
     if check and answer.returncode != 0:
         raise AssertionError(f"{' '.join(command)}:\n{answer.stdout}\n{answer.stderr}")
     return answer
+
+
+def start(project: Path, *command: str) -> subprocess.Popen[str]:
+    """Start a command in a process group of its own, its output to be read line by line."""
+    return subprocess.Popen(
+        command,
+        cwd=project,
+        env=_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def _environment() -> dict[str, str]:
+    """This process's, with the interpreter's own folder in front and no GPU."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return os.environ | {"PATH": path, "CUDA_VISIBLE_DEVICES": ""}

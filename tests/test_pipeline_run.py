@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
-from tests.project import copy_project, params, pipeline, run, write_params
+from tests.project import copy_project, params, pipeline, run, start, write_params
 
 STAGES = ["download", "handpick-filter", "crop", "binarize", "pack-h5", "train", "evaluate"]
 
@@ -151,3 +153,30 @@ def test_a_users_weights_are_scored_as_they_are(project: Path, tmp_path: Path) -
     answer = run(project, "dvc", "exp", "run", *(f"-S{change}" for change in changes))
     assert ran(answer.stdout) == ["train"]  # the same weights come out: nothing new to evaluate
     assert (project / "metrics/test.json").read_text(encoding="utf-8") == before
+
+
+def test_a_killed_run_goes_on_and_ends_in_the_same_weights(project: Path) -> None:
+    values = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
+    values["train"] |= {"epochs": 20, "seed": 5, "early_stopping_patience": 0}
+    write_params(project, values)
+    process = start(project, "dvc", "repro")
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("epoch 2/20"):
+            break
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+
+    again = run(project, "dvc", "repro")
+    assert re.search(r"going on after epoch \d+ of 20", again.stdout)
+    assert ran(again.stdout) == ["train", "evaluate"]
+    resumed = trained_outs(project)
+    run(project, "dvc", "repro", "--force", "--single-item", "--no-run-cache", "train")
+    assert trained_outs(project) == resumed
+
+
+def trained_outs(project: Path) -> dict[str, str]:
+    """Path → MD5 of what the train stage made."""
+    lock = yaml.safe_load((project / "dvc.lock").read_text(encoding="utf-8"))
+    return {out["path"]: out["md5"] for out in lock["stages"]["train"]["outs"]}
