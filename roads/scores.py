@@ -36,26 +36,32 @@ class Counts:
     @property
     def dice(self) -> float:
         """2·hits / (2·hits + false + missed), also called F1."""
-        return _share(2 * self.hits, 2 * self.hits + self.false + self.missed)
+        return share(2 * self.hits, 2 * self.hits + self.false + self.missed)
 
     @property
     def iou(self) -> float:
         """hits / (hits + false + missed), which is Dice / (2 − Dice)."""
-        return _share(self.hits, self.hits + self.false + self.missed)
+        return share(self.hits, self.hits + self.false + self.missed)
 
     @property
     def precision(self) -> float:
         """The share of the predicted road that is road."""
-        return _share(self.hits, self.hits + self.false)
+        return share(self.hits, self.hits + self.false)
 
     @property
     def recall(self) -> float:
         """The share of the road that is predicted."""
-        return _share(self.hits, self.hits + self.missed)
+        return share(self.hits, self.hits + self.missed)
 
 
-def _share(part: int, whole: int) -> float:
+def share(part: int, whole: int) -> float:
+    """part / whole; a share of nothing is 1."""
     return part / whole if whole else 1.0
+
+
+def rounded(counts: object, *names: str) -> dict[str, float]:
+    """The named scores of some counts, rounded to six digits."""
+    return {name: round(getattr(counts, name), 6) for name in names}
 
 
 def count_each(predicted: Bool, road: Bool) -> list[Counts]:
