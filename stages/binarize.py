@@ -11,20 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydantic import Field
 
 from roads.crops import CROPS_FILE, MAP_FOLDER, PIXELS_COLUMNS, PIXELS_FILE, kept_crops
 from roads.errors import UserError, exit_status
 from roads.files import replacing_folder, write_csv
+from roads.masks import BinarizeParams, road_mask
 from roads.parallel import in_order
-from roads.params import Section, read_section
+from roads.params import read_section
 from roads.stacks import read_stack, write_stack
-
-
-class BinarizeParams(Section):
-    """`binarize:` in params.yaml."""
-
-    threshold: int = Field(ge=0, le=254)
 
 
 def binarize(crops: Path, masks: Path, params: BinarizeParams) -> None:
@@ -35,7 +29,7 @@ def binarize(crops: Path, masks: Path, params: BinarizeParams) -> None:
     """
     tiles = sorted({crop.tile for crop in kept_crops(crops / CROPS_FILE)})
     with replacing_folder(masks) as folder:
-        work = functools.partial(_binarize_tile, crops / MAP_FOLDER, folder, params.threshold)
+        work = functools.partial(_binarize_tile, crops / MAP_FOLDER, folder, params)
         looks = list(in_order(work, tiles, "binarize"))
         brightest = max(look.brightest for look in looks)
         if brightest <= params.threshold:
@@ -64,10 +58,10 @@ class TileCounts:
     brightest: int
 
 
-def _binarize_tile(maps: Path, masks: Path, threshold: int, tile: str) -> TileCounts:
+def _binarize_tile(maps: Path, masks: Path, params: BinarizeParams, tile: str) -> TileCounts:
     pages, rows, pixels, brightest = [], [], 0, 0
     for number, page in enumerate(read_stack(maps / f"{tile}.tif")):
-        mask = page > threshold
+        mask = road_mask(page, params)
         grey = np.count_nonzero((page != 0) & (page != 255))
         pages.append(mask)
         rows.append((tile, number, int(grey), int(np.count_nonzero(mask))))

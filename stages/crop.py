@@ -6,7 +6,6 @@ and, where it was dropped, why.
 """
 
 import argparse
-import csv
 import functools
 import sys
 from pathlib import Path
@@ -15,8 +14,9 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from roads.crops import CROPS_FILE, IMAGE_FOLDER, MAP_FOLDER, Crop, write_crops
-from roads.errors import UserError, exit_status
+from roads.errors import exit_status
 from roads.files import replacing_folder
+from roads.handpicked import kept_names
 from roads.parallel import in_order
 from roads.params import Section, read_section
 from roads.splits import SplitParams, split_crops
@@ -85,24 +85,6 @@ def _cut_tile(raw: Path, folder: Path, params: CropParams, tile: Tile) -> list[C
         write_stack(folder / IMAGE_FOLDER / f"{tile.name}.tif", images)
         write_stack(folder / MAP_FOLDER / f"{tile.name}.tif", maps)
     return windows
-
-
-def kept_names(handpicked: Path) -> set[str]:
-    """The tiles that handpick-filter kept.
-
-    Raises:
-        UserError: the table is missing or damaged, or no tile is left.
-    """
-    try:
-        with handpicked.open(newline="", encoding="utf-8") as stream:
-            names = {row["name"] for row in csv.DictReader(stream) if row["keep"] == "yes"}
-    except FileNotFoundError:
-        raise UserError(f"{handpicked} is missing. Run `dvc repro handpick-filter`.") from None
-    except KeyError:
-        raise UserError(f"{handpicked} is damaged. Run `dvc repro -f handpick-filter`.") from None
-    if not names:
-        raise UserError(f"{handpicked} keeps no tile. Raise handpick.max_blank.")
-    return names
 
 
 def main() -> None:
