@@ -17,7 +17,7 @@ HIT = (0, 190, 60)
 FALSE = (230, 30, 30)
 MISSED = (40, 90, 255)
 OPACITY = 0.65
-PANEL_INCHES = 3.6
+PICTURE_INCHES = 14.4  # its width
 DPI = 100
 
 
@@ -79,6 +79,7 @@ def draw_overlay(
     probability: NDArray[np.float32],
     threshold: float,
     title: str,
+    columns: int = 4,
 ) -> None:
     """Draw four panels as a PNG: image, map, prediction, and what is right and wrong in it.
 
@@ -89,10 +90,13 @@ def draw_overlay(
         probability: (height, width) float32 from 0 to 1.
         threshold: road is predicted from this probability on.
         title: goes over the picture.
+        columns: panels beside one another; the fewer, the larger.
     """
     height, width = road.shape
-    panel = PANEL_INCHES * height / width
-    figure = Figure(figsize=(4 * PANEL_INCHES, panel + 1.0), dpi=DPI, layout="constrained")
+    rows = -(-4 // columns)
+    panel = PICTURE_INCHES / columns * height / width
+    size = (PICTURE_INCHES, rows * (panel + 0.3) + 0.7)
+    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     figure.suptitle(title)
     panels: tuple[tuple[str, NDArray[np.generic]], ...] = (
         ("image", image),
@@ -103,8 +107,16 @@ def draw_overlay(
             overlay(image, road, probability >= threshold),
         ),
     )
-    for axes, (name, picture) in zip(figure.subplots(1, len(panels)), panels, strict=True):
-        axes.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    shrunk = PICTURE_INCHES / columns * DPI < width
+    grid = figure.subplots(rows, columns, squeeze=False).flat
+    for axes, (name, picture) in zip(grid, panels, strict=True):
+        axes.imshow(
+            picture,
+            cmap="gray",
+            vmin=0,
+            vmax=1,
+            interpolation="antialiased" if shrunk else "nearest",
+        )
         axes.set_title(name, fontsize=10)
         axes.set(xticks=[], yticks=[])
     figure.legend(

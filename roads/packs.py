@@ -1,10 +1,11 @@
 """The packed crops: two HDF5 files whose rows belong together."""
 
 import contextlib
+import csv
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import h5py
 import numpy as np
@@ -159,3 +160,32 @@ class PackReader:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class CropPlace(NamedTuple):
+    """Where a packed crop was cut from: the tile, and its first pixel there."""
+
+    tile: str
+    top: int
+    left: int
+
+
+def read_places(folder: Path) -> dict[tuple[str, int], CropPlace]:
+    """Where each row of a pack is from, by (split, row).
+
+    Raises:
+        UserError: `rows.csv` is missing or damaged.
+    """
+    table = folder / ROWS_FILE
+    try:
+        with table.open(newline="", encoding="utf-8") as stream:
+            return {
+                (row["split"], int(row["row"])): CropPlace(
+                    row["tile"], int(row["top"]), int(row["left"])
+                )
+                for row in csv.DictReader(stream)
+            }
+    except FileNotFoundError:
+        raise UserError(f"{table} is missing. Run `dvc repro pack-h5`.") from None
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{table} is damaged. Run `dvc repro -f pack-h5`.") from None

@@ -1,47 +1,39 @@
-"""evaluate: score the trained U-Net on the test crops.
+"""evaluate: score the trained U-Net on the test crops, and on whole test tiles.
 
-The result is `metrics/test.json`, Dice and IoU first; and a folder with the precision-recall
-curve and pictures of test crops from the best to the worst.
+The result is `metrics/test.json`, Dice and IoU of the crops first; and a folder with the curves,
+a table of the tiles, and pictures from the best to the worst.
 """
 
 import argparse
-import csv
+import functools
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Self
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from roads.backend import keras
+from roads.blending import Windows, all_turns, predict_tile
+from roads.crop_scores import CropScores, crop_metrics, pool_crops, score_crops
+from roads.curves import write_curves
 from roads.errors import UserError, exit_status
 from roads.files import replacing_folder, write_csv, write_json
 from roads.inference import Predictor, predict_split
-from roads.overlays import best_to_worst, draw_overlay
-from roads.packs import PackReader
+from roads.masks import BinarizeParams
+from roads.packs import PackReader, read_places
 from roads.params import Section, read_section
-from roads.scores import (
-    CURVE_COLUMNS,
-    HALF,
-    LEVELS,
-    Counts,
-    LevelCounts,
-    article_dice,
-    article_iou,
-    count_each,
-    curve_rows,
-    soft_sums,
-    to_levels,
-)
-from roads.weights import load_model
+from roads.score_pictures import draw_crops, draw_tiles
+from roads.scores import LEVELS, Float32, LevelCounts, to_levels
+from roads.splits import SplitParams
+from roads.tile_scores import TABLE_COLUMNS, TileScores, table_rows, tile_metrics
+from roads.tiles import Image8, blank_mask
+from roads.unet import size_step
+from roads.weights import WEIGHTS_FILE, Description, load_model
+from roads.whole_tiles import WholeTiles, find_whole_tiles, read_labelled
 
-CURVE_FILE = "precision_recall.csv"
-CROPS_FOLDER = "crops"
-PICTURED_ROAD = 0.01  # a crop with less road than this makes an extreme score, and no picture
-
-Predictions = Iterable[tuple[NDArray[np.float32], NDArray[np.bool_]]]
+PredictTile = Callable[[Image8], Float32]
 
 
 class EvaluateParams(Section):
@@ -49,73 +41,163 @@ class EvaluateParams(Section):
 
     batch_size: int = Field(ge=1)
     overlays: int = Field(ge=0)
+    window: int = Field(ge=16, le=8192)
+    overlap: int = Field(ge=0)
+    tta: bool
+
+    @model_validator(mode="after")
+    def _windows_go_forward(self) -> Self:
+        if self.overlap >= self.window:
+            raise ValueError(
+                f"evaluate.overlap {self.overlap} is not less than evaluate.window {self.window}"
+            )
+        return self
 
 
 @dataclass(frozen=True)
-class CropScores:
-    """What was counted on the test crops, pooled and, in the pack's order, crop by crop."""
+class Inputs:
+    """What is evaluated, and on what.
 
-    pooled: LevelCounts
-    each: list[Counts]
-    soft: NDArray[np.float64]
+    Attributes:
+        models: has `unet.weights.h5` and `unet.json`.
+        packed: has `images.h5`, `masks.h5` and `rows.csv`.
+        raw: the tiles as downloaded.
+        handpicked: the table of which tiles were kept.
+        crops: has `index.csv`, which says what was drawn for which split.
+    """
+
+    models: Path
+    packed: Path
+    raw: Path
+    handpicked: Path
+    crops: Path
 
 
 def evaluate(
-    models: Path, packed: Path, metrics: Path, plots: Path, params: EvaluateParams
+    inputs: Inputs,
+    metrics: Path,
+    plots: Path,
+    params: EvaluateParams,
+    split: SplitParams,
+    binarize: BinarizeParams,
 ) -> None:
-    """Choose the threshold on the validation crops, score the test crops at it, draw some.
+    """Choose thresholds on validation, score the test crops and tiles at them, draw some.
 
     Args:
-        models: has `unet.weights.h5` and `unet.json`.
-        packed: has `images.h5`, `masks.h5` and `rows.csv`.
+        inputs: the model, the crops and the tiles.
         metrics: the JSON file to write.
         plots: the folder to fill.
-        params: batch size and number of pictures.
+        params: how to predict, and how many pictures to draw.
+        split: how crops or tiles were split; where single crops were, no tile is scored.
+        binarize: what is road in a tile's map.
 
     Raises:
         UserError: a file is missing or broken, a split is empty, or the model predicts NaN.
     """
-    model, _ = load_model(models / "unet.weights.h5")
-    predictor = Predictor(model, params.batch_size)
-    with PackReader(packed) as pack:
-        for split in ("valid", "test"):
-            if pack.rows(split) == 0:
-                raise UserError(
-                    f"{packed} has no {split} crops to evaluate on. See `split:` in params.yaml."
-                )
-        level = choose_level(predict_split(predictor, pack, "valid"))
-        scores = score_crops(predict_split(predictor, pack, "test"), level)
-        warn_if_blind(scores.pooled, level)
+    model, description = load_model(inputs.models / WEIGHTS_FILE)
+    check_window(params.window, description)
+    tiles = find_tiles(inputs, split)
+    with PackReader(inputs.packed) as pack:
+        check_pack(pack, inputs.packed)
+        places = read_places(inputs.packed)
+        predictor = Predictor(model, params.batch_size)
+        predict = tile_predictor(model, pack.size, params)
+        crop_scores = evaluate_crops(predictor, pack)
+        tile_scores = evaluate_tiles(predict, inputs.raw, tiles, binarize) if tiles else None
         with replacing_folder(plots) as folder:
-            write_csv(folder / CURVE_FILE, CURVE_COLUMNS, curve_rows(scores.pooled))
-            draw_crops(folder / CROPS_FOLDER, predictor, pack, packed, scores, level, params)
-    write_json(metrics, crop_metrics(scores, level))
-    counts = scores.pooled.at(level)
-    print(f"evaluate: test Dice {counts.dice:.4f}, IoU {counts.iou:.4f}", file=sys.stderr)
+            write_curves(folder, crop_scores, tile_scores)
+            draw_crops(folder / "crops", predictor, pack, places, crop_scores, params.overlays)
+            if tiles and tile_scores:
+                write_csv(folder / "tiles.csv", TABLE_COLUMNS, table_rows(tile_scores.each))
+                if params.overlays:
+                    draw_tiles(
+                        folder / "tiles", predict, inputs.raw, tiles.test, tile_scores, binarize
+                    )
+    values = crop_metrics(crop_scores)
+    if tiles and tile_scores:
+        values |= tile_metrics(tile_scores, len(tiles.dropped))
+    write_json(metrics, values)
+    tell(crop_scores.pooled, crop_scores.level, "crops")
+    if tile_scores:
+        tell(tile_scores.pooled, tile_scores.level, "whole tiles")
 
 
-def choose_level(predictions: Predictions) -> int:
-    """The level of the threshold with the highest pooled Dice on the validation crops."""
+def check_window(window: int, description: Description) -> None:
+    """Raise a UserError if the net does not take windows of that size."""
+    step = size_step(description.unet)
+    if window % step:
+        raise UserError(
+            f"evaluate.window is {window}: a net of unet.depth {description.unet.depth} takes "
+            f"multiples of {step}"
+        )
+
+
+def check_pack(pack: PackReader, packed: Path) -> None:
+    """Raise a UserError if there are no crops to choose a threshold on, or none to test."""
+    for split in ("valid", "test"):
+        if pack.rows(split) == 0:
+            raise UserError(
+                f"{packed} has no {split} crops to evaluate on. See `split:` in params.yaml."
+            )
+
+
+def find_tiles(inputs: Inputs, split: SplitParams) -> WholeTiles | None:
+    """The whole tiles of validation and test, or None where their crops are in training too."""
+    if split.by == "crop":
+        print(
+            "evaluate: split.by is crop, so every tile has crops in training, and whole tiles "
+            "are not scored",
+            file=sys.stderr,
+        )
+        return None
+    tiles = find_whole_tiles(inputs.raw, inputs.handpicked, inputs.crops, split.by)
+    if tiles.dropped:
+        print(
+            f"evaluate: {len(tiles.dropped)} test tiles that handpick-filter dropped are left "
+            f"out: {', '.join(tiles.dropped)}",
+            file=sys.stderr,
+        )
+    return tiles
+
+
+def tile_predictor(model: keras.Model, crop_size: int, params: EvaluateParams) -> PredictTile:
+    """Predict whole tiles by windows, as many at once as have the pixels of a batch of crops."""
+    batch = max(1, params.batch_size * crop_size**2 // params.window**2)
+    windows = Windows(params.window, params.overlap, batch)
+    predictor = Predictor(model, batch)
+    predict = all_turns(predictor) if params.tta else predictor
+    return functools.partial(predict_tile, predict, windows=windows)
+
+
+def evaluate_crops(predictor: Predictor, pack: PackReader) -> CropScores:
+    """Score the test crops at the threshold that is best on the validation crops."""
+    level = choose_level(pool_crops(predict_split(predictor, pack, "valid")), "crop")
+    scores = score_crops(predict_split(predictor, pack, "test"), level)
+    warn_if_blind(scores.pooled, level)
+    return scores
+
+
+def evaluate_tiles(
+    predict: PredictTile, raw: Path, tiles: WholeTiles, binarize: BinarizeParams
+) -> TileScores:
+    """Score the test tiles at the threshold that is best on the validation tiles."""
     pooled = LevelCounts()
-    for probabilities, road in predictions:
-        pooled.add(to_levels(probabilities), road)
+    for _, image, road in read_labelled(raw, tiles.valid, binarize, "predicting valid tiles"):
+        pooled.add(to_levels(predict(image)), road)
+    scores = TileScores(choose_level(pooled, "tile"))
+    for tile, image, road in read_labelled(raw, tiles.test, binarize, "predicting test tiles"):
+        scores.add(tile.name, predict(image), road, blank_mask(image))
+    return scores
+
+
+def choose_level(pooled: LevelCounts, what: str) -> int:
+    """The level of the threshold with the highest pooled Dice on validation crops or tiles."""
     if pooled.road_pixels == 0:
         print(
-            "evaluate: no validation crop has a road, so the threshold is not chosen but 0.5",
+            f"evaluate: no validation {what} has a road, so the threshold is not chosen but 0.5",
             file=sys.stderr,
         )
     return pooled.best_level()
-
-
-def score_crops(predictions: Predictions, level: int) -> CropScores:
-    """Count the test crops: at every threshold pooled, at level / LEVELS one by one."""
-    pooled, each, soft = LevelCounts(), [], []
-    for probabilities, road in predictions:
-        levels = to_levels(probabilities)
-        pooled.add(levels, road)
-        each += count_each(levels >= level, road)
-        soft.append(soft_sums(probabilities, road))
-    return CropScores(pooled, each, np.concatenate(soft))
 
 
 def warn_if_blind(pooled: LevelCounts, level: int) -> None:
@@ -131,89 +213,29 @@ def warn_if_blind(pooled: LevelCounts, level: int) -> None:
         )
 
 
-def crop_metrics(scores: CropScores, level: int) -> dict[str, Any]:
-    """The numbers of `metrics/test.json`; shares from 0 to 1, rounded to six digits."""
-    best, half = scores.pooled.at(level), scores.pooled.at(HALF)
-    return {
-        **rounded(best, "dice", "iou"),
-        "crops": {
-            "count": len(scores.each),
-            "threshold": level / LEVELS,
-            **rounded(best, "precision", "recall"),
-            "at_half": rounded(half, "dice", "iou", "precision", "recall"),
-        },
-        "article": {
-            "soft_dice": round(article_dice(scores.soft), 6),
-            "soft_iou": round(article_iou(scores.soft), 6),
-        },
-    }
-
-
-def rounded(counts: Counts, *names: str) -> dict[str, float]:
-    return {name: round(getattr(counts, name), 6) for name in names}
-
-
-def draw_crops(
-    folder: Path,
-    predictor: Predictor,
-    pack: PackReader,
-    packed: Path,
-    scores: CropScores,
-    level: int,
-    params: EvaluateParams,
-) -> None:
-    """Draw `params.overlays` test crops, evenly spread from the best Dice to the worst."""
-    folder.mkdir()
-    dice = {row: scores.each[row].dice for row in rows_worth_a_picture(scores.soft[:, 2], pack)}
-    names = crop_names(packed)
-    for place, pick in enumerate(best_to_worst(dice, params.overlays), start=1):
-        images, masks = pack.read("test", [pick.key])
-        draw_overlay(
-            folder / f"{place}{'_' if pick.word else ''}{pick.word}.png",
-            images[0],
-            masks[0, ..., 0] > 0,
-            predictor(images)[0],
-            level / LEVELS,
-            f"{pick.word.capitalize() or f'No. {pick.rank + 1}'} of {len(dice)} test crops: "
-            f"Dice {dice[pick.key]:.3f} ({names.get(('test', pick.key), f'row {pick.key}')})",
-        )
-
-
-def rows_worth_a_picture(road_pixels: NDArray[np.float64], pack: PackReader) -> list[int]:
-    """Test rows with enough road; if there are none, those with any; if none, all."""
-    for least in (PICTURED_ROAD * pack.size**2, 1, 0):
-        rows = np.flatnonzero(road_pixels >= least)
-        if rows.size:
-            break
-    return rows.tolist()
-
-
-def crop_names(packed: Path) -> dict[tuple[str, int], str]:
-    """(split, row) → the tile and the pixels the crop was cut from."""
-    table = packed / "rows.csv"
-    try:
-        with table.open(newline="", encoding="utf-8") as stream:
-            return {
-                (row["split"], int(row["row"])): (
-                    f"tile {row['tile']}, top {row['top']}, left {row['left']}"
-                )
-                for row in csv.DictReader(stream)
-            }
-    except FileNotFoundError:
-        raise UserError(f"{table} is missing. Run `dvc repro pack-h5`.") from None
-    except (KeyError, TypeError, ValueError):
-        raise UserError(f"{table} is damaged. Run `dvc repro -f pack-h5`.") from None
+def tell(pooled: LevelCounts, level: int, what: str) -> None:
+    counts = pooled.at(level)
+    print(f"evaluate: test {what}: Dice {counts.dice:.4f}, IoU {counts.iou:.4f}", file=sys.stderr)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--raw", type=Path, required=True)
+    parser.add_argument("--handpicked", type=Path, required=True)
+    parser.add_argument("--crops", type=Path, required=True)
     parser.add_argument("--metrics", type=Path, required=True)
     parser.add_argument("--plots", type=Path, required=True)
     paths = parser.parse_args()
-    params = read_section(EvaluateParams, "evaluate")
-    evaluate(paths.model, paths.data, paths.metrics, paths.plots, params)
+    evaluate(
+        Inputs(paths.model, paths.data, paths.raw, paths.handpicked, paths.crops),
+        paths.metrics,
+        paths.plots,
+        read_section(EvaluateParams, "evaluate"),
+        read_section(SplitParams, "split"),
+        read_section(BinarizeParams, "binarize"),
+    )
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "crop": {"size": 64, "stride": 64, "max_blank": 1.0},
     "unet": {"filters": 2, "depth": 3},
     "train": {"epochs": 2, "precision": "float32"},
-    "evaluate": {"overlays": 2},
+    "evaluate": {"overlays": 2, "window": 64, "overlap": 16},
 }
 
 

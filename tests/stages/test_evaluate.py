@@ -13,23 +13,28 @@ from PIL import Image
 from sklearn import metrics as oracle
 
 from roads.backend import keras
+from roads.crop_scores import score_crops
 from roads.errors import UserError, exit_status
 from roads.files import write_csv
+from roads.masks import BinarizeParams
 from roads.packs import PackReader, pack_writer
 from roads.scores import LEVELS, Counts
+from roads.splits import SplitParams
 from roads.unet import UnetParams, build_unet
 from roads.weights import Description, save_model
-from stages.evaluate import EvaluateParams, evaluate, main, score_crops
+from stages.evaluate import EvaluateParams, Inputs, evaluate, main
 
 SIZE = 32
 ROWS = {"train": 1, "valid": 5, "test": 9}
-PARAMS = EvaluateParams(batch_size=4, overlays=3)
+PARAMS = EvaluateParams(batch_size=4, overlays=3, window=SIZE, overlap=8, tta=False)
+# Where single crops are drawn, no whole tile is scored, and none is needed.
+BY_CROP = SplitParams(by="crop", seed=0, valid=0.1, test=0.2)
 
 
-def make_model(folder: Path, gain: float = 1.0, bias: float = -0.5) -> None:
-    """Save a U-Net of one level whose probability is sigmoid(8·(gain·brightness + bias))."""
+def make_model(folder: Path, gain: float = 1.0, bias: float = -0.5, depth: int = 1) -> None:
+    """Save a U-Net; of one level, its probability is sigmoid(8·(gain·brightness + bias))."""
     params = UnetParams(
-        filters=1, depth=1, dropout=0, activation="relu", normalization="none", momentum=0.9
+        filters=1, depth=depth, dropout=0, activation="relu", normalization="none", momentum=0.9
     )
     model = build_unet(params)
     for layer in model.layers:
@@ -81,7 +86,14 @@ def models(tmp_path: Path) -> Path:
 
 def run(models: Path, packed: Path, params: EvaluateParams = PARAMS) -> Mapping[str, Any]:
     folder = models.parent
-    evaluate(models, packed, folder / "metrics" / "test.json", folder / "plots", params)
+    evaluate(
+        Inputs(models, packed, folder / "raw", folder / "handpicked.csv", folder / "crops"),
+        folder / "metrics" / "test.json",
+        folder / "plots",
+        params,
+        BY_CROP,
+        BinarizeParams(threshold=100),
+    )
     values: Mapping[str, Any] = json.loads((folder / "metrics" / "test.json").read_text())
     return values
 
@@ -139,7 +151,7 @@ def test_article_measures_are_its_formulas_whatever_the_batch_size(
     first = run(models, packed)
     assert first["article"]["soft_dice"] == pytest.approx(dice, abs=1e-5)
     assert first["article"]["soft_iou"] == pytest.approx(iou.mean(), abs=1e-5)
-    other = run(models, packed, EvaluateParams(batch_size=7, overlays=0))
+    other = run(models, packed, PARAMS.model_copy(update={"batch_size": 7, "overlays": 0}))
     assert other["article"] == pytest.approx(first["article"], abs=2e-6)
     assert other["dice"] == pytest.approx(first["dice"], abs=1e-5)
 
@@ -157,19 +169,20 @@ def test_crops_one_by_one_add_up_to_the_pooled_counts() -> None:
 
 def test_curve_and_pictures_replace_those_of_the_last_run(models: Path, tmp_path: Path) -> None:
     packed = make_pack(tmp_path / "packed")
-    run(models, packed, EvaluateParams(batch_size=4, overlays=9))
+    run(models, packed, PARAMS.model_copy(update={"overlays": 9}))
     run(models, packed)
     plots = tmp_path / "plots"
     found = sorted(str(path.relative_to(plots)) for path in plots.rglob("*.*"))
     assert found == [
-        "crops/1_best.png",
-        "crops/2_median.png",
-        "crops/3_worst.png",
-        "precision_recall.csv",
+        "crops/01_best.png",
+        "crops/02_median.png",
+        "crops/03_worst.png",
+        "curves.png",
+        "strict_crops.csv",
     ]
-    with Image.open(plots / "crops" / "1_best.png") as picture:
+    with Image.open(plots / "crops" / "01_best.png") as picture:
         assert picture.width > 1000
-    with (plots / "precision_recall.csv").open() as stream:
+    with (plots / "strict_crops.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert 50 < len(rows) <= 200
     recall = [float(row["recall"]) for row in rows]
@@ -238,6 +251,13 @@ def test_missing_files_are_named(models: Path, tmp_path: Path) -> None:
         run(models, packed)
 
 
+YAML = """
+evaluate: {batch_size: 4, overlays: 1, window: 32, overlap: 8, tta: false}
+split: {by: crop, seed: 0, valid: 0.1, test: 0.2}
+binarize: {threshold: 100}
+"""
+
+
 def test_command_line(
     models: Path,
     tmp_path: Path,
@@ -246,18 +266,23 @@ def test_command_line(
 ) -> None:
     make_pack(tmp_path / "data" / "packed")
     monkeypatch.chdir(tmp_path)
-    command = "evaluate --model models --data data/packed --metrics metrics/test.json --plots plots"
+    command = (
+        "evaluate --model models --data data/packed --raw data/raw --crops data/crops "
+        "--handpicked data/handpicked.csv --metrics metrics/test.json --plots plots"
+    )
     monkeypatch.setattr("sys.argv", command.split())
-    Path("params.yaml").write_text("evaluate:\n  batch_size: 0\n  overlays: 1\n")
+    Path("params.yaml").write_text(YAML.replace("batch_size: 4", "batch_size: 0"))
     assert exit_status(main) == 1
     assert "evaluate.batch_size is 0" in capsys.readouterr().err
-    Path("params.yaml").write_text("evaluate:\n  batch_size: 4\n  overlays: 1\n")
+    Path("params.yaml").write_text(YAML)
     assert exit_status(main) == 0
     dice = json.loads(Path("metrics/test.json").read_text())["dice"]
-    assert f"test Dice {dice:.4f}" in capsys.readouterr().err
+    assert f"test crops: Dice {dice:.4f}" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("bad", [{"batch_size": 0}, {"overlays": -1}, {"overlay": 3}])
+@pytest.mark.parametrize(
+    "bad", [{"batch_size": 0}, {"overlays": -1}, {"overlay": 3}, {"window": 8}, {"overlap": 64}]
+)
 def test_bad_params_are_refused(bad: dict[str, int]) -> None:
     with pytest.raises(pydantic.ValidationError):
-        EvaluateParams.model_validate({"batch_size": 16, "overlays": 6} | bad)
+        EvaluateParams.model_validate(PARAMS.model_dump() | {"window": 64} | bad)

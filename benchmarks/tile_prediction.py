@@ -1,0 +1,98 @@
+"""How much of the bare net's speed is left when whole tiles are predicted.
+
+Prints seconds for a 1500×1500 tile: predicted by blended windows as `evaluate` does, the bare
+forward passes over the same windows, and their ratio; then seconds to score it, and the
+process's peak memory. Both predictions take turns, so that whatever else runs on the machine
+slows both.
+"""
+
+import argparse
+import resource
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+
+from roads.backend import backend_name, device_name, keras, resolve_precision
+from roads.blending import Windows, predict_tile, spread_starts
+from roads.inference import Predictor
+from roads.params import load_params
+from roads.scores import HALF
+from roads.sources.sample import generate
+from roads.tile_scores import TileScores
+from roads.tiles import Image8, blank_mask
+from roads.unet import UnetParams, build_unet
+from roads.weights import load_model
+
+TILE = 1500  # pixels
+
+
+def choose_windows() -> Windows:
+    """The windows that `evaluate` takes with params.yaml as it is."""
+    params = load_params()
+    size, crop = params["evaluate"]["window"], params["crop"]["size"]
+    batch = max(1, params["evaluate"]["batch_size"] * crop**2 // size**2)
+    return Windows(size, params["evaluate"]["overlap"], batch)
+
+
+def cut_batches(image: Image8, windows: Windows) -> list[Image8]:
+    """The windows that `predict_tile` goes over, in full batches."""
+    starts = spread_starts(TILE, windows.size, windows.overlap)
+    cuts = [
+        image[top : top + windows.size, left : left + windows.size]
+        for top in starts
+        for left in starts
+    ]
+    return [
+        np.stack(cuts[first : first + windows.batch])
+        for first in range(0, len(cuts), windows.batch)
+    ]
+
+
+def measure(model: keras.Model, windows: Windows, rounds: int) -> dict[str, list[float]]:
+    """Seconds to predict, to run the bare net, and to score a tile, in each round but a first."""
+    image, map_ = generate(0, TILE, "test", 0)
+    batches = cut_batches(image, windows)
+    predictor = Predictor(model, windows.batch)
+    seconds: dict[str, list[float]] = {"predict": [], "bare": [], "score": []}
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        for batch in batches:
+            model.predict_on_batch(batch)
+        bare = time.perf_counter()
+        probability = predict_tile(predictor, image, windows)
+        predicted = time.perf_counter()
+        TileScores(HALF).add("tile", probability, map_ > 0, blank_mask(image))
+        seconds["bare"].append(bare - start)
+        seconds["predict"].append(predicted - bare)
+        seconds["score"].append(time.perf_counter() - predicted)
+    return {what: times[1:] for what, times in seconds.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--weights", type=Path, help="a .weights.h5 file; by default fresh ones")
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    if arguments.weights:
+        model, _ = load_model(arguments.weights)
+    else:
+        model = build_unet(UnetParams(**load_params()["unet"]), resolve_precision("auto"))
+    windows = choose_windows()
+    seconds = measure(model, windows, arguments.rounds)
+    predict, bare, score = (statistics.median(times) for times in seconds.values())
+    ratio = statistics.median(
+        fed / alone for fed, alone in zip(seconds["predict"], seconds["bare"], strict=True)
+    )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(
+        f"predict {predict:.2f} s a tile, bare forward passes {bare:.2f} s, ratio "
+        f"{ratio:.3f}; scoring {score:.2f} s; peak memory {peak:.0f} MiB "
+        f"(windows of {windows.size} overlapping by {windows.overlap}, {backend_name()}, "
+        f"{device_name()}, {model.layers[-2].dtype_policy.name})"
+    )
+
+
+if __name__ == "__main__":
+    main()

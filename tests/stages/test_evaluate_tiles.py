@@ -1,0 +1,297 @@
+"""evaluate: whole tiles, from a net whose answers are known."""
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn import metrics as oracle
+
+from roads.errors import UserError
+from roads.masks import BinarizeParams
+from roads.relaxed import RelaxedCounts
+from roads.scores import to_levels
+from roads.splits import SplitParams
+from roads.tiles import Image8, Tile, read_pair, read_tiles, write_tiles
+from roads.whole_tiles import find_whole_tiles
+from stages.binarize import binarize
+from stages.crop import CropParams, crop
+from stages.evaluate import EvaluateParams, Inputs, evaluate
+from stages.handpick_filter import HandpickParams, handpick_filter
+from stages.pack_h5 import PackParams, pack_h5
+from tests.stages.test_evaluate import make_model
+from tests.tiles import picture, road_map, save_tile
+
+PARAMS = EvaluateParams(batch_size=4, overlays=2, window=64, overlap=16, tta=False)
+BINARIZE = BinarizeParams(threshold=100)
+SIZES = {  # two that no grid of windows fits, one smaller than a window, one with a blank corner
+    "train": [(96, 96)] * 3,
+    "valid": [(110, 90), (96, 96)],
+    "test": [(150, 101), (40, 70), (120, 120)],
+}
+CORNER = 40  # pixels of the blank corner's sides
+
+
+def tile(height: int, width: int, seed: int) -> tuple[Image8, Image8]:
+    """A noisy tile whose roads are brighter than the rest, more or less; drawn in grey and white.
+
+    Pixels of 60 are no road at a threshold of 100.
+    """
+    map_ = road_map(height, width)
+    image = picture(height, width, seed) // 2 + 20
+    image[map_ > 0] += 60
+    map_[:3] = 60
+    return image, map_
+
+
+def make_project(folder: Path, by: str = "official") -> Inputs:
+    """Small tiles through the real stages up to the packs; `gone` is dropped as blank."""
+    raw = folder / "raw"
+    tiles: list[Tile] = []
+    for split, sizes in SIZES.items():
+        for number, (height, width) in enumerate(sizes):
+            image, map_ = tile(height, width, len(tiles))
+            if (split, number) == ("test", 2):
+                image[:CORNER, :CORNER] = 255
+            tiles.append(save_tile(raw, f"{split}{number}", split, image, map_))
+    blank = np.full((96, 96, 3), 255, np.uint8)
+    tiles.append(save_tile(raw, "gone", "test", blank, road_map(96, 96)))
+    write_tiles(raw, tiles)
+    (folder / "handpicks.csv").write_text("name,decision,reason\n")
+    handpicked = folder / "handpicked.csv"
+    handpick_filter(
+        raw, folder / "handpicks.csv", handpicked, folder / "s.png", HandpickParams(max_blank=0.25)
+    )
+    crops, masks, packed = (folder / name for name in ("crops", "masks", "packed"))
+    crop(
+        raw,
+        handpicked,
+        crops,
+        CropParams(size=32, stride=32, edge="drop", max_blank=0.25),
+        split_params(by),
+    )
+    binarize(crops, masks, BINARIZE)
+    params = PackParams(min_road=0, min_road_everywhere=False)
+    pack_h5(crops, masks, handpicked, packed, folder / "data.json", params)
+    (folder / "models").mkdir()
+    make_model(folder / "models", bias=-0.4)
+    return Inputs(folder / "models", packed, raw, handpicked, crops)
+
+
+def split_params(by: str) -> SplitParams:
+    return SplitParams.model_validate({"by": by, "seed": 1, "valid": 0.2, "test": 0.3})
+
+
+def run(inputs: Inputs, by: str = "official", **changes: Any) -> Mapping[str, Any]:
+    folder = inputs.raw.parent
+    params = PARAMS.model_copy(update=changes)
+    metrics = folder / "metrics" / "test.json"
+    evaluate(inputs, metrics, folder / "plots", params, split_params(by), BINARIZE)
+    values: Mapping[str, Any] = json.loads(metrics.read_text())
+    return values
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+    return make_project(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(scope="module")
+def values(project: Inputs) -> Mapping[str, Any]:
+    return run(project)
+
+
+def truth(inputs: Inputs, split: str) -> list[tuple[str, Any, Any]]:
+    """Name, what `make_model` must answer, and road of every kept tile, computed by numpy."""
+    found = []
+    for each in read_tiles(inputs.raw):
+        if each.split == split and each.name != "gone":
+            image, map_ = read_pair(inputs.raw, each)
+            probability = 1 / (1 + np.exp(-8 * (image.mean(axis=2) / 255 - 0.4)))
+            found.append((each.name, probability, map_ == 255))
+    return found
+
+
+def flat(tiles: list[tuple[str, Any, Any]]) -> tuple[Any, Any]:
+    probabilities = [probability.ravel() for _, probability, _ in tiles]
+    return np.concatenate(probabilities), np.concatenate([road.ravel() for _, _, road in tiles])
+
+
+SCORES = {
+    "dice": oracle.f1_score,
+    "iou": oracle.jaccard_score,
+    "precision": oracle.precision_score,
+    "recall": oracle.recall_score,
+}
+
+
+def test_groups_stand_in_order(values: Mapping[str, Any]) -> None:
+    assert list(values) == ["dice", "iou", "crops", "article", "tiles", "relaxed", "centreline"]
+    assert values["tiles"]["count"] == 3
+    assert values["tiles"]["dropped"] == 1
+
+
+@pytest.mark.parametrize("score", list(SCORES))
+def test_strict_scores_are_those_of_scikit_learn(
+    project: Inputs, values: Mapping[str, Any], score: str
+) -> None:
+    tiles = truth(project, "test")
+    threshold = values["tiles"]["threshold"]
+    probability, road = flat(tiles)
+    for got, at in ((values["tiles"], threshold), (values["tiles"]["at_half"], 0.5)):
+        assert got[score] == pytest.approx(SCORES[score](road, probability >= at), abs=1e-3)
+    mean = np.mean([SCORES[score](r.ravel(), p.ravel() >= threshold) for _, p, r in tiles])
+    assert values["tiles"]["mean_over_tiles"][score] == pytest.approx(mean, abs=1e-3)
+
+
+def test_blank_pixels_are_left_out_beside(project: Inputs, values: Mapping[str, Any]) -> None:
+    tiles = truth(project, "test")
+    seen = [np.ones(road.shape, np.bool_) for _, _, road in tiles]
+    seen[2][:CORNER, :CORNER] = False
+    kept = [(n, p[s], r[s]) for (n, p, r), s in zip(tiles, seen, strict=True)]
+    probability, road = flat(kept)
+    got = values["tiles"]["without_blank"]
+    # The corner of the blank area is found to within a few pixels.
+    blank = CORNER**2 / sum(area.size for area in seen)
+    assert got["blank"] == pytest.approx(blank, abs=2e-3)
+    threshold = values["tiles"]["threshold"]
+    assert got["iou"] == pytest.approx(
+        oracle.jaccard_score(road, probability >= threshold), abs=5e-3
+    )
+    assert got["precision"] > values["tiles"]["precision"] + 0.05
+
+
+def test_threshold_is_best_on_the_validation_tiles(
+    project: Inputs, values: Mapping[str, Any]
+) -> None:
+    probability, road = flat(truth(project, "valid"))
+    dice = {t: oracle.f1_score(road, probability >= t / 256) for t in range(16, 256)}
+    chosen = oracle.f1_score(road, probability >= values["tiles"]["threshold"])
+    assert chosen == pytest.approx(max(dice.values()), abs=2e-3)
+
+
+def test_intervals_hold_the_score_and_iou_follows_from_dice(values: Mapping[str, Any]) -> None:
+    tiles = values["tiles"]
+    for score in ("iou", "dice"):
+        assert tiles[f"{score}_95_low"] <= tiles[score] <= tiles[f"{score}_95_high"]
+        assert tiles[f"{score}_95_low"] < tiles[f"{score}_95_high"]
+    for group in (tiles, tiles["at_half"], tiles["without_blank"]):
+        assert group["iou"] == pytest.approx(group["dice"] / (2 - group["dice"]), abs=2e-6)
+
+
+def test_relaxed_scores_pool_the_full_tiles(project: Inputs, values: Mapping[str, Any]) -> None:
+    counts = RelaxedCounts()
+    for _, probability, road in truth(project, "test"):
+        counts.add(to_levels(probability.astype(np.float32)), road)
+    score, _ = counts.break_even()
+    relaxed = values["relaxed"]
+    assert relaxed["full_tile"]["break_even"] == pytest.approx(score, abs=2e-3)
+    assert set(relaxed) == {"full_tile", "centre_crop"}
+    assert relaxed["centre_crop"] != relaxed["full_tile"]
+
+
+def test_centrelines_are_scored(values: Mapping[str, Any]) -> None:
+    assert set(values["centreline"]) == {"cldice", "completeness", "correctness"}
+    assert all(0 < value < 1 for value in values["centreline"].values())
+
+
+def test_dropped_tiles_are_named(project: Inputs, capsys: pytest.CaptureFixture[str]) -> None:
+    run(project)
+    told = capsys.readouterr().err
+    assert "1 test tiles that handpick-filter dropped are left out: gone" in told
+
+
+def test_table_and_pictures(project: Inputs) -> None:
+    run(project)
+    plots = project.raw.parent / "plots"
+    assert sorted(str(path.relative_to(plots)) for path in plots.rglob("*.*")) == [
+        "crops/01_best.png",
+        "crops/02_worst.png",
+        "curves.png",
+        "relaxed_centre_crop.csv",
+        "relaxed_full_tile.csv",
+        "strict_crops.csv",
+        "strict_whole_tiles.csv",
+        "tiles.csv",
+        "tiles/01_best.png",
+        "tiles/02_median.png",
+        "tiles/03_worst.png",
+    ]
+    with (plots / "tiles.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["tile"] for row in rows} == {"test0", "test1", "test2"}
+    iou = [float(row["iou"]) for row in rows]
+    assert iou == sorted(iou, reverse=True)
+    for name, probability, road in truth(project, "test"):
+        row = next(row for row in rows if row["tile"] == name)
+        expected = oracle.jaccard_score(road.ravel(), probability.ravel() >= 0.5)
+        assert float(row["iou_at_half"]) == pytest.approx(expected, abs=3e-3)
+        assert float(row["road"]) == pytest.approx(road.mean(), abs=1e-6)
+    with Image.open(plots / "tiles" / "01_best.png") as best:
+        assert best.width > 1000
+
+
+def test_batch_size_and_turns_do_not_change_a_net_that_sees_single_pixels(
+    project: Inputs, values: Mapping[str, Any]
+) -> None:
+    for changes in ({"batch_size": 1}, {"tta": True}, {"window": 96, "overlap": 0}):
+        other = run(project, overlays=0, **changes)
+        assert other["tiles"]["iou"] == pytest.approx(values["tiles"]["iou"], abs=1e-3), changes
+    assert not (project.raw.parent / "plots" / "tiles").exists()
+
+
+def test_tiles_drawn_for_the_test_are_those_of_the_index(tmp_path: Path) -> None:
+    inputs = make_project(tmp_path, by="tile")
+    values = run(inputs, by="tile")
+    with (inputs.crops / "index.csv").open() as stream:
+        drawn = {row["tile"] for row in csv.DictReader(stream) if row["split"] == "test"}
+    with (tmp_path / "plots" / "tiles.csv").open() as stream:
+        scored = {row["tile"] for row in csv.DictReader(stream)}
+    assert scored == drawn
+    assert scored != {"test0", "test1", "test2"}
+    assert values["tiles"]["count"] == len(drawn)
+    assert values["tiles"]["dropped"] == 0  # a dropped tile is not drawn for any split
+
+
+def test_an_official_tile_too_small_for_a_crop_is_still_one_of_its_split(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    tiles = [save_tile(raw, name, "test", *tile(20, 20, 0)) for name in ("small", "gone")]
+    write_tiles(raw, tiles)
+    handpicked, crops = tmp_path / "handpicked.csv", tmp_path / "crops"
+    handpicked.write_text("name,split,blank,keep,why\nsmall,test,0,yes,\ngone,test,1,no,blank\n")
+    crops.mkdir()
+    (crops / "index.csv").write_text("tile,split,page,top,left,blank,dropped\n")
+    found = find_whole_tiles(raw, handpicked, crops, "official")
+    assert ([each.name for each in found.test], found.dropped) == (["small"], ["gone"])
+    found = find_whole_tiles(raw, handpicked, crops, "tile")
+    assert (found.valid, found.test, found.dropped) == ([], [], [])
+
+
+def test_where_crops_are_drawn_no_whole_tile_is_scored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs = make_project(tmp_path, by="crop")
+    values = run(inputs, by="crop")
+    assert list(values) == ["dice", "iou", "crops", "article"]
+    assert "split.by is crop" in capsys.readouterr().err
+    assert not (tmp_path / "plots" / "tiles.csv").exists()
+
+
+def test_a_window_that_the_net_does_not_take_is_an_error(project: Inputs, tmp_path: Path) -> None:
+    description = json.loads((project.models / "unet.json").read_text())
+    assert description["unet"]["depth"] == 1  # takes any size
+    make_model(tmp_path, depth=3)
+    other = Inputs(tmp_path, project.packed, project.raw, project.handpicked, project.crops)
+    with pytest.raises(UserError, match=r"evaluate\.window is 66: .* multiples of 4"):
+        evaluate(
+            other,
+            tmp_path / "test.json",
+            tmp_path / "plots",
+            PARAMS.model_copy(update={"window": 66}),
+            split_params("official"),
+            BINARIZE,
+        )
