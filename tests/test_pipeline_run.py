@@ -62,6 +62,18 @@ def test_metrics_report_dice_and_iou(project: Path) -> None:
     assert scores["iou"] == pytest.approx(scores["dice"] / (2 - scores["dice"]), abs=1e-5)
 
 
+def test_one_page_shows_every_curve_and_picture(project: Path) -> None:
+    shown = run(project, "dvc", "plots", "show")
+    assert "WARNING" not in shown.stderr
+    page = (project / "dvc_plots/index.html").read_text(encoding="utf-8")
+    for plot in pipeline()["plots"]:
+        if isinstance(plot, dict):  # pictures are looked for below
+            (options,) = plot.values()
+            assert options["title"] in page
+    for picture in (project / "metrics/test").rglob("0*.png"):
+        assert str(picture.relative_to(project)) in page
+
+
 def test_nothing_half_done_is_left_behind(project: Path) -> None:
     assert list(project.rglob("*.partial")) == []
     backups = project / ".dvc" / "roads" / "training"
