@@ -16,6 +16,7 @@ import numpy as np
 
 from roads.backend import backend_name, device_name, keras, resolve_precision
 from roads.batches import CropBatches
+from roads.losses import soft_dice
 from roads.packs import PackReader, pack_writer
 from roads.resume import Backup
 from roads.training import compile_model, fit
@@ -64,7 +65,7 @@ def measure(folder: Path, steps: int, rounds: int) -> tuple[float, float]:
                 writer.append(split, images, (images[..., 0] > 240).astype(np.uint8))
     with PackReader(folder) as pack:
         model = build_unet(NET, resolve_precision("auto"))
-        compile_model(model, "soft_dice", 1e-3)
+        compile_model(model, soft_dice, 1e-3)
         turns = TakeTurns(*pack.read("train", range(BATCH)), steps)
         fit(
             model,

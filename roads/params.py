@@ -23,7 +23,7 @@ class Section(pydantic.BaseModel):
     @classmethod
     def _a_number_is_not_true_or_false(cls, value: Any, info: pydantic.ValidationInfo) -> Any:
         field = cls.model_fields[str(info.field_name)]
-        if isinstance(value, bool) and field.annotation in (int, float, int | None):
+        if isinstance(value, bool) and field.annotation in (int, float, int | None, float | None):
             raise ValueError("a number")
         return value
 

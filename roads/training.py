@@ -7,7 +7,7 @@ from typing import Any
 from roads.backend import jit_compile, keras
 from roads.batches import CropBatches
 from roads.callbacks import BestEpoch, Console, Curves, EpochSeeds, FiniteLoss, Keeper, Row
-from roads.losses import LOSSES, RoadScores
+from roads.losses import Loss, RoadScores
 from roads.resume import Backup
 
 
@@ -26,11 +26,11 @@ def learning_rate(schedule: str, rate: float, steps: int) -> Any:
     return rate
 
 
-def compile_model(model: keras.Model, loss: str, rate: Any) -> None:
-    """Make a net ready for `fit`: Adam, one of LOSSES, Dice and IoU at 0.5."""
+def compile_model(model: keras.Model, loss: Loss, rate: Any) -> None:
+    """Make a net ready for `fit`: Adam, a loss (see `make_loss`), Dice and IoU at 0.5."""
     model.compile(
         optimizer=keras.optimizers.Adam(rate),
-        loss=LOSSES[loss],
+        loss=loss,
         metrics=[RoadScores()],
         jit_compile=jit_compile(),
     )

@@ -3,18 +3,19 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import dvclive
-from pydantic import Field
 
 from roads.backend import backend_name, device_name, keras, resolve_precision, versions
-from roads.batches import CropBatches
+from roads.batches import CropBatches, background_per_road
 from roads.callbacks import Row, early_stopping, plateau, tensorboard
 from roads.errors import UserError, exit_status
 from roads.files import write_json
+from roads.losses import Loss, make_loss
 from roads.packs import IMAGES_FILE, MASKS_FILE, PackReader
-from roads.params import Section, read_section
+from roads.params import read_section
+from roads.recipe import TrainParams
 from roads.resume import Backup, fingerprint, imported_code
 from roads.state import state_folder
 from roads.training import Fitted, compile_model, fit, learning_rate
@@ -31,24 +32,6 @@ from roads.weights import (
 )
 
 NO_WEIGHTS = "none"  # a folder of this name is DVC's dependency where training starts anew
-
-
-class TrainParams(Section):
-    """The section `train:` of params.yaml."""
-
-    loss: Literal["soft_dice", "bce_dice"]
-    learning_rate: float = Field(gt=0, le=1)
-    batch_size: int = Field(ge=1)
-    epochs: int = Field(ge=0)
-    schedule: Literal["plateau", "cosine", "constant"]
-    plateau_factor: float = Field(gt=0, lt=1)
-    plateau_patience: int = Field(ge=1)
-    plateau_min_delta: float = Field(ge=0)
-    early_stopping_patience: int = Field(ge=0)
-    precision: Literal["auto", "float32", "mixed_bfloat16"]
-    weights_folder: Path
-    initial_weights: str
-    seed: int = Field(ge=0)
 
 
 def train(
@@ -81,11 +64,12 @@ def train(
         net = build_unet(unet, params.precision, params.seed)
         if initial is not None:
             load_initial_weights(net, initial, unet)
-        crops = CropBatches(pack, "train", params.batch_size, params.seed)
-        valid = CropBatches(pack, "valid", params.batch_size)
+        blank = params.ignore_blank
+        crops = CropBatches(pack, "train", params.batch_size, params.seed, ignore_blank=blank)
+        valid = CropBatches(pack, "valid", params.batch_size, ignore_blank=blank)
         steps = params.epochs * len(crops)
         rate = learning_rate(params.schedule, params.learning_rate, steps)
-        compile_model(net, params.loss, rate)
+        compile_model(net, choose_loss(params, crops), rate)
         key = training_key(data, initial, params, unet)
         callbacks = choose_callbacks(params, state_folder("tensorboard") / key)
         backup = Backup(state_folder("training"), key)
@@ -161,6 +145,16 @@ def training_key(data: Path, initial: Path | None, params: TrainParams, unet: Un
     }
     files = [data / IMAGES_FILE, data / MASKS_FILE, *imported_code(), Path(__file__)]
     return fingerprint(facts, [*files, initial] if initial else files)
+
+
+def choose_loss(params: TrainParams, crops: CropBatches) -> Loss:
+    """The loss that the params name, its class weight computed from the crops if need be."""
+    weight = params.road_weight
+    if weight is None:
+        weight = background_per_road(crops) if params.loss == "weighted_bce" else 1.0
+    if params.loss == "weighted_bce":
+        print(f"a road pixel counts {weight:.4g} times in the loss")
+    return make_loss(params.loss, weight, params.cldice_weight)
 
 
 def choose_callbacks(params: TrainParams, tensorboard_folder: Path) -> list[Any]:

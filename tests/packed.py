@@ -18,6 +18,9 @@ UNET: dict[str, Any] = {
 }
 TRAIN: dict[str, Any] = {
     "loss": "soft_dice",
+    "road_weight": None,
+    "cldice_weight": 0.0,
+    "ignore_blank": False,
     "learning_rate": 0.01,
     "batch_size": 4,
     "epochs": 6,

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import numpy as np
 
-from roads.batches import CropBatches
-from roads.packs import PackReader
+from roads.batches import CropBatches, background_per_road
+from roads.losses import IGNORED
+from roads.packs import PackReader, pack_writer
 from tests.packed import write_pack
 
 
@@ -37,3 +38,32 @@ def test_without_a_seed_crops_come_in_their_order(tmp_path: Path) -> None:
         batches.set_epoch(3)
         assert list(batches.order) == [0, 1, 2, 3, 4]
         assert len(batches) == 3
+
+
+def test_masks_are_ignored_where_imagery_is_missing(tmp_path: Path) -> None:
+    image = np.full((1, 64, 64, 3), 90, np.uint8)
+    image[:, :32] = 255  # missing
+    image[:, 50:53, 50:53] = 255  # a bright roof
+    mask = np.zeros((1, 64, 64), np.uint8)
+    mask[:, :, 10:17] = 1
+    with pack_writer(tmp_path, {"train": 1, "valid": 0, "test": 0}, 64) as writer:
+        writer.append("train", image, mask)
+    with PackReader(tmp_path) as pack:
+        plain = CropBatches(pack, "train", 1)
+        ignoring = CropBatches(pack, "train", 1, ignore_blank=True)
+        np.testing.assert_array_equal(plain[0][1][..., 0], mask)
+        images, masks = ignoring[0]
+        np.testing.assert_array_equal(images, image)
+        assert (masks[0, :32] == IGNORED).all()
+        np.testing.assert_array_equal(masks[0, 34:, :, 0], mask[0, 34:])
+        assert background_per_road(plain) == (64 - 7) / 7
+        ignored = masks == IGNORED
+        road = (mask[..., None] == 1) & ~ignored
+        assert background_per_road(ignoring) == ((~ignored).sum() - road.sum()) / road.sum()
+
+
+def test_without_road_the_classes_count_the_same(tmp_path: Path) -> None:
+    with pack_writer(tmp_path, {"train": 1, "valid": 0, "test": 0}, 16) as writer:
+        writer.append("train", np.zeros((1, 16, 16, 3), np.uint8), np.zeros((1, 16, 16), np.uint8))
+    with PackReader(tmp_path) as pack:
+        assert background_per_road(CropBatches(pack, "train", 1)) == 1

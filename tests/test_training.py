@@ -10,6 +10,7 @@ from roads.backend import keras
 from roads.batches import CropBatches
 from roads.callbacks import Row, early_stopping, plateau
 from roads.errors import UserError
+from roads.losses import soft_dice
 from roads.packs import PackReader
 from roads.resume import Backup
 from roads.training import Fitted, compile_model, fit, learning_rate
@@ -49,7 +50,7 @@ class Training:
     ) -> tuple[keras.Model, Fitted]:
         model = build_unet(unet_params(depth=2, normalization=self.normalization), seed=0)
         rate = learning_rate(self.schedule, self.rate, EPOCHS * STEPS)
-        compile_model(model, "soft_dice", rate)
+        compile_model(model, soft_dice, rate)
         callbacks: list[Any] = early_stopping(self.patience)
         if self.schedule == "plateau":
             callbacks += plateau(0.1, 1, 0.02)

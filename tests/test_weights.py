@@ -9,6 +9,7 @@ import pytest
 
 from roads.backend import keras, resolve_precision
 from roads.errors import UserError
+from roads.losses import soft_dice
 from roads.training import compile_model
 from roads.unet import build_unet
 from roads.weights import (
@@ -57,7 +58,7 @@ def test_saved_twice_gives_the_same_bytes_without_the_optimizer(
     model: keras.Model, saved: Path, tmp_path: Path
 ) -> None:
     time.sleep(1.1)  # HDF5 would keep times in whole seconds
-    compile_model(model, "soft_dice", 0.01)
+    compile_model(model, soft_dice, 0.01)
     model.optimizer.build(model.trainable_variables)
     again = tmp_path / "again" / "unet.weights.h5"
     save_model(model, again, DESCRIPTION)

@@ -17,8 +17,9 @@ import pytest
 import yaml
 
 from roads.errors import UserError
+from roads.recipe import TrainParams
 from roads.weights import load_model, read_description
-from stages.train import TrainParams, train
+from stages.train import train
 from tests.packed import TRAIN, UNET, unet_params, write_pack
 
 COMPILED = tempfile.TemporaryDirectory()
@@ -169,6 +170,7 @@ PREDICT = """
 import sys
 from pathlib import Path
 import numpy as np
+from roads.recipe import TrainParams
 from roads.weights import load_model
 images = np.random.default_rng(0).integers(0, 256, (2, 32, 64, 3), np.uint8)
 for name, output in zip(sys.argv[1::2], sys.argv[2::2]):
