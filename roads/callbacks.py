@@ -10,34 +10,16 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from roads.averaging import AveragedWeights
 from roads.backend import backend_name, keras
 from roads.batches import CropBatches
 from roads.errors import UserError
 from roads.resume import Arrays, Backup, Progress
+from roads.unet import layers_of
 
 Row = dict[str, float]
 Logs = dict[str, Any] | None
-MONITOR = "val_loss"
 LOSS_CHECK = 16  # steps; looking at the loss makes the host wait for the device
-
-
-def early_stopping(patience: int) -> list[keras.callbacks.Callback]:
-    """Stop after `patience` epochs in a row without a lower validation loss; 0 for never."""
-    if patience == 0:
-        return []
-    return [keras.callbacks.EarlyStopping(MONITOR, patience=patience, mode="min")]
-
-
-def plateau(factor: float, patience: int, min_delta: float) -> list[keras.callbacks.Callback]:
-    """Multiply the learning rate by `factor` after `patience` epochs without progress.
-
-    Progress is a validation loss lower by more than `min_delta`.
-    """
-    return [
-        keras.callbacks.ReduceLROnPlateau(
-            MONITOR, factor=factor, patience=patience, min_delta=min_delta, mode="min"
-        )
-    ]
 
 
 def tensorboard(folder: Path) -> list[keras.callbacks.Callback]:
@@ -60,10 +42,9 @@ class EpochSeeds(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self.train.set_epoch(epoch)
         draw = np.random.default_rng([self.seed, epoch, 1])
-        for layer in self.model.layers:
-            if isinstance(layer, keras.layers.Dropout):
-                state = np.array([draw.integers(2**31), 0], np.uint32)
-                layer.seed_generator.state.assign(state)
+        for layer in layers_of(self.model, keras.layers.Dropout):
+            state = np.array([draw.integers(2**31), 0], np.uint32)
+            layer.seed_generator.state.assign(state)
 
 
 class FiniteLoss(keras.callbacks.Callback):
@@ -85,7 +66,7 @@ class FiniteLoss(keras.callbacks.Callback):
 
     def _check(self, logs: Logs) -> None:
         for name, value in (logs or {}).items():
-            if name in ("loss", MONITOR) and not math.isfinite(value):
+            if name in ("loss", "val_loss") and not math.isfinite(value):
                 raise UserError(
                     f"epoch {self.epoch + 1}: the loss is {float(value)}, so training cannot go "
                     "on. Lower train.learning_rate, or try train.precision=float32."
@@ -143,23 +124,27 @@ class Console(keras.callbacks.Callback):
 
 
 class BestEpoch(keras.callbacks.Callback):
-    """Holds the weights of the epoch of lowest validation loss.
+    """Holds the weights of the best epoch by a monitored value, the first of equal ones.
 
     Keras' ModelCheckpoint would write them to a second file, which a kill can leave older or
     newer than the backup; here they are part of it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, monitor: str, mode: str, averaged: AveragedWeights | None = None):
+        """Watch `monitor`, best at its "min" or "max"; hold the averaged weights, if any."""
         super().__init__()
+        self.monitor, self.sign = monitor, 1 if mode == "min" else -1
+        self.averaged = averaged
         self.epoch = -1
-        self.value = math.inf
+        self.value = self.sign * math.inf
         self.weights: Arrays = []
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         assert logs is not None
-        if logs[MONITOR] < self.value:
-            self.epoch, self.value = epoch, float(logs[MONITOR])
-            self.weights = self.model.get_weights()
+        value = float(logs[self.monitor])
+        if self.sign * value < self.sign * self.value:
+            self.epoch, self.value = epoch, value
+            self.weights = self.averaged.weights if self.averaged else self.model.get_weights()
 
 
 class Keeper(keras.callbacks.Callback):

@@ -15,13 +15,19 @@ class TrainParams(Section):
     road_weight: float | None = Field(gt=0)
     cldice_weight: float = Field(ge=0)
     ignore_blank: bool
+    optimizer: Literal["adam", "adamw"]
+    weight_decay: float = Field(ge=0)
+    clip_norm: float = Field(ge=0)
+    ema: float = Field(ge=0, lt=1)
     learning_rate: float = Field(gt=0, le=1)
+    warmup_epochs: float = Field(ge=0)
     batch_size: int = Field(ge=1)
     epochs: int = Field(ge=0)
     schedule: Literal["plateau", "cosine", "constant"]
     plateau_factor: float = Field(gt=0, lt=1)
     plateau_patience: int = Field(ge=1)
     plateau_min_delta: float = Field(ge=0)
+    monitor: Literal["loss", "dice", "iou"]
     early_stopping_patience: int = Field(ge=0)
     precision: Literal["auto", "float32", "mixed_bfloat16"]
     weights_folder: Path

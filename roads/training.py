@@ -4,10 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from roads.averaging import AveragedWeights
 from roads.backend import jit_compile, keras
-from roads.batches import CropBatches
+from roads.batches import CropBatches, background_per_road
 from roads.callbacks import BestEpoch, Console, Curves, EpochSeeds, FiniteLoss, Keeper, Row
-from roads.losses import Loss, RoadScores
+from roads.losses import Loss, RoadScores, make_loss
+from roads.optimization import MONITORS, learning_rate, make_optimizer, progress_callbacks
+from roads.recipe import TrainParams
 from roads.resume import Backup
 
 
@@ -19,79 +22,82 @@ class Fitted:
     best: Row
 
 
-def learning_rate(schedule: str, rate: float, steps: int) -> Any:
-    """What Adam takes for a rate: a number, or for `cosine` a decay to 0 over all the steps."""
-    if schedule == "cosine":
-        return keras.optimizers.schedules.CosineDecay(rate, decay_steps=steps)
-    return rate
+def compile_model(model: keras.Model, loss: Loss, optimizer: keras.optimizers.Optimizer) -> None:
+    """Make a net ready to train: a loss, an optimizer, Dice and IoU at 0.5."""
+    model.compile(optimizer=optimizer, loss=loss, metrics=[RoadScores()], jit_compile=jit_compile())
 
 
-def compile_model(model: keras.Model, loss: Loss, rate: Any) -> None:
-    """Make a net ready for `fit`: Adam, a loss (see `make_loss`), Dice and IoU at 0.5."""
-    model.compile(
-        optimizer=keras.optimizers.Adam(rate),
-        loss=loss,
-        metrics=[RoadScores()],
-        jit_compile=jit_compile(),
-    )
+def choose_loss(recipe: TrainParams, train: CropBatches) -> Loss:
+    """The loss that the recipe names, its class weight computed from the crops if need be."""
+    weight = 1.0
+    if recipe.loss == "weighted_bce":
+        weight = recipe.road_weight or background_per_road(train)
+        print(f"a road pixel counts {weight:.4g} times in the loss")
+    return make_loss(recipe.loss, weight, recipe.cldice_weight)
 
 
 def fit(
     model: keras.Model,
     train: CropBatches,
     valid: CropBatches,
+    recipe: TrainParams,
     *,
-    epochs: int,
-    seed: int,
     backup: Backup,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     on_epoch: Callable[[Row], None] = lambda row: None,
 ) -> Fitted:
-    """Train a net, and leave it with the weights of the epoch of lowest validation loss.
+    """Train a net, and leave it with the weights of its best epoch by `train.monitor`.
 
     Where `backup` holds the progress of a run that was killed, training goes on from there, and
     ends with the same weights and rows as one that was not.
 
     Args:
-        model: from `compile_model`.
+        model: from `build_unet`.
         train, valid: the batches of an epoch, and those it is judged by.
-        epochs: at most so many, at least one.
-        seed: draws the dropout, anew each epoch.
+        recipe: how to train; its `seed` draws the dropout, anew each epoch.
         backup: replaced after every epoch.
-        callbacks: such as `early_stopping` and `plateau`.
+        callbacks: more of them; they must remember nothing from epoch to epoch.
         on_epoch: gets the row of each epoch when it ends (see `Curves`); in a run that goes on,
             first the rows of the epochs before.
 
     Raises:
-        UserError: the loss is no longer a number.
+        UserError: the loss is no longer a number, or the warm-up outlasts the training.
     """
+    rate = learning_rate(recipe, len(train))
+    compile_model(model, choose_loss(recipe, train), make_optimizer(recipe, rate))
     rows: list[Row] = []
-    best = BestEpoch()
-    keeper = Keeper(backup, rows, best, list(callbacks), epochs)
+    averaged = AveragedWeights(train) if recipe.ema > 0 else None
+    best = BestEpoch(*MONITORS[recipe.monitor], averaged)
+    judging: list[Any] = progress_callbacks(recipe, len(train))
+    keeper = Keeper(backup, rows, best, judging, recipe.epochs)
     finished = keeper.restore(model)
     if rows:
-        print(f"going on after epoch {len(rows)} of {epochs}, where the last run was stopped")
+        print(f"going on after epoch {len(rows)} of {recipe.epochs}, where the last run stopped")
     for row in rows:
         on_epoch(row)
     if not finished:
         model.fit(
             train.feed(),
             validation_data=valid.feed(),
-            epochs=epochs,
+            epochs=recipe.epochs,
             initial_epoch=len(rows),
             shuffle=False,
             verbose=0,
             callbacks=[
-                EpochSeeds(train, seed),
+                EpochSeeds(train, recipe.seed),
                 FiniteLoss(),
-                Console(train, epochs),
+                Console(train, recipe.epochs),
                 Curves(rows, on_epoch),
+                *([averaged] if averaged else []),
+                *judging,
                 *callbacks,
                 best,
                 keeper,
             ],
         )
-    if len(rows) < epochs:
-        print(f"stopped after epoch {len(rows)}: the validation loss no longer falls")
+    if len(rows) < recipe.epochs:
+        change = "falls" if recipe.monitor == "loss" else "rises"
+        name = {"loss": "loss", "dice": "Dice", "iou": "IoU"}[recipe.monitor]
+        print(f"stopped after epoch {len(rows)}: the validation {name} no longer {change}")
     model.set_weights(best.weights)
     return Fitted(rows, rows[best.epoch])

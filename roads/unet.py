@@ -73,6 +73,17 @@ def build_unet(params: UnetParams, precision: str = "float32", seed: int = 0) ->
     return keras.Model(image, head(x), name="unet")
 
 
+def layers_of(model: keras.Model, kind: type[keras.layers.Layer]) -> list[Any]:
+    """The layers of a kind in their order, those of models within the model included."""
+    found: list[Any] = []
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            found += layers_of(layer, kind)
+        elif isinstance(layer, kind):
+            found.append(layer)
+    return found
+
+
 class _Blocks:
     """The repeated parts of the net, with one stream of seeds for all of them."""
 

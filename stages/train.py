@@ -8,17 +8,16 @@ from typing import Any
 import dvclive
 
 from roads.backend import backend_name, device_name, keras, resolve_precision, versions
-from roads.batches import CropBatches, background_per_road
-from roads.callbacks import Row, early_stopping, plateau, tensorboard
+from roads.batches import CropBatches
+from roads.callbacks import Row, tensorboard
 from roads.errors import UserError, exit_status
 from roads.files import write_json
-from roads.losses import Loss, make_loss
 from roads.packs import IMAGES_FILE, MASKS_FILE, PackReader
 from roads.params import read_section
 from roads.recipe import TrainParams
 from roads.resume import Backup, fingerprint, imported_code
 from roads.state import state_folder
-from roads.training import Fitted, compile_model, fit, learning_rate
+from roads.training import Fitted, fit
 from roads.unet import ARCHITECTURE, UnetParams, build_unet, size_step
 from roads.weights import (
     WEIGHTS_FILE,
@@ -67,21 +66,16 @@ def train(
         blank = params.ignore_blank
         crops = CropBatches(pack, "train", params.batch_size, params.seed, ignore_blank=blank)
         valid = CropBatches(pack, "valid", params.batch_size, ignore_blank=blank)
-        steps = params.epochs * len(crops)
-        rate = learning_rate(params.schedule, params.learning_rate, steps)
-        compile_model(net, choose_loss(params, crops), rate)
         key = training_key(data, initial, params, unet)
-        callbacks = choose_callbacks(params, state_folder("tensorboard") / key)
         backup = Backup(state_folder("training"), key)
         with backup.held(), dvclive.Live(str(log), dvcyaml=False, save_dvc_exp=False) as live:
             fitted = fit(
                 net,
                 crops,
                 valid,
-                epochs=params.epochs,
-                seed=params.seed,
+                params,
                 backup=backup,
-                callbacks=callbacks,
+                callbacks=tensorboard(state_folder("tensorboard") / key),
                 on_epoch=lambda row: log_row(live, row),
             )
             description = describe(net, fitted, pack.size, params, unet)
@@ -145,26 +139,6 @@ def training_key(data: Path, initial: Path | None, params: TrainParams, unet: Un
     }
     files = [data / IMAGES_FILE, data / MASKS_FILE, *imported_code(), Path(__file__)]
     return fingerprint(facts, [*files, initial] if initial else files)
-
-
-def choose_loss(params: TrainParams, crops: CropBatches) -> Loss:
-    """The loss that the params name, its class weight computed from the crops if need be."""
-    weight = params.road_weight
-    if weight is None:
-        weight = background_per_road(crops) if params.loss == "weighted_bce" else 1.0
-    if params.loss == "weighted_bce":
-        print(f"a road pixel counts {weight:.4g} times in the loss")
-    return make_loss(params.loss, weight, params.cldice_weight)
-
-
-def choose_callbacks(params: TrainParams, tensorboard_folder: Path) -> list[Any]:
-    """Early stopping, the schedule and TensorBoard, as the params say."""
-    callbacks = early_stopping(params.early_stopping_patience) + tensorboard(tensorboard_folder)
-    if params.schedule == "plateau":
-        callbacks += plateau(
-            params.plateau_factor, params.plateau_patience, params.plateau_min_delta
-        )
-    return callbacks
 
 
 def log_row(live: dvclive.Live, row: Row) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from roads.packs import pack_writer
+from roads.recipe import TrainParams
 from roads.unet import UnetParams
 
 UNET: dict[str, Any] = {
@@ -21,19 +22,29 @@ TRAIN: dict[str, Any] = {
     "road_weight": None,
     "cldice_weight": 0.0,
     "ignore_blank": False,
+    "optimizer": "adam",
+    "weight_decay": 0.01,
+    "clip_norm": 0.0,
+    "ema": 0.0,
     "learning_rate": 0.01,
+    "warmup_epochs": 0.0,
     "batch_size": 4,
     "epochs": 6,
     "schedule": "plateau",
     "plateau_factor": 0.1,
     "plateau_patience": 1,
     "plateau_min_delta": 0.0001,
+    "monitor": "loss",
     "early_stopping_patience": 3,
     "precision": "float32",
     "weights_folder": "models/released",
     "initial_weights": "none",
     "seed": 1,
 }
+
+
+def train_params(**changes: Any) -> TrainParams:
+    return TrainParams(**{**TRAIN, **changes})
 
 
 def unet_params(**changes: Any) -> UnetParams:

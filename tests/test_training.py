@@ -8,18 +8,16 @@ import pytest
 
 from roads.backend import keras
 from roads.batches import CropBatches
-from roads.callbacks import Row, early_stopping, plateau
+from roads.callbacks import Row
 from roads.errors import UserError
-from roads.losses import soft_dice
-from roads.packs import PackReader
+from roads.packs import PackReader, pack_writer
 from roads.resume import Backup
-from roads.training import Fitted, compile_model, fit, learning_rate
+from roads.training import Fitted, fit
 from roads.unet import build_unet
-from tests.packed import unet_params, write_pack
+from tests.packed import train_params, unet_params, write_pack
 
 SIZE = 16
 TRAIN, VALID, BATCH = 22, 6, 4
-STEPS = math.ceil(TRAIN / BATCH)
 EPOCHS = 5
 
 
@@ -34,13 +32,19 @@ def pack(tmp_path: Path) -> Iterator[PackReader]:
         yield reader
 
 
+RECIPE: dict[str, Any] = {
+    "epochs": EPOCHS, "batch_size": BATCH, "plateau_min_delta": 0.02, "normalization": "batch",
+}  # fmt: skip
+
+
 class Training:
     """A small training, with everything in it that has a state, fresh at every start."""
 
-    def __init__(self, pack: PackReader, folder: Path):
+    def __init__(self, pack: PackReader, folder: Path, **changes: Any):
         self.pack, self.folder = pack, folder
-        self.schedule, self.rate, self.patience = "plateau", 0.01, 3
-        self.normalization = "batch"
+        settings = {**RECIPE, **changes}
+        self.unet = unet_params(depth=2, normalization=settings.pop("normalization"))
+        self.recipe = train_params(**settings)
         folder.mkdir(exist_ok=True)
 
     def start(
@@ -48,20 +52,15 @@ class Training:
         on_epoch: Callable[[Row], None] = lambda row: None,
         extra: keras.callbacks.Callback | None = None,
     ) -> tuple[keras.Model, Fitted]:
-        model = build_unet(unet_params(depth=2, normalization=self.normalization), seed=0)
-        rate = learning_rate(self.schedule, self.rate, EPOCHS * STEPS)
-        compile_model(model, soft_dice, rate)
-        callbacks: list[Any] = early_stopping(self.patience)
-        if self.schedule == "plateau":
-            callbacks += plateau(0.1, 1, 0.02)
+        model = build_unet(self.unet, seed=0)
+        blank = self.recipe.ignore_blank
         fitted = fit(
             model,
-            CropBatches(self.pack, "train", BATCH, seed=1),
-            CropBatches(self.pack, "valid", BATCH),
-            epochs=EPOCHS,
-            seed=1,
+            CropBatches(self.pack, "train", BATCH, seed=1, ignore_blank=blank),
+            CropBatches(self.pack, "valid", BATCH, ignore_blank=blank),
+            self.recipe,
             backup=Backup(self.folder, "key"),
-            callbacks=[*callbacks, extra] if extra else callbacks,
+            callbacks=[extra] if extra else [],
             on_epoch=on_epoch,
         )
         return model, fitted
@@ -82,13 +81,28 @@ class KillAt(keras.callbacks.Callback):
             raise KilledError
 
 
-@pytest.mark.parametrize(("schedule", "kills"), [("plateau", (3,)), ("cosine", (2,))])
+@pytest.mark.parametrize(
+    ("kills", "changes"),
+    [
+        ((3,), {"schedule": "plateau"}),
+        ((2,), {"schedule": "cosine"}),
+        ((1, 3), {"optimizer": "adamw", "clip_norm": 0.1}),
+        ((1, 3), {"ema": 0.9}),
+        ((1,), {"ema": 0.9, "normalization": "none", "schedule": "constant"}),
+        ((1, 2), {"warmup_epochs": 2.5, "schedule": "plateau"}),
+        ((1,), {"warmup_epochs": 2.5, "schedule": "cosine"}),
+        ((1,), {"warmup_epochs": 2.5, "schedule": "constant", "monitor": "dice"}),
+        ((3,), {"monitor": "iou", "ignore_blank": True}),
+        ((2,), {"loss": "weighted_bce", "road_weight": None}),
+        ((2,), {"loss": "bce_dice", "cldice_weight": 0.5}),
+    ],
+    ids=str,
+)
 def test_killed_and_started_again_it_ends_as_if_it_never_was(
-    pack: PackReader, tmp_path: Path, schedule: str, kills: tuple[int, ...]
+    pack: PackReader, tmp_path: Path, changes: dict[str, Any], kills: tuple[int, ...]
 ) -> None:
-    whole = Training(pack, tmp_path / "whole")
-    broken = Training(pack, tmp_path / "broken")
-    whole.schedule = broken.schedule = schedule
+    whole = Training(pack, tmp_path / "whole", **changes)
+    broken = Training(pack, tmp_path / "broken", **changes)
     model, fitted = whole.start()
     for epoch in kills:
         with pytest.raises(KilledError):
@@ -112,48 +126,77 @@ def test_killed_after_the_last_epoch_it_only_returns(pack: PackReader, tmp_path:
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize(("monitor", "ema"), [("loss", 0), ("dice", 0), ("loss", 0.8)])
 def test_the_weights_are_those_of_the_best_epoch_and_each_epoch_has_a_line(
-    pack: PackReader, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pack: PackReader, tmp_path: Path, capsys: pytest.CaptureFixture[str], monitor: str, ema: float
 ) -> None:
-    training = Training(pack, tmp_path / "backup")
-    training.schedule, training.rate, training.patience = "constant", 0.05, 0
+    training = Training(
+        pack,
+        tmp_path / "backup",
+        schedule="constant",
+        learning_rate=0.05,
+        early_stopping_patience=0,
+        monitor=monitor,
+        ema=ema,
+    )
     model, fitted = training.start()
-    losses = [row["valid/loss"] for row in fitted.rows]
-    assert len(losses) == EPOCHS
-    assert fitted.best == fitted.rows[int(np.argmin(losses))]
+    values = [row[f"valid/{monitor}"] for row in fitted.rows]
+    assert len(values) == EPOCHS
+    assert fitted.best == fitted.rows[int((np.argmin if monitor == "loss" else np.argmax)(values))]
     output = capsys.readouterr()
     lines = output.out.splitlines()
     assert [line.split(":")[0] for line in lines] == [f"epoch {n}/5" for n in range(1, 6)]
     assert output.err == ""  # no progress bar off a terminal
     loss = model.evaluate(CropBatches(pack, "valid", BATCH), verbose=0)[0]
-    assert loss == pytest.approx(min(losses), abs=1e-6)
+    assert loss == pytest.approx(fitted.best["valid/loss"], abs=1e-6)
 
 
-def test_early_stopping_and_plateau_act_on_the_validation_loss(
-    pack: PackReader, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("monitor", "told"), [("loss", "loss no longer falls"), ("iou", "IoU no longer rises")]
+)
+def test_early_stopping_and_plateau_act_on_the_monitored_value(
+    pack: PackReader, tmp_path: Path, capsys: pytest.CaptureFixture[str], monitor: str, told: str
 ) -> None:
-    training = Training(pack, tmp_path / "backup")
-    training.rate, training.patience = 1e-30, 2  # the weights stay as they are
-    training.normalization = "none"
+    training = Training(
+        pack,
+        tmp_path / "backup",
+        learning_rate=1e-30,  # the weights stay as they are
+        early_stopping_patience=2,
+        normalization="none",
+        monitor=monitor,
+    )
     _, fitted = training.start()
     rates = [row["learning_rate"] for row in fitted.rows]
     assert rates == pytest.approx([1e-30, 1e-30, 1e-31])
     assert fitted.best["epoch"] == 1
-    assert "stopped after epoch 3: the validation loss no longer falls" in capsys.readouterr().out
-
-
-def test_cosine_decays_to_zero(pack: PackReader, tmp_path: Path) -> None:
-    rate = learning_rate("cosine", 0.01, 100)
-    values = [float(keras.ops.convert_to_numpy(rate(step))) for step in (0, 50, 100)]
-    assert values == pytest.approx([0.01, 0.005, 0], abs=1e-8)
-    assert learning_rate("constant", 0.01, 100) == 0.01
+    assert f"stopped after epoch 3: the validation {told}" in capsys.readouterr().out
 
 
 def test_a_loss_that_is_no_number_ends_training_with_a_way_out(
     pack: PackReader, tmp_path: Path
 ) -> None:
-    training = Training(pack, tmp_path / "backup")
-    training.rate = math.inf
-    training.schedule = "constant"
+    training = Training(pack, tmp_path / "backup", learning_rate=1, schedule="constant")
+    training.recipe = training.recipe.model_copy(update={"learning_rate": math.inf})
     with pytest.raises(UserError, match=r"epoch 1: the loss is nan.*train\.learning_rate"):
         training.start()
+
+
+def test_missing_imagery_has_no_part_in_training(tmp_path: Path) -> None:
+    """Whatever the maps say there, the net ends the same."""
+    trained = []
+    for name, value in (("one", 0), ("other", 1)):
+        draw = np.random.default_rng(0)
+        images = draw.integers(0, 200, (8, 32, 32, 3), np.uint8)
+        masks = (draw.random((8, 32, 32)) < 0.2).astype(np.uint8)
+        images[:, :16], masks[:, :14] = 255, value
+        rows = {"train": 6, "valid": 2, "test": 0}
+        with pack_writer(tmp_path / name, rows, 32) as writer:
+            writer.append("train", images[:6], masks[:6])
+            writer.append("valid", images[6:], masks[6:])
+        with PackReader(tmp_path / name) as pack:
+            model, _ = Training(
+                pack, tmp_path / f"{name}_state", ignore_blank=True, epochs=1
+            ).start()
+        trained.append(model.get_weights())
+    for one, other in zip(*trained, strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -58,7 +58,7 @@ def test_saved_twice_gives_the_same_bytes_without_the_optimizer(
     model: keras.Model, saved: Path, tmp_path: Path
 ) -> None:
     time.sleep(1.1)  # HDF5 would keep times in whole seconds
-    compile_model(model, soft_dice, 0.01)
+    compile_model(model, soft_dice, keras.optimizers.Adam(0.01))
     model.optimizer.build(model.trainable_variables)
     again = tmp_path / "again" / "unet.weights.h5"
     save_model(model, again, DESCRIPTION)

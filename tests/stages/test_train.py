@@ -20,16 +20,12 @@ from roads.errors import UserError
 from roads.recipe import TrainParams
 from roads.weights import load_model, read_description
 from stages.train import train
-from tests.packed import TRAIN, UNET, unet_params, write_pack
+from tests.packed import TRAIN, UNET, train_params, unet_params, write_pack
 
 COMPILED = tempfile.TemporaryDirectory()
 ROOT = Path(__file__).resolve().parent.parent.parent
 BACKENDS = ("tensorflow", "jax")
 SECONDS = 240  # a training takes about ten, unless the machine is busy
-
-
-def train_params(**changes: Any) -> TrainParams:
-    return TrainParams(**{**TRAIN, **changes})
 
 
 @pytest.fixture(scope="module")
