@@ -1,7 +1,8 @@
 """How much of the bare training step's speed is left when `train` feeds it.
 
 Prints crops/s of training from the packed file (reading, callbacks and backup included,
-validation not), of the bare step on a batch in memory, and their ratio. Both take turns,
+validation not), of the bare step on a batch in memory, and their ratio; with --augmented every
+crop is changed in every way on its way there. Both take turns,
 epoch by epoch, so that whatever else runs on the machine slows both.
 """
 
@@ -14,12 +15,14 @@ from typing import Any
 
 import numpy as np
 
+from roads.augment import AugmentParams
 from roads.backend import backend_name, device_name, keras, resolve_precision
 from roads.batches import CropBatches
-from roads.losses import soft_dice
 from roads.packs import PackReader, pack_writer
+from roads.params import read_section
+from roads.recipe import TrainParams
 from roads.resume import Backup
-from roads.training import compile_model, fit
+from roads.training import fit
 from roads.unet import UnetParams, build_unet
 
 SIZE = 256  # pixels
@@ -55,24 +58,36 @@ class TakeTurns(keras.callbacks.Callback):
         self.aside += time.perf_counter()
 
 
-def measure(folder: Path, steps: int, rounds: int) -> tuple[float, float]:
+PLAIN = AugmentParams(
+    flips=False, turns=False, brightness=0, contrast=0, gamma=0, saturation=0, window=None
+)
+AUGMENTED = AugmentParams(
+    flips=True, turns=True, brightness=0.1, contrast=0.2, gamma=0.2, saturation=0.2, window=SIZE
+)
+
+
+def measure(
+    folder: Path, steps: int, rounds: int, size: int, augmentation: AugmentParams
+) -> tuple[float, float]:
     """Crops/s of training and of the bare step, medians over the rounds after the first."""
     draw = np.random.default_rng(0)
-    with pack_writer(folder, {"train": steps * BATCH, "valid": BATCH, "test": 0}, SIZE) as writer:
+    with pack_writer(folder, {"train": steps * BATCH, "valid": BATCH, "test": 0}, size) as writer:
         for split, batches in (("train", steps), ("valid", 1)):
             for _ in range(batches):
-                images = draw.integers(0, 256, (BATCH, SIZE, SIZE, 3), np.uint8)
+                images = draw.integers(0, 256, (BATCH, size, size, 3), np.uint8)
                 writer.append(split, images, (images[..., 0] > 240).astype(np.uint8))
     with PackReader(folder) as pack:
         model = build_unet(NET, resolve_precision("auto"))
-        compile_model(model, soft_dice, 1e-3)
-        turns = TakeTurns(*pack.read("train", range(BATCH)), steps)
+        recipe = read_section(TrainParams, "train").model_copy(
+            update={"epochs": rounds + 2, "early_stopping_patience": 0}
+        )
+        images, masks = pack.read("train", range(BATCH))
+        turns = TakeTurns(images[:, :SIZE, :SIZE], masks[:, :SIZE, :SIZE], steps)
         fit(
             model,
-            CropBatches(pack, "train", BATCH, seed=0),
+            CropBatches(pack, "train", BATCH, seed=0, augmentation=augmentation),
             CropBatches(pack, "valid", BATCH),
-            epochs=rounds + 2,
-            seed=0,
+            recipe,
             backup=Backup(folder, "backup"),
             callbacks=[turns],
         )
@@ -85,9 +100,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=25, help="steps a round")
     parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--augmented", action="store_true", help="everything in `augment:` on")
+    parser.add_argument("--crop", type=int, default=SIZE, help="packed; with --augmented, larger")
     arguments = parser.parse_args()
+    augmentation = AUGMENTED if arguments.augmented else PLAIN
     with tempfile.TemporaryDirectory() as folder:
-        fed, bare = measure(Path(folder), arguments.steps, arguments.rounds)
+        fed, bare = measure(
+            Path(folder), arguments.steps, arguments.rounds, arguments.crop, augmentation
+        )
     print(
         f"train {fed:.2f} crops/s, bare step {bare:.2f} crops/s, ratio {fed / bare:.3f} "
         f"({backend_name()}, {device_name()}, {resolve_precision('auto')})"

@@ -1,10 +1,12 @@
 """Packed crops as batches, in an order that depends on the seed and the epoch alone."""
 
+import functools
 import math
 from typing import Any
 
 import numpy as np
 
+from roads.augment import AugmentParams, Drawn, augment, draw
 from roads.backend import backend_name, keras
 from roads.losses import IGNORED
 from roads.packs import IMAGE_CHANNELS, PackReader
@@ -27,36 +29,61 @@ class CropBatches(keras.utils.PyDataset):
         seed: int | None = None,
         *,
         ignore_blank: bool = False,
+        augmentation: AugmentParams | None = None,
     ):
         """Take the crops of `split`: in their order, or shuffled anew each epoch by `seed`.
 
         Every crop is used; the last batch is shorter where they don't divide evenly. With
-        `ignore_blank` the masks are IGNORED where imagery is missing.
+        `ignore_blank` the masks are IGNORED where imagery is missing. `augmentation` needs a
+        seed, and is another one in each epoch.
         """
         super().__init__()
         self.pack, self.split, self.batch_size, self.seed = pack, split, batch_size, seed
         self.ignore_blank = ignore_blank
-        self.order = np.arange(pack.rows(split))
+        self.augmentation = augmentation if augmentation and augmentation.active else None
+        self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw the order of an epoch, counted from 0."""
-        if self.seed is not None:
-            self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.order))
+        """Draw the order and the augmentation of an epoch, counted from 0."""
+        count = self.pack.rows(self.split)
+        self.order = np.arange(count)
+        if self.seed is None:
+            return
+        self.order = np.random.default_rng([self.seed, epoch]).permutation(count)
+        if self.augmentation:
+            self.drawn = draw(self.augmentation, self.pack.size, count, self.seed, epoch)
 
     def __len__(self) -> int:
         return math.ceil(len(self.order) / self.batch_size)
 
     def __getitem__(self, index: int) -> tuple[Image8, Image8]:
-        """Batch `index`: images (n, size, size, 3) and masks (n, size, size, 1).
+        """Batch `index`: images (n, side, side, 3) and masks (n, side, side, 1).
 
         Masks are 0 and 1, or IGNORED.
         """
-        start = index * self.batch_size
-        images, masks = self.pack.read(self.split, self.order[start : start + self.batch_size])
+        images, masks, *drawn = self.unchanged(index)
+        if self.augmentation:
+            images, masks = self._augment(images, masks, Drawn(*drawn))
+        return np.asarray(images), np.asarray(masks)
+
+    def unchanged(self, index: int) -> tuple[Any, ...]:
+        """Images and masks of a batch as packed, and what is drawn for them (as `Drawn`), if so."""
+        rows = self.order[index * self.batch_size :][: self.batch_size]
+        images, masks = self.pack.read(self.split, rows)
         if self.ignore_blank:
             for image, mask in zip(images, masks, strict=True):
                 mask[blank_mask(image)] = IGNORED
-        return images, masks
+        return (images, masks, *(self.drawn.of(rows) if self.augmentation else ()))
+
+    @functools.cached_property
+    def _augment(self) -> Any:
+        assert self.augmentation is not None
+        apply = functools.partial(augment, params=self.augmentation)
+        if backend_name() != "jax":
+            return apply
+        import jax
+
+        return jax.jit(apply)
 
     def feed(self) -> Any:
         """What to give to Keras' `fit`: these batches, on TensorFlow read ahead by a thread.
@@ -69,13 +96,20 @@ class CropBatches(keras.utils.PyDataset):
         import tensorflow
 
         shape = (None, self.pack.size, self.pack.size)
-        signature = tuple(
+        signature = [
             tensorflow.TensorSpec((*shape, channels), tensorflow.uint8)
             for channels in (IMAGE_CHANNELS, 1)
-        )
+        ]
+        if self.augmentation:
+            signature += [tensorflow.TensorSpec((None,), values.dtype) for values in self.drawn]
         batches = tensorflow.data.Dataset.from_generator(
-            lambda: (self[index] for index in range(len(self))), output_signature=signature
+            lambda: (self.unchanged(index) for index in range(len(self))),
+            output_signature=tuple(signature),
         )
+        if self.augmentation:
+            batches = batches.map(
+                lambda images, masks, *drawn: self._augment(images, masks, Drawn(*drawn))
+            )
         options = tensorflow.data.Options()
         options.autotune.enabled = False
         known_length = tensorflow.data.experimental.assert_cardinality(len(self))

@@ -7,6 +7,8 @@ from typing import Any
 
 import dvclive
 
+from roads.augment import AugmentParams
+from roads.augment_picture import draw_pairs
 from roads.backend import backend_name, device_name, keras, resolve_precision, versions
 from roads.batches import CropBatches
 from roads.callbacks import Row, tensorboard
@@ -30,11 +32,18 @@ from roads.weights import (
     save_model,
 )
 
+PAIRS_FILE = "augmented.png"
 NO_WEIGHTS = "none"  # a folder of this name is DVC's dependency where training starts anew
 
 
 def train(
-    data: Path, models: Path, log: Path, metrics: Path, params: TrainParams, unet: UnetParams
+    data: Path,
+    models: Path,
+    log: Path,
+    metrics: Path,
+    params: TrainParams,
+    unet: UnetParams,
+    augmentation: AugmentParams,
 ) -> None:
     """Train a net on packed crops; with no epochs, pass the initial weights on.
 
@@ -42,10 +51,12 @@ def train(
         data: folder with `images.h5` and `masks.h5`.
         models: folder that gets the weights of the best epoch, `unet.weights.h5`, and their
             description, `unet.json`.
-        log: folder that gets the curves, as dvclive writes them.
+        log: folder that gets the curves, as dvclive writes them, and `augmented.png`.
         metrics: JSON file that gets the scores of the best epoch.
         params: how to train.
         unet: what to train.
+        augmentation: what happens to the training crops; validation crops stay whole and as
+            they are.
 
     Raises:
         UserError: data or initial weights are missing, broken or do not fit the params, the
@@ -59,16 +70,24 @@ def train(
         return
     params = params.model_copy(update={"precision": resolve_precision(params.precision)})
     with PackReader(data) as pack:
-        check_pack(pack, data, unet)
+        check_pack(pack, data, unet, augmentation)
         net = build_unet(unet, params.precision, params.seed)
         if initial is not None:
             load_initial_weights(net, initial, unet)
         blank = params.ignore_blank
-        crops = CropBatches(pack, "train", params.batch_size, params.seed, ignore_blank=blank)
+        crops = CropBatches(
+            pack,
+            "train",
+            params.batch_size,
+            params.seed,
+            ignore_blank=blank,
+            augmentation=augmentation,
+        )
         valid = CropBatches(pack, "valid", params.batch_size, ignore_blank=blank)
-        key = training_key(data, initial, params, unet)
+        key = training_key(data, initial, params, unet, augmentation)
         backup = Backup(state_folder("training"), key)
         with backup.held(), dvclive.Live(str(log), dvcyaml=False, save_dvc_exp=False) as live:
+            draw_pairs(log / PAIRS_FILE, crops)
             fitted = fit(
                 net,
                 crops,
@@ -78,13 +97,13 @@ def train(
                 callbacks=tensorboard(state_folder("tensorboard") / key),
                 on_epoch=lambda row: log_row(live, row),
             )
-            description = describe(net, fitted, pack.size, params, unet)
+            description = describe(net, fitted, pack.size, params, unet, augmentation)
             save_model(net, models / WEIGHTS_FILE, description)
             write_json(metrics, scores(net, fitted))
 
 
-def check_pack(pack: PackReader, data: Path, unet: UnetParams) -> None:
-    """Raise a UserError if a split is empty, or the crops' size does not fit the net."""
+def check_pack(pack: PackReader, data: Path, unet: UnetParams, augmentation: AugmentParams) -> None:
+    """Raise a UserError if a split is empty, or the size of crops or windows does not fit."""
     for split in ("train", "valid"):
         if pack.rows(split) == 0:
             raise UserError(
@@ -97,6 +116,12 @@ def check_pack(pack: PackReader, data: Path, unet: UnetParams) -> None:
         raise UserError(
             f"crops of {pack.size} pixels do not fit a net of unet.depth {unet.depth}: crop.size "
             f"must be a multiple of {step}"
+        )
+    window = augmentation.window or step
+    if window % step or window > pack.size:
+        raise UserError(
+            f"augment.window is {window}: it must be a multiple of {step} (for unet.depth "
+            f"{unet.depth}) and no larger than the crops of {pack.size} pixels"
         )
 
 
@@ -128,11 +153,18 @@ def pass_on(initial: Path | None, models: Path, log: Path, metrics: Path) -> Non
     print(f"{initial} is passed on to {models}, not trained further (train.epochs is 0)")
 
 
-def training_key(data: Path, initial: Path | None, params: TrainParams, unet: UnetParams) -> str:
+def training_key(
+    data: Path,
+    initial: Path | None,
+    params: TrainParams,
+    unet: UnetParams,
+    augmentation: AugmentParams,
+) -> str:
     """A name for this training: everything that decides its outcome goes into it."""
     facts = {
         "train": params.model_dump(exclude={"weights_folder", "initial_weights"}),
         "unet": unet.model_dump(),
+        "augment": augmentation.model_dump(),
         "backend": backend_name(),
         "device": device_name(),
         "versions": versions(),
@@ -151,7 +183,12 @@ def log_row(live: dvclive.Live, row: Row) -> None:
 
 
 def describe(
-    net: keras.Model, fitted: Fitted, crop_size: int, params: TrainParams, unet: UnetParams
+    net: keras.Model,
+    fitted: Fitted,
+    crop_size: int,
+    params: TrainParams,
+    unet: UnetParams,
+    augmentation: AugmentParams,
 ) -> Description:
     """What is to be known of the trained net."""
     recipe = params.model_dump(exclude={"precision", "weights_folder"})  # a path of this host
@@ -163,7 +200,12 @@ def describe(
         versions=versions(),
         crop_size=crop_size,
         parameters=net.count_params(),
-        training={**recipe, "epochs_run": len(fitted.rows), "best": fitted.best},
+        training={
+            **recipe,
+            "augment": augmentation.model_dump(),
+            "epochs_run": len(fitted.rows),
+            "best": fitted.best,
+        },
     )
 
 
@@ -195,6 +237,7 @@ def main() -> None:
         arguments.metrics,
         read_section(TrainParams, "train"),
         read_section(UnetParams, "unet"),
+        read_section(AugmentParams, "augment"),
     )
 
 

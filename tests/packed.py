@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from roads.augment import AugmentParams
 from roads.packs import pack_writer
 from roads.recipe import TrainParams
 from roads.unet import UnetParams
@@ -41,6 +42,21 @@ TRAIN: dict[str, Any] = {
     "initial_weights": "none",
     "seed": 1,
 }
+
+
+AUGMENT: dict[str, Any] = {
+    "flips": False,
+    "turns": False,
+    "brightness": 0.0,
+    "contrast": 0.0,
+    "gamma": 0.0,
+    "saturation": 0.0,
+    "window": None,
+}
+
+
+def augment_params(**changes: Any) -> AugmentParams:
+    return AugmentParams(**{**AUGMENT, **changes})
 
 
 def train_params(**changes: Any) -> TrainParams:

@@ -14,7 +14,7 @@ from roads.packs import PackReader, pack_writer
 from roads.resume import Backup
 from roads.training import Fitted, fit
 from roads.unet import build_unet
-from tests.packed import train_params, unet_params, write_pack
+from tests.packed import augment_params, train_params, unet_params, write_pack
 
 SIZE = 16
 TRAIN, VALID, BATCH = 22, 6, 4
@@ -44,6 +44,7 @@ class Training:
         self.pack, self.folder = pack, folder
         settings = {**RECIPE, **changes}
         self.unet = unet_params(depth=2, normalization=settings.pop("normalization"))
+        self.augmentation = augment_params(**settings.pop("augment", {}))
         self.recipe = train_params(**settings)
         folder.mkdir(exist_ok=True)
 
@@ -56,7 +57,14 @@ class Training:
         blank = self.recipe.ignore_blank
         fitted = fit(
             model,
-            CropBatches(self.pack, "train", BATCH, seed=1, ignore_blank=blank),
+            CropBatches(
+                self.pack,
+                "train",
+                BATCH,
+                seed=1,
+                ignore_blank=blank,
+                augmentation=self.augmentation,
+            ),
             CropBatches(self.pack, "valid", BATCH, ignore_blank=blank),
             self.recipe,
             backup=Backup(self.folder, "key"),
@@ -95,6 +103,7 @@ class KillAt(keras.callbacks.Callback):
         ((3,), {"monitor": "iou", "ignore_blank": True}),
         ((2,), {"loss": "weighted_bce", "road_weight": None}),
         ((2,), {"loss": "bce_dice", "cldice_weight": 0.5}),
+        ((1, 3), {"augment": {"flips": True, "gamma": 0.2, "saturation": 0.2, "window": 8}}),
     ],
     ids=str,
 )

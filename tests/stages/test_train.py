@@ -20,7 +20,7 @@ from roads.errors import UserError
 from roads.recipe import TrainParams
 from roads.weights import load_model, read_description
 from stages.train import train
-from tests.packed import TRAIN, UNET, train_params, unet_params, write_pack
+from tests.packed import AUGMENT, TRAIN, UNET, augment_params, train_params, unet_params, write_pack
 
 COMPILED = tempfile.TemporaryDirectory()
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -52,7 +52,7 @@ class Run:
     def __init__(self, folder: Path, packed: Path, backend: str):
         self.folder, self.packed, self.backend = folder, packed, backend
         folder.mkdir()
-        params = {"train": TRAIN, "unet": {**UNET, "depth": 2}}
+        params = {"train": TRAIN, "unet": {**UNET, "depth": 2}, "augment": AUGMENT}
         (folder / "params.yaml").write_text(yaml.safe_dump(params))
 
     def start(self) -> subprocess.Popen[str]:
@@ -125,6 +125,7 @@ def test_outputs_are_complete_and_describe_the_net(whole: Run) -> None:
         "models/unet.json",
         "train.json",
         "log/metrics.json",
+        "log/augmented.png",
         "log/plots/metrics/learning_rate.tsv",
         *(
             f"log/plots/metrics/{split}/{score}.tsv"
@@ -194,10 +195,19 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROADS_STATE", str(tmp_path / "state"))
 
 
-def run_here(folder: Path, packed: Path, params: TrainParams, **unet: Any) -> None:
+def run_here(
+    folder: Path, packed: Path, params: TrainParams, window: int | None = None, **unet: Any
+) -> None:
     """The stage's function, in this process."""
-    log, metrics = folder / "log", folder / "train.json"
-    train(packed, folder / "models", log, metrics, params, unet_params(**{"depth": 2, **unet}))
+    train(
+        packed,
+        folder / "models",
+        folder / "log",
+        folder / "train.json",
+        params,
+        unet_params(**{"depth": 2, **unet}),
+        augment_params(window=window),
+    )
 
 
 def starting_from(weights: Path) -> dict[str, str]:
@@ -266,6 +276,9 @@ def test_what_cannot_be_trained_is_said_before_training(packed: Path, tmp_path: 
         run_here(tmp_path, packed, train_params(initial_weights="absent"))
     with pytest.raises(UserError, match="multiple of 64"):
         run_here(tmp_path, packed, train_params(), depth=7, filters=1)
+    for window in (30, 64):
+        with pytest.raises(UserError, match=rf"augment\.window is {window}: .* multiple of 4"):
+            run_here(tmp_path, packed, train_params(), window, depth=3)
     for split, complaint in (("train", "train on"), ("valid", "validate with")):
         counts = {"train": 1, "valid": 1, split: 0}
         write_pack(tmp_path / split, 32, **counts)
