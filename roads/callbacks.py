@@ -94,6 +94,11 @@ class Curves(keras.callbacks.Callback):
         self.on_epoch(row)
 
 
+def blindness(road_share: float) -> str | None:
+    """What a model predicts that predicts the same everywhere; None for one that does not."""
+    return {0.0: "no road at all", 1.0: "road everywhere"}.get(road_share)
+
+
 class Console(keras.callbacks.Callback):
     """A line for each epoch, and a progress bar within it on a terminal."""
 
@@ -115,10 +120,12 @@ class Console(keras.callbacks.Callback):
         self.bar.close()
         seconds = time.monotonic() - self.start
         values = logs or {}
+        blind = blindness(float(values["val_road_share"]))
         print(
             f"epoch {epoch + 1}/{self.epochs}: loss {values['loss']:.4f}, "
             f"valid loss {values['val_loss']:.4f}, Dice {values['val_dice']:.3f}, "
-            f"IoU {values['val_iou']:.3f}, {seconds:.1f} s",
+            f"IoU {values['val_iou']:.3f}, {seconds:.1f} s"
+            + (f"; it predicts {blind}" if blind else ""),
             flush=True,
         )
 

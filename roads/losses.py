@@ -120,7 +120,8 @@ def _open(x: Any) -> Any:
 class RoadScores(keras.metrics.Metric):
     """Dice and IoU of the road class at a threshold, from counts pooled over an epoch.
 
-    Both are 0 where neither mask nor prediction holds a road pixel. The counts are kept in
+    Both are 0 where neither mask nor prediction holds a road pixel. `road_share` is the fraction
+    of pixels predicted as road, exactly 0 or 1 where all are alike. The counts are kept in
     float32, so over more than 16 million pixels of road the last digits are approximate.
     """
 
@@ -129,15 +130,20 @@ class RoadScores(keras.metrics.Metric):
         self.threshold = threshold
         self.hits = self.add_weight(initializer="zeros", name="hits")
         self.marked = self.add_weight(initializer="zeros", name="marked")
+        self.predicted = self.add_weight(initializer="zeros", name="predicted")
+        self.pixels = self.add_weight(initializer="zeros", name="pixels")
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        masks, roads, _ = _counted(y_true, y_pred > self.threshold)
+        masks, roads, counted = _counted(y_true, y_pred > self.threshold)
         self.hits.assign_add(ops.sum(masks * roads))
         self.marked.assign_add(ops.sum(masks) + ops.sum(roads))
+        self.predicted.assign_add(ops.sum(roads))
+        self.pixels.assign_add(ops.sum(counted))
 
     def result(self) -> dict[str, Any]:
         either = self.marked - self.hits
         return {
             "dice": ops.divide_no_nan(2 * self.hits, self.marked),
             "iou": ops.divide_no_nan(self.hits, either),
+            "road_share": ops.divide_no_nan(self.predicted, self.pixels),
         }

@@ -7,7 +7,16 @@ from typing import Any
 from roads.averaging import AveragedWeights
 from roads.backend import jit_compile, keras
 from roads.batches import CropBatches, background_per_road
-from roads.callbacks import BestEpoch, Console, Curves, EpochSeeds, FiniteLoss, Keeper, Row
+from roads.callbacks import (
+    BestEpoch,
+    Console,
+    Curves,
+    EpochSeeds,
+    FiniteLoss,
+    Keeper,
+    Row,
+    blindness,
+)
 from roads.losses import Loss, RoadScores, make_loss
 from roads.optimization import MONITORS, learning_rate, make_optimizer, progress_callbacks
 from roads.recipe import TrainParams
@@ -99,5 +108,11 @@ def fit(
         change = "falls" if recipe.monitor == "loss" else "rises"
         name = {"loss": "loss", "dice": "Dice", "iou": "IoU"}[recipe.monitor]
         print(f"stopped after epoch {len(rows)}: the validation {name} no longer {change}")
+    blind = blindness(rows[best.epoch]["valid/road_share"])
+    if blind:
+        print(
+            f"the best epoch predicts {blind} on the validation crops (threshold 0.5): the model "
+            "has not learned. Train longer, or look at train.learning_rate and train.loss."
+        )
     model.set_weights(best.weights)
     return Fitted(rows, rows[best.epoch])

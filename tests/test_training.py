@@ -190,6 +190,21 @@ def test_a_loss_that_is_no_number_ends_training_with_a_way_out(
         training.start()
 
 
+@pytest.mark.parametrize(("bias", "told"), [(-99, "no road at all"), (99, "road everywhere")])
+def test_a_net_that_sees_the_same_everywhere_is_named(
+    pack: PackReader, tmp_path: Path, capsys: pytest.CaptureFixture[str], bias: float, told: str
+) -> None:
+    class Blind(keras.callbacks.Callback):
+        def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
+            self.model.get_layer("head").bias.assign([bias])
+
+    Training(pack, tmp_path / "backup", epochs=1).start(extra=Blind())
+    line, verdict = capsys.readouterr().out.splitlines()
+    assert line.endswith(f"it predicts {told}")
+    assert f"the best epoch predicts {told}" in verdict
+    assert "train.learning_rate" in verdict
+
+
 def test_missing_imagery_has_no_part_in_training(tmp_path: Path) -> None:
     """Whatever the maps say there, the net ends the same."""
     trained = []
