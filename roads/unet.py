@@ -1,12 +1,14 @@
 """The U-Net: Ronneberger et al. 2015, in the shape of the article the project starts from."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
 
 from roads.backend import keras
+from roads.encoders import ENCODERS, NO_WEIGHTS, build_encoder
 from roads.params import Section
 
 
@@ -19,10 +21,13 @@ class UnetParams(Section):
     activation: Literal["elu", "relu", "leaky_relu", "gelu", "silu"]
     normalization: Literal["batch", "none"]
     momentum: float = Field(ge=0, lt=1)
+    encoder: Literal["plain", "residual", "efficientnetv2b0", "resnet50"] = "plain"
+    encoder_weights: str = NO_WEIGHTS
+    encoder_folder: Path = Field(default=Path("models/encoders"), exclude=True)  # of this host
 
 
 # Weights trained with one value of these cannot be used with another.
-ARCHITECTURE = ("filters", "depth", "activation", "normalization")
+ARCHITECTURE = ("filters", "depth", "activation", "normalization", "encoder")
 
 
 def size_step(params: UnetParams) -> int:
@@ -43,7 +48,10 @@ def build_unet(params: UnetParams, precision: str = "float32", seed: int = 0) ->
 
     Each level has two 3×3 convolutions with dropout between them, each followed by batch
     normalization and the activation; 2×2 max pooling leads down, 2×2 transposed convolutions
-    of stride 2 lead up, and each level's output on the way down joins the way up.
+    of stride 2 lead up, and each level's output on the way down joins the way up. With the
+    encoder `residual`, a 1×1 convolution leads past each level on the way down and is added (He
+    et al. 2016). An encoder of keras.applications replaces the way down from stride 2 on; the
+    two convolutions at full size stay, or thin roads would lose their edges.
 
     Args:
         params: the net's shape; `filters` double from level to level.
@@ -59,11 +67,21 @@ def build_unet(params: UnetParams, precision: str = "float32", seed: int = 0) ->
     blocks = _Blocks(params, keras.dtype_policies.DTypePolicy(precision), seed)
     image = keras.Input((None, None, 3), name="image")
     x = keras.layers.Rescaling(1 / 255, dtype="float32", name="scale")(image)
-    skips = []
-    for level in range(params.depth - 1):
-        skips.append(blocks.double_convolution(x, level, f"down{level + 1}"))
-        x = keras.layers.MaxPooling2D(dtype=blocks.policy, name=f"down{level + 1}_pool")(skips[-1])
-    x = blocks.double_convolution(x, params.depth - 1, "bottom")
+    if params.encoder in ENCODERS:
+        skips = [blocks.double_convolution(x, 0, "down1")]
+        encoder = build_encoder(
+            params.encoder, params.depth, blocks.policy, params.momentum, next(blocks.seeds)
+        )
+        features = encoder(ENCODERS[params.encoder].preprocess(image))
+        features = features if isinstance(features, list) else [features]
+        skips, x = [*skips, *features[:-1]], features[-1]
+    else:
+        skips = []
+        for level in range(params.depth - 1):
+            skips.append(blocks.down(x, level, f"down{level + 1}"))
+            pool = keras.layers.MaxPooling2D(dtype=blocks.policy, name=f"down{level + 1}_pool")
+            x = pool(skips[-1])
+        x = blocks.down(x, params.depth - 1, "bottom")
     for level in reversed(range(params.depth - 1)):
         x = blocks.up(x, skips[level], level, f"up{level + 1}")
         x = blocks.double_convolution(x, level, f"up{level + 1}")
@@ -103,6 +121,19 @@ class _Blocks:
             )
             x = dropout(x)
         return self._convolution(x, level, f"{name}_2")
+
+    def down(self, x: Any, level: int, name: str) -> Any:
+        y = self.double_convolution(x, level, name)
+        if self.params.encoder != "residual":
+            return y
+        past = keras.layers.Conv2D(
+            self.params.filters * 2**level,
+            1,
+            kernel_initializer=self.glorot(),
+            dtype=self.policy,
+            name=f"{name}_shortcut",
+        )
+        return keras.layers.Add(dtype=self.policy, name=f"{name}_add")([y, past(x)])
 
     def _convolution(self, x: Any, level: int, name: str) -> Any:
         convolution = keras.layers.Conv2D(

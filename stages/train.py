@@ -12,6 +12,7 @@ from roads.augment_picture import draw_pairs
 from roads.backend import backend_name, device_name, keras, resolve_precision, versions
 from roads.batches import CropBatches
 from roads.callbacks import Row, tensorboard
+from roads.encoders import ENCODERS, encoder_file, load_encoder
 from roads.errors import UserError, exit_status
 from roads.files import write_json
 from roads.packs import IMAGES_FILE, MASKS_FILE, PackReader
@@ -72,8 +73,13 @@ def train(
     with PackReader(data) as pack:
         check_pack(pack, data, unet, augmentation)
         net = build_unet(unet, params.precision, params.seed)
+        encoder = None
         if initial is not None:
             load_initial_weights(net, initial, unet)
+        elif unet.encoder in ENCODERS:
+            encoder = encoder_file(unet.encoder, unet.encoder_weights, unet.encoder_folder)
+            if encoder is not None:
+                load_encoder(net, unet.encoder, encoder)
         blank = params.ignore_blank
         crops = CropBatches(
             pack,
@@ -84,7 +90,7 @@ def train(
             augmentation=augmentation,
         )
         valid = CropBatches(pack, "valid", params.batch_size, ignore_blank=blank)
-        key = training_key(data, initial, params, unet, augmentation)
+        key = training_key(data, initial or encoder, params, unet, augmentation)
         backup = Backup(state_folder("training"), key)
         with backup.held(), dvclive.Live(str(log), dvcyaml=False, save_dvc_exp=False) as live:
             draw_pairs(log / PAIRS_FILE, crops)
