@@ -1,4 +1,4 @@
-# make repro   set up, run the whole pipeline, show the numbers and where the pictures are
+# make repro   set up, run the whole pipeline, show the numbers (beside those in Git) and the pictures
 # make test    set up, run the tests
 # make lint    ruff and mypy
 #
@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 repro: $(VENV)/pipeline $(if $(CUDA),$(VENV)/cuda)
 	dvc repro
 	@echo
-	dvc metrics show
+	dvc metrics diff --all
 	@echo
 	@echo "Pictures: metrics/contact_sheet.png and metrics/test/; curves: run 'dvc plots show'"
 	@echo "and open dvc_plots/index.html. (First 'source $(VENV)/bin/activate'.)"
