@@ -178,29 +178,47 @@ class Keeper(keras.callbacks.Callback):
         super().__init__()
         self.backup, self.rows, self.best, self.epochs = backup, rows, best, epochs
         self.remembering = [c for c in (best, *others) if type(c).__name__ in self.MEMORY]
-        self.counters: dict[str, dict[str, Any]] = {}
+        self.progress: Progress | None = None
 
-    def restore(self, model: keras.Model) -> bool:
-        """Load the backup, if any, into model, rows and best weights; True if it had finished."""
-        progress = self.backup.load()
-        if progress is None:
-            return False
-        model.optimizer.build(model.trainable_variables)
-        model.set_weights(progress.weights)
-        for variable, value in zip(model.optimizer.variables, progress.optimizer, strict=True):
+    @property
+    def finished(self) -> bool:
+        """Whether the last epoch is done, or early stopping has ended the training."""
+        return self.progress is not None and self.progress.finished
+
+    def load(self) -> None:
+        """Take rows, counters and the best weights from the backup, if there is one."""
+        self.progress = self.backup.load()
+        if self.progress is not None:
+            self.rows[:] = self.progress.rows
+            self.best.weights = self.progress.best
+            self._recall()
+
+    def restore(self, model: keras.Model, *, new_optimizer: bool) -> None:
+        """Take a compiled net back to its last finished epoch, if there is one.
+
+        A new optimizer begins there, and takes over no more than the learning rate that a
+        plateau has lowered.
+        """
+        if self.progress is None:
+            return
+        model.set_weights(self.progress.weights)
+        values = self.progress.optimizer
+        if new_optimizer:  # not built yet: a count of steps, then the rate, if that is a number
+            variables = model.optimizer.variables[1:]
+            values = values[1 : 1 + len(variables)]
+        else:
+            model.optimizer.build(model.trainable_variables)
+            variables = model.optimizer.variables
+        for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
-        self.rows[:] = progress.rows
-        self.best.weights = progress.best
-        self.counters = progress.counters
-        self._recall()
-        return progress.finished
 
     def on_train_begin(self, logs: Logs = None) -> None:
         self._recall()
 
     def _recall(self) -> None:
+        counters = self.progress.counters if self.progress else {}
         for callback in self.remembering:
-            for name, value in self.counters.get(type(callback).__name__, {}).items():
+            for name, value in counters.get(type(callback).__name__, {}).items():
                 setattr(callback, name, value)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
@@ -211,13 +229,12 @@ class Keeper(keras.callbacks.Callback):
             for callback in self.remembering
         }
         variables = self.model.optimizer.variables
-        self.backup.save(
-            Progress(
-                rows=self.rows,
-                finished=self.model.stop_training or epoch + 1 == self.epochs,
-                counters=counters,
-                weights=self.model.get_weights(),
-                optimizer=[variable.numpy() for variable in variables],
-                best=self.best.weights,
-            )
+        self.progress = Progress(
+            rows=self.rows,
+            finished=self.model.stop_training or epoch + 1 == self.epochs,
+            counters=counters,
+            weights=self.model.get_weights(),
+            optimizer=[variable.numpy() for variable in variables],
+            best=self.best.weights,
         )
+        self.backup.save(self.progress)

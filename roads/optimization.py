@@ -45,12 +45,30 @@ def warmup_steps(recipe: TrainParams, epoch_steps: int) -> int:
     return round(recipe.warmup_epochs * epoch_steps)
 
 
-def learning_rate(recipe: TrainParams, epoch_steps: int) -> Any:
+class Later(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule from a later step on."""
+
+    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, steps: int):
+        self.schedule, self.steps = schedule, steps
+
+    def __call__(self, step: Any) -> Any:
+        return self.schedule(step + self.steps)
+
+
+def learning_rate(recipe: TrainParams, epoch_steps: int, first_epoch: int = 0) -> Any:
     """What the optimizer takes for a rate: a number, or a schedule over all the steps.
 
     `cosine` falls to 0 at the last step. The rate of `plateau` must stay a number that
-    callbacks set, so its warm-up is a callback too: `WarmUp`.
+    callbacks set, so its warm-up is a callback too: `WarmUp`. A schedule goes on from
+    `first_epoch` (counted from 0), where an optimizer that begins there counts its steps from 0.
     """
+    schedule = _whole_schedule(recipe, epoch_steps)
+    if first_epoch == 0 or isinstance(schedule, float):
+        return schedule
+    return Later(schedule, first_epoch * epoch_steps)
+
+
+def _whole_schedule(recipe: TrainParams, epoch_steps: int) -> Any:
     rate, steps = recipe.learning_rate, recipe.epochs * epoch_steps
     warmup = warmup_steps(recipe, epoch_steps)
     schedules = keras.optimizers.schedules

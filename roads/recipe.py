@@ -23,6 +23,7 @@ class TrainParams(Section):
     warmup_epochs: float = Field(ge=0)
     batch_size: int = Field(ge=1)
     epochs: int = Field(ge=0)
+    freeze_encoder_epochs: int = Field(ge=0)
     schedule: Literal["plateau", "cosine", "constant"]
     plateau_factor: float = Field(gt=0, lt=1)
     plateau_patience: int = Field(ge=1)

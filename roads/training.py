@@ -17,6 +17,7 @@ from roads.callbacks import (
     Row,
     blindness,
 )
+from roads.errors import UserError
 from roads.losses import Loss, RoadScores, make_loss
 from roads.optimization import MONITORS, learning_rate, make_optimizer, progress_callbacks
 from roads.recipe import TrainParams
@@ -45,6 +46,23 @@ def choose_loss(recipe: TrainParams, train: CropBatches) -> Loss:
     return make_loss(recipe.loss, weight, recipe.cldice_weight)
 
 
+def phases(recipe: TrainParams) -> list[tuple[int, int]]:
+    """The epochs with one set of trainable weights, from and to, counted from 0.
+
+    Raises:
+        UserError: training would end before the encoder is trained.
+    """
+    frozen, epochs = recipe.freeze_encoder_epochs, recipe.epochs
+    if frozen == 0:
+        return [(0, epochs)]
+    if frozen >= epochs:
+        raise UserError(
+            f"train.freeze_encoder_epochs is {frozen} and train.epochs {epochs}: training would "
+            "end before the encoder is trained. Lower the first."
+        )
+    return [(0, frozen), (frozen, epochs)]
+
+
 def fit(
     model: keras.Model,
     train: CropBatches,
@@ -56,6 +74,10 @@ def fit(
     on_epoch: Callable[[Row], None] = lambda row: None,
 ) -> Fitted:
     """Train a net, and leave it with the weights of its best epoch by `train.monitor`.
+
+    In the first `train.freeze_encoder_epochs` the layer `encoder` keeps its weights, and its batch
+    normalization its statistics. Then everything trains, with an optimizer that begins anew, its
+    moments and its average of the weights too; learning rate, patience and best epoch go on.
 
     Where `backup` holds the progress of a run that was killed, training goes on from there, and
     ends with the same weights and rows as one that was not.
@@ -70,25 +92,32 @@ def fit(
             first the rows of the epochs before.
 
     Raises:
-        UserError: the loss is no longer a number, or the warm-up outlasts the training.
+        UserError: the loss is no longer a number, or the warm-up or the frozen epochs outlast
+            the training.
     """
-    rate = learning_rate(recipe, len(train))
-    compile_model(model, choose_loss(recipe, train), make_optimizer(recipe, rate))
+    loss = choose_loss(recipe, train)
     rows: list[Row] = []
     averaged = AveragedWeights(train) if recipe.ema > 0 else None
     best = BestEpoch(*MONITORS[recipe.monitor], averaged)
     judging: list[Any] = progress_callbacks(recipe, len(train))
     keeper = Keeper(backup, rows, best, judging, recipe.epochs)
-    finished = keeper.restore(model)
+    keeper.load()
     if rows:
         print(f"going on after epoch {len(rows)} of {recipe.epochs}, where the last run stopped")
     for row in rows:
         on_epoch(row)
-    if not finished:
+    for start, end in phases(recipe):
+        if keeper.finished or len(rows) >= end:
+            continue
+        if recipe.freeze_encoder_epochs > 0:
+            model.get_layer("encoder").trainable = start > 0
+        rate = learning_rate(recipe, len(train), start)
+        compile_model(model, loss, make_optimizer(recipe, rate))
+        keeper.restore(model, new_optimizer=len(rows) == start)
         model.fit(
             train.feed(),
             validation_data=valid.feed(),
-            epochs=recipe.epochs,
+            epochs=end,
             initial_epoch=len(rows),
             shuffle=False,
             verbose=0,

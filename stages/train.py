@@ -69,6 +69,7 @@ def train(
     if params.epochs == 0:
         pass_on(initial, models, log, metrics)
         return
+    check_freezing(params, unet)
     params = params.model_copy(update={"precision": resolve_precision(params.precision)})
     with PackReader(data) as pack:
         check_pack(pack, data, unet, augmentation)
@@ -106,6 +107,16 @@ def train(
             description = describe(net, fitted, pack.size, params, unet, augmentation)
             save_model(net, models / WEIGHTS_FILE, description)
             write_json(metrics, scores(net, fitted))
+
+
+def check_freezing(params: TrainParams, unet: UnetParams) -> None:
+    """Raise a UserError if epochs are to be frozen where there is no encoder to freeze."""
+    if params.freeze_encoder_epochs > 0 and unet.encoder not in ENCODERS:
+        raise UserError(
+            f"train.freeze_encoder_epochs is {params.freeze_encoder_epochs}, and unet.encoder "
+            f"{unet.encoder} has no pretrained weights to keep. Set the first to 0, or the second "
+            f"to {' or '.join(ENCODERS)}."
+        )
 
 
 def check_pack(pack: PackReader, data: Path, unet: UnetParams, augmentation: AugmentParams) -> None:

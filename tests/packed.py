@@ -31,6 +31,7 @@ TRAIN: dict[str, Any] = {
     "warmup_epochs": 0.0,
     "batch_size": 4,
     "epochs": 6,
+    "freeze_encoder_epochs": 0,
     "schedule": "plateau",
     "plateau_factor": 0.1,
     "plateau_patience": 1,

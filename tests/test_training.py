@@ -1,4 +1,7 @@
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from roads.training import Fitted, fit
 from roads.unet import build_unet
 from tests.packed import augment_params, train_params, unet_params, write_pack
 
+ROOT = Path(__file__).resolve().parent.parent
 SIZE = 16
 TRAIN, VALID, BATCH = 22, 6, 4
 EPOCHS = 5
@@ -35,6 +39,15 @@ def pack(tmp_path: Path) -> Iterator[PackReader]:
 RECIPE: dict[str, Any] = {
     "epochs": EPOCHS, "batch_size": BATCH, "plateau_min_delta": 0.02, "normalization": "batch",
 }  # fmt: skip
+TOGETHER: dict[str, Any] = {
+    "optimizer": "adamw", "clip_norm": 0.1, "warmup_epochs": 2.5, "ema": 0.9, "monitor": "dice",
+    "schedule": "cosine", "early_stopping_patience": 0,
+}  # fmt: skip
+FROZEN: dict[str, Any] = {
+    "encoder": "efficientnetv2b0", "freeze_encoder_epochs": 2, "epochs": 4,
+    "plateau_min_delta": 0.9, "early_stopping_patience": 0,
+}  # fmt: skip
+FROZEN_TOGETHER = {**FROZEN, **TOGETHER}
 
 
 class Training:
@@ -43,7 +56,11 @@ class Training:
     def __init__(self, pack: PackReader, folder: Path, **changes: Any):
         self.pack, self.folder = pack, folder
         settings = {**RECIPE, **changes}
-        self.unet = unet_params(depth=2, normalization=settings.pop("normalization"))
+        self.unet = unet_params(
+            depth=2,
+            normalization=settings.pop("normalization"),
+            encoder=settings.pop("encoder", "plain"),
+        )
         self.augmentation = augment_params(**settings.pop("augment", {}))
         self.recipe = train_params(**settings)
         folder.mkdir(exist_ok=True)
@@ -94,7 +111,7 @@ class KillAt(keras.callbacks.Callback):
     [
         ((3,), {"schedule": "plateau"}),
         ((2,), {"schedule": "cosine"}),
-        ((1, 3), {"optimizer": "adamw", "clip_norm": 0.1}),
+        pytest.param((1, 3), TOGETHER, id="together"),
         ((1, 3), {"ema": 0.9}),
         ((1,), {"ema": 0.9, "normalization": "none", "schedule": "constant"}),
         ((1, 2), {"warmup_epochs": 2.5, "schedule": "plateau"}),
@@ -104,6 +121,9 @@ class KillAt(keras.callbacks.Callback):
         ((2,), {"loss": "weighted_bce", "road_weight": None}),
         ((2,), {"loss": "bce_dice", "cldice_weight": 0.5}),
         ((1, 3), {"augment": {"flips": True, "gamma": 0.2, "saturation": 0.2, "window": 8}}),
+        ((2,), FROZEN),
+        # In a frozen epoch, in the first that is not, and in a later one.
+        pytest.param((1, 2, 3), FROZEN_TOGETHER, id="frozen"),
     ],
     ids=str,
 )
@@ -124,6 +144,72 @@ def test_killed_and_started_again_it_ends_as_if_it_never_was(
     for one, other in zip(model.get_weights(), resumed.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
     assert len({row["train/loss"] for row in fitted.rows}) == len(fitted.rows)
+
+
+class EncoderWeights(keras.callbacks.Callback):
+    """The encoder's weights before training, and those that each epoch validated with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.epochs: list[list[np.ndarray]] = []
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        if not self.epochs:
+            self.epochs.append(self.model.get_layer("encoder").get_weights())
+
+    def on_test_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self.last = self.model.get_layer("encoder").get_weights()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self.epochs.append(self.last)
+
+
+@pytest.mark.parametrize(
+    ("changes", "rates"),
+    [
+        (FROZEN, [0.01, 0.01, 0.001, 0.0001]),
+        pytest.param(FROZEN_TOGETHER, [0.004, 0.008, 0.0075, 0], id="frozen"),
+    ],
+)
+def test_an_encoder_keeps_its_weights_while_frozen_and_the_rate_goes_on(
+    pack: PackReader, tmp_path: Path, changes: dict[str, Any], rates: list[float]
+) -> None:
+    encoder = EncoderWeights()
+    _, fitted = Training(pack, tmp_path / "backup", **changes).start(extra=encoder)
+    start, *frozen, trained, last = encoder.epochs
+    assert len(frozen) == 2
+    for epoch in frozen:
+        for one, other in zip(start, epoch, strict=True):
+            np.testing.assert_array_equal(one, other)
+    for before, between, after in zip(start, trained, last, strict=True):
+        assert not np.array_equal(before, between)
+        assert not np.array_equal(between, after)
+    assert [row["learning_rate"] for row in fitted.rows] == pytest.approx(rates, abs=1e-8)
+
+
+def test_an_encoder_frozen_to_the_end_is_refused(pack: PackReader, tmp_path: Path) -> None:
+    training = Training(pack, tmp_path / "backup", **{**FROZEN, "freeze_encoder_epochs": 4})
+    with pytest.raises(UserError, match=r"freeze_encoder_epochs is 4 and train\.epochs 4"):
+        training.start()
+
+
+def test_options_work_together_and_an_encoder_is_frozen_on_jax_too(tmp_path: Path) -> None:
+    cases = "(together or frozen) and not on_jax"
+    answer = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__, "-k", cases],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "KERAS_BACKEND": "jax",
+            "JAX_COMPILATION_CACHE_DIR": str(tmp_path),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+        },
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert answer.returncode == 0, answer.stdout
+    assert "3 passed" in answer.stdout
 
 
 def test_killed_after_the_last_epoch_it_only_returns(pack: PackReader, tmp_path: Path) -> None:

@@ -274,6 +274,9 @@ def test_what_cannot_be_trained_is_said_before_training(packed: Path, tmp_path: 
         run_here(tmp_path, packed, train_params(epochs=0))
     with pytest.raises(UserError, match="no net `absent`"):
         run_here(tmp_path, packed, train_params(initial_weights="absent"))
+    for encoder in ("plain", "residual"):
+        with pytest.raises(UserError, match=rf"freeze_encoder_epochs is 1, .*encoder {encoder}"):
+            run_here(tmp_path, packed, train_params(freeze_encoder_epochs=1), encoder=encoder)
     with pytest.raises(UserError, match="multiple of 64"):
         run_here(tmp_path, packed, train_params(), depth=7, filters=1)
     for window in (30, 64):
