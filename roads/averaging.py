@@ -3,7 +3,9 @@
 import math
 from typing import Any
 
-from roads.backend import keras
+import numpy as np
+
+from roads.backend import backend_name, keras
 from roads.batches import CropBatches
 from roads.resume import Arrays
 from roads.unet import layers_of
@@ -27,12 +29,15 @@ class AveragedWeights(keras.callbacks.Callback):
         self.weights: Arrays = []
         self._own: Arrays = []
 
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.statistics = Statistics(self.model)
+
     def on_test_begin(self, logs: Any = None) -> None:
         model = self.model
         self._own = model.get_weights()
         model.optimizer.finalize_variable_values(model.trainable_variables)
         model.set_weights(model.get_weights())  # JAX let both share memory, and would give it away
-        measure_statistics(model, self.train)
+        self.statistics.measure(self.train)
 
     def on_test_end(self, logs: Any = None) -> None:
         model = self.model
@@ -40,16 +45,47 @@ class AveragedWeights(keras.callbacks.Callback):
         model.set_weights(self._own)
 
 
-def measure_statistics(model: keras.Model, train: CropBatches) -> None:
-    """Set the statistics of batch normalization to their plain mean over some batches."""
-    layers = layers_of(model, keras.layers.BatchNormalization)
-    if not layers:
-        return
-    momenta = [layer.momentum for layer in layers]
-    for index in range(min(len(train), math.ceil(STATISTICS_CROPS / train.batch_size))):
-        for layer in layers:
-            layer.momentum = index / (index + 1)
-        images, _ = train[index]
-        model(images, training=True)
-    for layer, momentum in zip(layers, momenta, strict=True):
-        layer.momentum = momentum
+class Statistics:
+    """The statistics of a model's batch normalization, but of frozen layers, which keep theirs.
+
+    On JAX a pass over a batch is compiled once: operation by operation it takes long.
+    """
+
+    def __init__(self, model: keras.Model):
+        self.model = model
+        layers = layers_of(model, keras.layers.BatchNormalization)
+        self.layers = [layer for layer in layers if layer.trainable]
+        self._pass = self._one_batch
+        if backend_name() == "jax":
+            import jax
+
+            self._pass = jax.jit(self._one_batch)
+
+    def measure(self, train: CropBatches) -> None:
+        """Set the statistics to their plain mean over some batches."""
+        if not self.layers:
+            return
+        model = self.model
+        measured = [v for layer in self.layers for v in (layer.moving_mean, layer.moving_variance)]
+        places = {id(v): place for place, v in enumerate(model.non_trainable_variables)}
+        trainable = [keras.ops.convert_to_tensor(v) for v in model.trainable_variables]
+        others = [keras.ops.convert_to_tensor(v) for v in model.non_trainable_variables]
+        sums = [np.zeros(v.shape) for v in measured]
+        count = min(len(train), math.ceil(STATISTICS_CROPS / train.batch_size))
+        for index in range(count):
+            images, _ = train[index]
+            others = self._pass(trainable, others, images)
+            for total, variable in zip(sums, measured, strict=True):
+                total += np.asarray(others[places[id(variable)]])
+        for total, variable in zip(sums, measured, strict=True):
+            variable.assign(total / count)
+
+    def _one_batch(self, trainable: Any, others: Any, images: Any) -> Any:
+        """What the variables that are not trained become: statistics those of this batch."""
+        momenta = [layer.momentum for layer in self.layers]
+        for layer in self.layers:
+            layer.momentum = 0.0
+        _, others = self.model.stateless_call(trainable, others, images, training=True)
+        for layer, momentum in zip(self.layers, momenta, strict=True):
+            layer.momentum = momentum
+        return others

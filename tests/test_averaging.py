@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from roads.averaging import AveragedWeights, measure_statistics
+from roads.averaging import AveragedWeights, Statistics
 from roads.backend import keras
 from roads.batches import CropBatches
 from roads.losses import soft_dice
@@ -71,7 +71,7 @@ def test_validation_sees_the_moving_average_and_training_does_not(batches: CropB
 def test_statistics_are_the_mean_over_the_batches(batches: CropBatches) -> None:
     image = keras.Input((None, None, 3))
     model = keras.Model(image, keras.layers.BatchNormalization(momentum=0.99)(image))
-    measure_statistics(model, batches)
+    Statistics(model).measure(batches)
     (layer,) = layers_of(model, keras.layers.BatchNormalization)
     crops = [batches[index][0].astype(np.float64) for index in range(3)]
     mean = np.mean([batch.mean(axis=(0, 1, 2)) for batch in crops], axis=0)
