@@ -194,9 +194,12 @@ def test_an_encoder_frozen_to_the_end_is_refused(pack: PackReader, tmp_path: Pat
 
 
 def test_options_work_together_and_an_encoder_is_frozen_on_jax_too(tmp_path: Path) -> None:
-    cases = "(together or frozen) and not on_jax"
+    killed = test_killed_and_started_again_it_ends_as_if_it_never_was.__name__
+    kept = test_an_encoder_keeps_its_weights_while_frozen_and_the_rate_goes_on.__name__
+    cases = [f"{killed}[together]", f"{killed}[frozen]", f"{kept}[frozen]"]
     answer = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__, "-k", cases],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
+        + [f"{__file__}::{case}" for case in cases],
         cwd=ROOT,
         env={
             **os.environ,
