@@ -124,6 +124,12 @@ def over_replicas(sums: list[Any]) -> list[Any]:
     return context.all_reduce("SUM", sums) if context else sums
 
 
+def replica_share(loss: Any) -> Any:
+    """A replica's share of the loss of a whole batch: Keras adds the shares up."""
+    context = _replicas()
+    return loss / context.num_replicas_in_sync if context else loss
+
+
 def seed_replicas(state: Any, seed: int) -> None:
     """Set the state of a dropout; on each of TensorFlow's replicas to other numbers.
 
@@ -181,9 +187,7 @@ def _strategy(names: list[str], processes: int) -> Any:
     if backend_name() == "tensorflow":
         import tensorflow
 
-        # Collective operations, the default, can come in another order on each replica and fail.
-        on_one = tensorflow.distribute.ReductionToOneDevice()
-        return tensorflow.distribute.MirroredStrategy(names, cross_device_ops=on_one)
+        return tensorflow.distribute.MirroredStrategy(names)
     import jax
 
     everywhere = [

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from roads.backend import keras
-from roads.devices import over_replicas
+from roads.devices import over_replicas, replica_share
 
 ops = keras.ops
 Loss = Callable[[Any, Any], Any]
@@ -105,8 +105,8 @@ def make_loss(name: str, road_weight: float = 1.0, cldice_weight: float = 0.0) -
     }
     loss = losses[name]
     if cldice_weight == 0:
-        return loss
-    return lambda masks, predicted: (
+        return lambda masks, predicted: replica_share(loss(masks, predicted))
+    return lambda masks, predicted: replica_share(
         loss(masks, predicted) + cldice_weight * cldice(masks, predicted)
     )
 

@@ -146,8 +146,12 @@ def test_where_one_is_lost_the_other_ends_and_together_they_go_on(
         running[victim].communicate(timeout=SECONDS)
         assert time.monotonic() - lost < ENDS_WITHIN
         assert running[survivor].returncode != 0
-        assert f"error: process {survivor} of 2 cannot go on" in errors
-        assert errors.count("\n") == 1
+        assert "Traceback" not in errors
+        if victim:
+            assert errors.startswith("error: process 0 of 2 cannot go on")
+            assert errors.count("\n") == 1
+        else:  # JAX notices too that its coordinator is gone, and whoever is first ends the process
+            assert "process 1 of 2 cannot go on" in errors or "another task died" in errors
         for folder in ("models", "log"):  # as DVC does
             shutil.rmtree(hosts[0].folder / folder, ignore_errors=True)
     ends = [finish(*both) for both in zip(hosts, start_all(hosts, by_variables()), strict=True)]
