@@ -19,10 +19,11 @@ def skeleton_strips(
 ) -> Iterator[tuple[int, Bool]]:
     """Thin a mask to lines one pixel wide, in memory that does not grow with its height.
 
-    Thinning takes a layer off all sides at once, so what it leaves depends on no pixel farther
-    away than the road is wide: where no road near a border of strips is wider than MARGIN, the
-    strips are those of the whole picture's skeleton, whatever their height. Wider areas may be
-    thinned differently from both sides; lines that then end at the border are joined along it.
+    Thinning takes layer after layer off all sides, so what it leaves depends on pixels about as
+    far away as the road is wide. Where no road across a border of strips is wider than MARGIN,
+    the strips are those of the whole picture's skeleton, whatever their height. Wider areas may
+    be thinned differently from both sides; lines that then end at the border are joined along
+    it, and an area much wider than two margins may still be left in pieces.
 
     Args:
         read_mask: gives (rows, width) bool; called once for each row, from top to bottom.
