@@ -1,8 +1,8 @@
 """Road centrelines as a graph: crossings and dead ends are its nodes, the lines between its edges.
 
-Lengths are those of the skeleton's chain of pixels, with diagonal steps of √2: at an angle between
-the eight directions that is more than the line drawn, by 8 % at most. A circle without a crossing
-has one node.
+A road is as long as its simplified line: the skeleton's chain of pixels, from which spurs are
+judged, goes in steps of 1 and √2 and is up to 8 % longer between the eight directions. A circle
+without a crossing has one node.
 """
 
 import json
@@ -43,7 +43,7 @@ class Edge:
     Attributes:
         start, end: rows of RoadGraph.nodes, start ≤ end.
         line: (k, 2) float64, row and column of its points, from node to node.
-        length: of the unsimplified chain of pixels, in metres.
+        length: of the line, in metres.
         probability: the mean over the chain, 0 to 1; its two end pixels count half.
     """
 
@@ -103,11 +103,20 @@ def trace_roads(
         start,
         end,
         _lines(edges, chains, nodes, metres, tolerance),
-        edges.length.tolist(),
         probability.tolist(),
         strict=True,
     )
-    return RoadGraph(nodes[kept], [Edge(*value) for value in values])
+    return RoadGraph(
+        nodes[kept],
+        [
+            Edge(one, other, line, _length(line, metres), certain)
+            for one, other, line, certain in values
+        ],
+    )
+
+
+def _length(line: Float64, metres: tuple[float, float]) -> float:
+    return float(np.hypot(*(np.diff(line, axis=0) * metres).T).sum())
 
 
 def trace_mask(
