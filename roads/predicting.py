@@ -260,7 +260,6 @@ def predict_strips(
         for top in range(0, len(rows), step):
             strip = rows[top : top + step]
             blank = picture.take_blank(len(strip))
-            strip[blank] = 0
             parts = zip(back.push(strip), blank_back.push(blank.view(np.uint8)), strict=True)
             for probability, empty in parts:
                 missing = picture.take_missing(len(probability)) | (empty > 0)

@@ -33,6 +33,7 @@ GDAL_OPTIONS = {
     "GDAL_CACHEMAX": 128,  # MB: a row of 512×512 tiles of a picture 50,000 pixels wide
     "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
     "GDAL_ERROR_ON_LIBJPEG_WARNING": True,  # else a truncated JPEG ends in grey
+    "GDAL_PNG_WHOLE_IMAGE_OPTIM": False,  # else a truncated PNG ends in black
     "GDAL_PAM_ENABLED": False,  # neither reads nor leaves .aux.xml files
     "GDAL_TIFF_INTERNAL_MASK": True,
 }
