@@ -2,8 +2,8 @@
 
 Maps a picture of repeated generated tiles (or a given picture) and prints seconds for the whole
 road map, for the bare forward passes over the same windows, and their ratio, which take turns;
-and the process's peak memory. With `--filters` the net is a fresh one, small enough for a huge
-picture.
+and the process's peak memory. With `--bright` the picture is of the tiles' maps, and the net sees
+single pixels: as many roads to trace, in a picture too large for a real net's time.
 """
 
 import argparse
@@ -29,11 +29,21 @@ from roads.unet import UnetParams, build_unet
 from roads.weights import load_model
 
 TILE = 1500  # pixels
+DIM = 200  # of 255; white would be missing imagery
 
 
-def write_picture(path: Path, side: int) -> None:
-    """A striped GeoTIFF of repeated generated tiles."""
-    image, _ = generate(0, TILE, "test", 0)
+def brightness_net() -> keras.Model:
+    """A net without weights: road is as probable as a pixel is bright."""
+    image = keras.Input((None, None, 3), dtype="uint8")
+    values = keras.ops.cast(image, "float32")
+    return keras.Model(image, keras.ops.mean(values, axis=-1, keepdims=True) / 255)
+
+
+def write_picture(path: Path, side: int, bright: bool) -> None:
+    """A striped GeoTIFF of repeated generated tiles, or of their maps."""
+    image, map_ = generate(0, TILE, "test", 0)
+    if bright:
+        image = np.repeat(map_[..., None] // 255 * np.uint8(DIM), 3, axis=2)
     across = np.moveaxis(np.tile(image, (1, -(-side // TILE), 1))[:, :side], 2, 0)
     shape = {"height": side, "width": side, "count": 3, "dtype": "uint8"}
     place = {"crs": "EPSG:32619", "transform": rasterio.Affine(1, 0, 3e5, 0, -1, 4.69e6)}
@@ -58,18 +68,19 @@ def run_bare(net: keras.Model, height: int, width: int, options: Options, batch:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, help="a .weights.h5 file; by default fresh ones")
-    parser.add_argument("--filters", type=int, help="of a fresh net of depth 2")
+    parser.add_argument("--bright", action="store_true", help="a net that sees single pixels")
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--side", type=int, default=TILE, help="of a generated picture, pixels")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     params = load_params()
-    if arguments.weights:
+    if arguments.bright:
+        net = brightness_net()
+    elif arguments.weights:
         net, _ = load_model(arguments.weights)
     else:
-        small = {"filters": arguments.filters, "depth": 2} if arguments.filters else {}
-        net = build_unet(UnetParams(**params["unet"] | small), resolve_precision("auto"))
+        net = build_unet(UnetParams(**params["unet"]), resolve_precision("auto"))
     options = Options(
         gsd=None, threshold=0.5, window=params["evaluate"]["window"],
         overlap=params["evaluate"]["overlap"], tta=False, format="tif", spur=15.0, tolerance=1.5,
@@ -80,7 +91,7 @@ def main() -> None:
         picture = arguments.picture
         if picture is None:
             picture = Path(folder) / "picture.tif"
-            write_picture(picture, arguments.side)
+            write_picture(picture, arguments.side, arguments.bright)
         files = RoadMapFiles(Path(folder), "roads", "tif")
         for number in range(arguments.rounds + 1):
             with open_raster(picture) as raster, finishing(files) as unfinished:
