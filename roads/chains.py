@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse import csgraph
 
+from roads.errors import UserError
 from roads.paths import join_links, run_sums, take_rows
 from roads.scores import Bool, Float64, Int64
 from roads.skeleton import ReadRows, skeleton_strips
+
+MOST_CHAINS = 1_000_000  # 80,000 km of city streets; noise has more, and would fill the memory
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,15 @@ def trace_chains(
     metres: tuple[float, float],
     strip: int | None,
 ) -> Chains:
-    """Trace the skeleton strip by strip; chains end where a strip's last row is, too."""
+    """Trace the skeleton strip by strip; chains end where a strip's last row is, too.
+
+    Raises:
+        UserError: there are more than MOST_CHAINS.
+    """
     stride = width + 1  # so that no pixel has a neighbour beyond the end of its row
     keys, bytes_ = np.zeros(0, np.int64), np.zeros(0, np.uint8)
     parts = [_trace_rows(keys, bytes_, 0, 0, stride, metres)]
-    done = 0
+    done = count = 0
     for top, lines in skeleton_strips(read_mask, height, width, strip):
         rows, columns = np.nonzero(lines)
         keys = np.concatenate([keys, (rows + top) * stride + columns])
@@ -65,6 +72,12 @@ def trace_chains(
         if known > done:
             parts.append(_trace_rows(keys, bytes_, done, known, stride, metres))
             done = known
+            count += len(parts[-1].start)
+            if count > MOST_CHAINS:
+                raise UserError(
+                    f"the road mask is noise: its lines are in more than {MOST_CHAINS:,} pieces. "
+                    "Take a higher threshold, or a net that was trained longer."
+                )
         needed = keys >= (done - 1) * stride
         keys, bytes_ = keys[needed], bytes_[needed]
     sizes = np.concatenate([np.diff(part.offsets) for part in parts])

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.morphology import skeletonize
 
-from roads import skeleton
+from roads import chains, skeleton
+from roads.errors import UserError
 from roads.graph import RoadGraph, trace_mask, trace_roads, write_geojson
 from roads.scores import Bool, Float64
 
@@ -103,7 +104,7 @@ def reference(lines: Bool) -> Outline:
     found = []
     for one, other, length in joined.edges.data("length"):
         alone = one == other and joined.degree(one) == 2
-        ends = [tuple(np.round(np.float64(end), 3).tolist()) for end in (one, other)]
+        ends = [tuple(np.round(np.array(end, np.float64), 3).tolist()) for end in (one, other)]
         found.append(("circle" if alone else str(sorted(ends)), length))
     return sorted(found)
 
@@ -364,3 +365,10 @@ def test_a_geojson_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
         write_geojson(path, trace(np.eye(9, dtype=np.bool_)), broken)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_noise_is_refused_before_it_fills_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chains, "MOST_CHAINS", 100)
+    noise = np.random.default_rng(0).random((300, 300)) < 0.3
+    with pytest.raises(UserError, match="noise: its lines are in more than 100 pieces"):
+        trace(noise)
