@@ -44,6 +44,7 @@ class Edge:
         start, end: rows of RoadGraph.nodes, start ≤ end.
         line: (k, 2) float64, row and column of its points, from node to node.
         length: of the line, in metres.
+        traced: length of the chain of pixels that the line simplifies, in metres.
         probability: the mean over the chain, 0 to 1; its two end pixels count half.
     """
 
@@ -51,6 +52,7 @@ class Edge:
     end: int
     line: Float64
     length: float
+    traced: float
     probability: float
 
 
@@ -103,14 +105,15 @@ def trace_roads(
         start,
         end,
         _lines(edges, chains, nodes, metres, tolerance),
+        edges.length.tolist(),
         probability.tolist(),
         strict=True,
     )
     return RoadGraph(
         nodes[kept],
         [
-            Edge(one, other, line, _length(line, metres), certain)
-            for one, other, line, certain in values
+            Edge(one, other, line, _length(line, metres), traced, certain)
+            for one, other, line, traced, certain in values
         ],
     )
 

@@ -21,7 +21,8 @@ def graph(*lines: list[tuple[float, float]]) -> RoadGraph:
     edges = []
     for line in lines:
         start, end = places.index(line[0]), places.index(line[-1])
-        edges.append(Edge(start, end, np.array(line, float), shapely.LineString(line).length, 1.0))
+        length = shapely.LineString(line).length
+        edges.append(Edge(start, end, np.array(line, float), length, length, 1.0))
     return RoadGraph(np.array(places, float), edges)
 
 
