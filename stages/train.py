@@ -13,8 +13,9 @@ from roads.backend import backend_name, device_name, keras, resolve_precision, v
 from roads.batches import CropBatches
 from roads.callbacks import Row, tensorboard
 from roads.encoders import ENCODERS, encoder_file, load_encoder
-from roads.errors import UserError, exit_status
+from roads.errors import UserError
 from roads.files import write_json
+from roads.lifetime import stage_status
 from roads.packs import IMAGES_FILE, MASKS_FILE, PackReader
 from roads.params import read_section
 from roads.recipe import TrainParams
@@ -248,4 +249,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_status(main))
+    sys.exit(stage_status(main))
