@@ -14,7 +14,7 @@ from roads.batches import CropBatches
 from roads.callbacks import Row, tensorboard
 from roads.encoders import ENCODERS, encoder_file, load_encoder
 from roads.errors import UserError
-from roads.files import write_json
+from roads.files import replacing_folder, write_json
 from roads.lifetime import stage_status
 from roads.packs import IMAGES_FILE, MASKS_FILE, PackReader
 from roads.params import read_section
@@ -93,8 +93,12 @@ def train(
         valid = CropBatches(pack, "valid", params.batch_size, ignore_blank=blank)
         key = training_key(data, initial or encoder, params, unet, augmentation)
         backup = Backup(state_folder("training"), key)
-        with backup.held(), dvclive.Live(str(log), dvcyaml=False, save_dvc_exp=False) as live:
-            draw_pairs(log / PAIRS_FILE, crops)
+        with (
+            backup.held(),
+            replacing_folder(log) as folder,
+            dvclive.Live(str(folder), dvcyaml=False, save_dvc_exp=False) as live,
+        ):
+            draw_pairs(folder / PAIRS_FILE, crops)
             fitted = fit(
                 net,
                 crops,
