@@ -22,6 +22,7 @@ STAGES = ["download", "handpick-filter", "crop", "binarize", "pack-h5", "train",
 TILES = {"train": 3, "valid": 1, "test": 1}
 CONNECTIONS = 4
 EPOCHS = 8
+BEGUN = re.compile(r"(?:Running stage|Stage) '([^']+)'(?::| is cached)")  # run, or taken from cache
 SECONDS_TO_END = 60  # for a stage whose DVC was killed; on a busy machine
 
 
@@ -87,7 +88,7 @@ def killed(project: Path, stage: str, after: float, alone: bool) -> list[str]:
     said = []
     for line in process.stdout:
         said.append(line)
-        if line.startswith(f"Running stage '{stage}'"):
+        if (begun := BEGUN.match(line)) and begun[1] == stage:
             break
     time.sleep(after)
     (os.kill if alone else os.killpg)(process.pid, signal.SIGKILL)
@@ -106,7 +107,7 @@ def mend_lock(project: Path) -> None:
 
 
 def last_stage(said: Sequence[str]) -> str:
-    return next(line for line in reversed(said) if line.startswith("Running ")).split("'")[1]
+    return [begun[1] for line in said if (begun := BEGUN.match(line))][-1]
 
 
 @pytest.mark.soak

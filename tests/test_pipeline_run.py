@@ -166,6 +166,11 @@ def test_a_users_weights_are_scored_as_they_are(project: Path, tmp_path: Path) -
     answer = run(project, "dvc", "exp", "run", *(f"-S{change}" for change in changes))
     assert ran(answer.stdout) == ["train"]  # the same weights come out: nothing new to evaluate
     assert (project / "metrics/test.json").read_text(encoding="utf-8") == before
+    assert not (project / "metrics/train/plots").exists()  # nothing was trained
+    for plots in (("show",), ("diff", "HEAD")):
+        assert "ERROR" not in run(project, "dvc", "plots", *plots).stderr
+        page = (project / "dvc_plots/index.html").read_text(encoding="utf-8")
+        assert "Dice and IoU of whole test tiles by threshold" in page
 
 
 def test_a_killed_run_keeps_others_out_goes_on_and_ends_in_the_same_weights(project: Path) -> None:
