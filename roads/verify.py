@@ -84,6 +84,9 @@ def verify(cache: Path, downloads: Path, whole_cache: bool = False) -> Findings:
             found.damaged.append(path)
         else:
             sound |= {path, _inode(path)}
+    for path in sorted(objects.glob("??/.*.tmp")):  # DVC writes aside, and does not look back
+        found.lines.append(f"half an object, from a full disk or a kill: {path}")
+        found.damaged.append(path)
     _look_at_workspace(expected, objects, sound, found)
     _look_at_downloads(downloads, sound, found)
     return found

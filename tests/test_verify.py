@@ -123,6 +123,9 @@ def test_other_commits_are_looked_at_on_request(repository: Path) -> None:
     assert verify(repository).returncode == 0
     said = verify(repository, "--all")
     assert said.stdout == f"damaged in the cache: no path of this commit, {other}\n"
+    other.rename(other.with_name(".half.tmp"))
+    assert verify(repository, "--mend").stdout.startswith("half an object")
+    assert verify(repository, "--all").returncode == 0
 
 
 def test_a_file_that_dvc_does_not_know_is_named(repository: Path) -> None:
