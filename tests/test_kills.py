@@ -21,7 +21,7 @@ from tests.sources.tile_server import TileServer, serving, slowly
 STAGES = ["download", "handpick-filter", "crop", "binarize", "pack-h5", "train", "evaluate"]
 TILES = {"train": 3, "valid": 1, "test": 1}
 CONNECTIONS = 4
-EPOCHS = 8
+EPOCHS = 30
 BEGUN = re.compile(r"(?:Running stage|Stage) '([^']+)'(?::| is cached)")  # run, or taken from cache
 SECONDS_TO_END = 60  # for a stage whose DVC was killed; on a busy machine
 
