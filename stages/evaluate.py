@@ -18,10 +18,11 @@ from roads.backend import keras
 from roads.blending import Windows, all_turns, predict_tile
 from roads.crop_scores import CropScores, crop_metrics, pool_crops, score_crops
 from roads.curves import write_curves
-from roads.errors import UserError, exit_status
+from roads.errors import UserError
 from roads.files import replacing_folder, write_csv, write_json
 from roads.graph_scores import Tracing
 from roads.inference import Predictor, predict_split
+from roads.lifetime import stage_status
 from roads.masks import BinarizeParams
 from roads.packs import PackReader, read_places
 from roads.params import Section, read_section
@@ -249,4 +250,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_status(main))
+    sys.exit(stage_status(main))

@@ -13,8 +13,9 @@ from roads.backend import backend_name, device_name, keras, resolve_precision, v
 from roads.batches import CropBatches
 from roads.callbacks import Row, tensorboard
 from roads.encoders import ENCODERS, encoder_file, load_encoder
-from roads.errors import UserError, exit_status
-from roads.files import write_json
+from roads.errors import UserError
+from roads.files import replacing_folder, write_json
+from roads.lifetime import stage_status
 from roads.packs import IMAGES_FILE, MASKS_FILE, PackReader
 from roads.params import read_section
 from roads.recipe import TrainParams
@@ -93,8 +94,12 @@ def train(
         valid = CropBatches(pack, "valid", params.batch_size, ignore_blank=blank)
         key = training_key(data, initial or encoder, params, unet, augmentation)
         backup = Backup(state_folder("training"), key)
-        with backup.held(), dvclive.Live(str(log), dvcyaml=False, save_dvc_exp=False) as live:
-            draw_pairs(log / PAIRS_FILE, crops)
+        with (
+            backup.held(),
+            replacing_folder(log) as folder,
+            dvclive.Live(str(folder), dvcyaml=False, save_dvc_exp=False) as live,
+        ):
+            draw_pairs(folder / PAIRS_FILE, crops)
             fitted = fit(
                 net,
                 crops,
@@ -259,4 +264,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_status(main))
+    sys.exit(stage_status(main))
