@@ -1,6 +1,8 @@
 # make repro   set up, run the whole pipeline, show the numbers (beside those in Git) and the pictures
 # make test    set up, run the tests
+# make soak    the long tests: kills at random moments, full disks
 # make lint    ruff and mypy
+# make verify  look for damage in DVC's cache, the downloads and the workspace; MEND=1 moves it away
 #
 # PYTHON=python3.12 picks an interpreter; CUDA=1 adds TensorFlow's CUDA libraries.
 
@@ -11,7 +13,7 @@ TENSORFLOW := $(shell grep '^tensorflow==' requirements.txt)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: repro test lint
+.PHONY: repro test soak lint verify
 
 repro: $(VENV)/pipeline $(if $(CUDA),$(VENV)/cuda)
 	dvc repro
@@ -23,6 +25,12 @@ repro: $(VENV)/pipeline $(if $(CUDA),$(VENV)/cuda)
 
 test: $(VENV)/development
 	python -m pytest
+
+soak: $(VENV)/development
+	python -m pytest -m soak
+
+verify: $(VENV)/pipeline
+	python -m roads.verify $(if $(MEND),--mend)
 
 lint: $(VENV)/development
 	ruff check .

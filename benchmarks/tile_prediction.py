@@ -16,6 +16,7 @@ import numpy as np
 
 from roads.backend import backend_name, device_name, keras, resolve_precision
 from roads.blending import Windows, predict_tile, spread_starts
+from roads.graph_scores import Tracing
 from roads.inference import Predictor
 from roads.params import load_params
 from roads.scores import HALF
@@ -55,6 +56,8 @@ def measure(model: keras.Model, windows: Windows, rounds: int) -> dict[str, list
     image, map_ = generate(0, TILE, "test", 0)
     batches = cut_batches(image, windows)
     predictor = Predictor(model, windows.batch)
+    params = load_params()["evaluate"]
+    tracing = Tracing(params["spur"], params["tolerance"])
     seconds: dict[str, list[float]] = {"predict": [], "bare": [], "score": []}
     for _ in range(rounds + 1):
         start = time.perf_counter()
@@ -63,7 +66,7 @@ def measure(model: keras.Model, windows: Windows, rounds: int) -> dict[str, list
         bare = time.perf_counter()
         probability = predict_tile(predictor, image, windows)
         predicted = time.perf_counter()
-        TileScores(HALF).add("tile", probability, map_ > 0, blank_mask(image))
+        TileScores(HALF, tracing).add("tile", probability, map_ > 0, blank_mask(image))
         seconds["bare"].append(bare - start)
         seconds["predict"].append(predicted - bare)
         seconds["score"].append(time.perf_counter() - predicted)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from roads.scores import Counts
+from roads.scores import Counts, Float64, Int64
 
 DRAWS = 10_000
 SEED = 0
@@ -23,12 +23,25 @@ def dice_interval(tiles: Sequence[Counts]) -> tuple[float, float]:
         tiles: the counts of each tile; of a single tile the interval is its score.
     """
     counts = np.array([(tile.hits, tile.false, tile.missed) for tile in tiles], np.int64)
-    draw = np.random.default_rng(SEED)
-    times = draw.multinomial(len(tiles), np.full(len(tiles), 1 / len(tiles)), DRAWS)
-    hits, false, missed = (times @ counts).T
+    hits, false, missed = (_draws(len(tiles)) @ counts).T
     sizes = 2 * hits + false + missed
     dice = np.divide(2 * hits, sizes, out=np.ones(DRAWS), where=sizes > 0)
-    low, high = np.quantile(dice, [(1 - MIDDLE) / 2, (1 + MIDDLE) / 2])
+    return _middle(dice)
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Bounds of the 95 % interval of a mean over tiles, by the same draws."""
+    return _middle(_draws(len(values)) @ np.array(values) / len(values))
+
+
+def _draws(tiles: int) -> Int64:
+    """How often each tile is in each draw, (DRAWS, tiles)."""
+    draw = np.random.default_rng(SEED)
+    return draw.multinomial(tiles, np.full(tiles, 1 / tiles), DRAWS)
+
+
+def _middle(scores: Float64) -> tuple[float, float]:
+    low, high = np.quantile(scores, [(1 - MIDDLE) / 2, (1 + MIDDLE) / 2])
     return float(low), float(high)
 
 

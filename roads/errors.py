@@ -9,6 +9,10 @@ class UserError(Exception):
     """Something the user can mend; the message names the file or key and the way out."""
 
 
+class FullDiskError(UserError):
+    """There is no room for a file; what was finished before is kept."""
+
+
 def exit_status(main: Callable[[], None]) -> int:
     """Run a command line and turn what the user can mend into one line on stderr.
 

@@ -2,11 +2,15 @@
 
 import contextlib
 import csv
+import errno
 import json
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from roads.errors import FullDiskError
 
 PARTIAL = ".partial"
 
@@ -16,29 +20,56 @@ def replacing(path: Path) -> Iterator[Path]:
     """Give a path beside `path` to write to; on success it takes the name `path`.
 
     A cached output may be a read-only hard link, so it is replaced, never opened for writing.
+
+    Raises:
+        FullDiskError: the disk is full.
     """
     partial = path.with_name(path.name + PARTIAL)
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        yield partial
-        partial.replace(path)
+        with told_if_full(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield partial
+            partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
-    """Give an empty folder to fill; on success it takes the place of `folder`."""
+    """Give an empty folder to fill; on success it takes the place of `folder`.
+
+    Raises:
+        FullDiskError: the disk is full.
+    """
     partial = folder.with_name(folder.name + PARTIAL)
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     try:
-        yield partial
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.replace(folder)
+        with told_if_full(folder):
+            partial.mkdir(parents=True)
+            yield partial
+            if folder.exists():
+                shutil.rmtree(folder)
+            partial.replace(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextlib.contextmanager
+def told_if_full(path: Path) -> Iterator[None]:
+    """Raise a FullDiskError that names `path` where its disk or the user's quota is full."""
+    try:
+        yield
+    except OSError as error:
+        for number in NO_SPACE:
+            reason = os.strerror(number)
+            if error.errno == number or reason in str(error):  # HDF5 says it in its text only
+                raise FullDiskError(
+                    f"{path} is not written: {reason.lower()}. Make room and run it again."
+                ) from None
+        raise
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,7 @@ from roads.tiles import SPLITS, Image8
 IMAGES_FILE = "images.h5"
 MASKS_FILE = "masks.h5"
 IMAGE_CHANNELS = 3
+HEADERS = 65_536  # bytes, more than HDF5 needs beside the data
 
 ROWS_FILE = "rows.csv"  # which crop each row is
 ROWS_COLUMNS = ("split", "row", "tile", "page", "top", "left")
@@ -61,15 +63,30 @@ def pack_writer(folder: Path, rows: Mapping[str, int], size: int) -> Iterator[Pa
         rows: how many crops each split will have.
         size: side of a crop in pixels.
     """
+    pixels = sum(rows.values()) * size**2
     with (
         replacing(folder / IMAGES_FILE) as images,
+        _roomy_file(images, pixels * IMAGE_CHANNELS) as image_file,
         replacing(folder / MASKS_FILE) as masks,
-        h5py.File(images, "w") as image_file,
-        h5py.File(masks, "w") as mask_file,
+        _roomy_file(masks, pixels) as mask_file,
     ):
         writer = PackWriter(image_file, mask_file, rows, size)
         yield writer
         writer.check_full()
+
+
+@contextlib.contextmanager
+def _roomy_file(path: Path, data: int) -> Iterator[h5py.File]:
+    """Open an HDF5 file for writing, with room on the disk for so many bytes of data.
+
+    HDF5 crashes the process where it meets a full disk on closing, so room is taken before.
+    """
+    with path.open("wb") as stream, h5py.File(path, "w") as file:
+        os.posix_fallocate(stream.fileno(), 0, data + HEADERS)
+        yield file
+        file.flush()
+        end = file.id.get_filesize()
+    os.truncate(path, end)
 
 
 class PackReader:

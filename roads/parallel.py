@@ -7,6 +7,8 @@ from typing import TypeVar
 import joblib
 from tqdm import tqdm
 
+from roads.lifetime import end_with
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -44,6 +46,12 @@ def _by_blocks(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int
 ) -> Iterator[Result]:
     block = BLOCK * workers
-    with joblib.Parallel(n_jobs=workers, return_as="generator", batch_size=1) as pool:
+    with joblib.Parallel(
+        n_jobs=workers,
+        return_as="generator",
+        batch_size=1,
+        initializer=end_with,  # a worker whose parent was killed would go on writing
+        initargs=(os.getpid(),),
+    ) as pool:
         for start in range(0, len(items), block):
             yield from pool(joblib.delayed(function)(item) for item in items[start : start + block])

@@ -14,8 +14,9 @@ import filelock
 import numpy as np
 from numpy.typing import NDArray
 
-from roads.errors import UserError
+from roads.errors import FullDiskError, UserError
 from roads.files import replacing
+from roads.state import stale
 
 Arrays = list[NDArray[Any]]
 
@@ -74,7 +75,8 @@ class Backup:
     def held(self) -> Iterator[None]:
         """Keep other processes out. A training that ends removes its backup; a killed one cannot.
 
-        (An error that the user has to mend is an end too: the next try has another key.)
+        (An error that the user has to mend is an end too, as the next try has another key; not so
+        a full disk.)
 
         Raises:
             UserError: another process holds the same backup.
@@ -91,11 +93,25 @@ class Backup:
         try:
             yield
             self.remove()
+            self._remove_stale()
+        except FullDiskError:
+            raise
         except UserError:
             self.remove()
             raise
         finally:
             lock.release()
+
+    def _remove_stale(self) -> None:
+        """Remove what trainings left that were killed long ago and never started again."""
+        for path in stale(self.path.parent, "*.npz*"):  # and partial ones
+            left = Backup(path.parent, path.name.split(".")[0])
+            with (
+                contextlib.suppress(filelock.Timeout),
+                filelock.FileLock(left.path.with_suffix(".lock"), timeout=0),
+            ):
+                path.unlink(missing_ok=True)
+                left.remove()
 
     def save(self, progress: Progress) -> None:
         """Replace the backup by this one, in one step."""

@@ -3,9 +3,12 @@
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 STATE_VARIABLE = "ROADS_STATE"
+KEPT = 30 * 24 * 3600  # seconds that half-finished work is kept without being touched
 
 
 def state_folder(kind: str) -> Path:
@@ -15,17 +18,31 @@ def state_folder(kind: str) -> Path:
     experiments in temporary folders share), else in `.roads` here, on a machine without DVC.
     """
     named = os.environ.get(STATE_VARIABLE)
-    root = Path(named) if named else _beside_dvc_cache()
+    root = Path(named) if named else _beside(dvc_cache())
     folder = (root / kind).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def _beside_dvc_cache() -> Path:
+def stale(folder: Path, pattern: str) -> Iterator[Path]:
+    """The files of a state folder, at any depth, that nothing has written to for KEPT."""
+    for path in folder.rglob(pattern):
+        try:
+            age = time.time() - path.stat().st_mtime
+        except FileNotFoundError:
+            continue  # another process has just removed it
+        if age > KEPT:
+            yield path
+
+
+def dvc_cache() -> Path | None:
+    """The absolute folder of DVC's cache; None outside a DVC repository, or without DVC."""
     if not Path(".dvc").is_dir():
-        return Path(".roads")
+        return None
     command = [sys.executable, "-m", "dvc", "cache", "dir"]
     answer = subprocess.run(command, capture_output=True, text=True)
-    if answer.returncode != 0:
-        return Path(".roads")
-    return Path(answer.stdout.strip()).parent / "roads"
+    return Path(answer.stdout.strip()) if answer.returncode == 0 else None
+
+
+def _beside(cache: Path | None) -> Path:
+    return cache.parent / "roads" if cache else Path(".roads")

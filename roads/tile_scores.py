@@ -1,4 +1,4 @@
-"""Scores of whole tiles: strict, relaxed, and of centrelines; pooled, and tile by tile."""
+"""Scores of whole tiles: strict, relaxed, of centrelines and graphs; pooled, and tile by tile."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import numpy as np
 
 from roads.bootstrap import dice_interval, iou_of_dice
 from roads.centreline import LineCounts, count_lines
+from roads.graph_scores import GraphScore, Tracing, graph_metrics, score_graph
 from roads.relaxed import RelaxedCounts, centre_crop
 from roads.scores import (
     HALF,
@@ -23,7 +24,8 @@ from roads.scores import (
 
 STRICT = ("iou", "dice", "precision", "recall")
 LINES = ("cldice", "completeness", "correctness")
-TABLE_COLUMNS = ("tile", "blank", "road", *STRICT, "iou_at_half", "iou_without_blank", *LINES)
+STRICT_COLUMNS = (*STRICT, "iou_at_half", "iou_without_blank")
+TABLE_COLUMNS = ("tile", "blank", "road", *STRICT_COLUMNS, *LINES, "apls")
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class TileScore:
         best, half: strict counts at the chosen threshold, and at 0.5.
         seen: strict counts at the chosen threshold without the blank pixels.
         lines: counts of the centrelines at the chosen threshold.
+        graph: scores of the graph of roads at the chosen threshold.
     """
 
     name: str
@@ -45,6 +48,7 @@ class TileScore:
     half: Counts
     seen: Counts
     lines: LineCounts
+    graph: GraphScore
 
 
 class TileScores:
@@ -52,10 +56,11 @@ class TileScores:
 
     Args:
         level: the chosen threshold is level / LEVELS.
+        tracing: how roads are traced to a graph.
     """
 
-    def __init__(self, level: int):
-        self.level = level
+    def __init__(self, level: int, tracing: Tracing):
+        self.level, self.tracing = level, tracing
         self.pooled, self.seen = LevelCounts(), LevelCounts()
         self.relaxed, self.relaxed_centre = RelaxedCounts(), RelaxedCounts()
         self.each: list[TileScore] = []
@@ -81,8 +86,9 @@ class TileScores:
             np.stack([road, road, road & ~blank]),
         )
         lines = count_lines(predicted, road)
+        graph = score_graph(predicted, road, self.tracing)
         pixels, missing = road.size, int(np.count_nonzero(blank))
-        self.each.append(TileScore(name, pixels, missing, best, half, seen, lines))
+        self.each.append(TileScore(name, pixels, missing, best, half, seen, lines, graph))
 
 
 def tile_metrics(scores: TileScores, dropped: int) -> dict[str, Any]:
@@ -113,6 +119,7 @@ def tile_metrics(scores: TileScores, dropped: int) -> dict[str, Any]:
             "centre_crop": _break_even(scores.relaxed_centre),
         },
         "centreline": rounded(_pooled_lines(scores.each), *LINES),
+        "graph": graph_metrics([tile.graph for tile in scores.each]),
     }
 
 
@@ -151,5 +158,6 @@ def table_rows(tiles: Sequence[TileScore]) -> Iterator[tuple[str | float, ...]]:
             tile.half.iou,
             tile.seen.iou,
             *(getattr(tile.lines, name) for name in LINES),
+            tile.graph.apls,
         )
         yield tile.name, *(round(value, 6) for value in values)

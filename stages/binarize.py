@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from roads.crops import CROPS_FILE, MAP_FOLDER, PIXELS_COLUMNS, PIXELS_FILE, kept_crops
-from roads.errors import UserError, exit_status
+from roads.errors import UserError
 from roads.files import replacing_folder, write_csv
+from roads.lifetime import stage_status
 from roads.masks import BinarizeParams, road_mask
 from roads.parallel import in_order
 from roads.params import read_section
@@ -80,4 +81,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_status(main))
+    sys.exit(stage_status(main))

@@ -14,9 +14,9 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from roads.crops import CROPS_FILE, IMAGE_FOLDER, MAP_FOLDER, Crop, write_crops
-from roads.errors import exit_status
 from roads.files import replacing_folder
 from roads.handpicked import kept_names
+from roads.lifetime import stage_status
 from roads.parallel import in_order
 from roads.params import Section, read_section
 from roads.splits import SplitParams, split_crops
@@ -99,4 +99,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_status(main))
+    sys.exit(stage_status(main))

@@ -12,8 +12,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from roads.errors import exit_status
 from roads.files import replacing_folder
+from roads.lifetime import stage_status
 from roads.params import Section, read_section
 from roads.sources import folder, massachusetts, sample
 from roads.state import state_folder
@@ -89,4 +89,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_status(main))
+    sys.exit(stage_status(main))

@@ -18,9 +18,11 @@ from roads.backend import keras
 from roads.blending import Windows, all_turns, predict_tile
 from roads.crop_scores import CropScores, crop_metrics, pool_crops, score_crops
 from roads.curves import write_curves
-from roads.errors import UserError, exit_status
+from roads.errors import UserError
 from roads.files import replacing_folder, write_csv, write_json
+from roads.graph_scores import Tracing
 from roads.inference import Predictor, predict_split
+from roads.lifetime import stage_status
 from roads.masks import BinarizeParams
 from roads.packs import PackReader, read_places
 from roads.params import Section, read_section
@@ -44,6 +46,8 @@ class EvaluateParams(Section):
     window: int = Field(ge=16, le=8192)
     overlap: int = Field(ge=0)
     tta: bool
+    spur: float = Field(ge=0)
+    tolerance: float = Field(ge=0)
 
     @model_validator(mode="after")
     def _windows_go_forward(self) -> Self:
@@ -103,7 +107,10 @@ def evaluate(
         predictor = Predictor(model, params.batch_size)
         predict = tile_predictor(model, pack.size, params)
         crop_scores = evaluate_crops(predictor, pack)
-        tile_scores = evaluate_tiles(predict, inputs.raw, tiles, binarize) if tiles else None
+        tracing = Tracing(params.spur, params.tolerance)
+        tile_scores = (
+            evaluate_tiles(predict, inputs.raw, tiles, binarize, tracing) if tiles else None
+        )
         with replacing_folder(plots) as folder:
             write_curves(folder, crop_scores, tile_scores)
             draw_crops(folder / "crops", predictor, pack, places, crop_scores, params.overlays)
@@ -178,13 +185,17 @@ def evaluate_crops(predictor: Predictor, pack: PackReader) -> CropScores:
 
 
 def evaluate_tiles(
-    predict: PredictTile, raw: Path, tiles: WholeTiles, binarize: BinarizeParams
+    predict: PredictTile,
+    raw: Path,
+    tiles: WholeTiles,
+    binarize: BinarizeParams,
+    tracing: Tracing,
 ) -> TileScores:
     """Score the test tiles at the threshold that is best on the validation tiles."""
     pooled = LevelCounts()
     for _, image, road in read_labelled(raw, tiles.valid, binarize, "predicting valid tiles"):
         pooled.add(to_levels(predict(image)), road)
-    scores = TileScores(choose_level(pooled, "tile"))
+    scores = TileScores(choose_level(pooled, "tile"), tracing)
     for tile, image, road in read_labelled(raw, tiles.test, binarize, "predicting test tiles"):
         scores.add(tile.name, predict(image), road, blank_mask(image))
     return scores
@@ -239,4 +250,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_status(main))
+    sys.exit(stage_status(main))

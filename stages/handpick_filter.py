@@ -15,8 +15,9 @@ import numpy as np
 from pydantic import Field
 
 from roads.contact_sheet import save_contact_sheet
-from roads.errors import UserError, exit_status
+from roads.errors import UserError
 from roads.files import write_csv
+from roads.lifetime import stage_status
 from roads.parallel import in_order
 from roads.params import Section, read_section
 from roads.tiles import Image8, Tile, blank_share, read_pair, read_tiles
@@ -138,4 +139,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_status(main))
+    sys.exit(stage_status(main))

@@ -25,8 +25,9 @@ from roads.crops import (
     read_crops,
     read_pixels,
 )
-from roads.errors import UserError, exit_status
+from roads.errors import UserError
 from roads.files import write_csv, write_json
+from roads.lifetime import stage_status
 from roads.packs import ROWS_COLUMNS, ROWS_FILE, pack_writer
 from roads.parallel import progress
 from roads.params import Section, read_section
@@ -169,4 +170,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_status(main))
+    sys.exit(stage_status(main))

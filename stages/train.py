@@ -14,8 +14,9 @@ from roads.batches import CropBatches
 from roads.callbacks import Row, tensorboard
 from roads.devices import Devices, find_devices
 from roads.encoders import ENCODERS, encoder_file, load_encoder
-from roads.errors import UserError, exit_status
-from roads.files import write_json
+from roads.errors import UserError
+from roads.files import replacing_folder, write_json
+from roads.lifetime import stage_status
 from roads.packs import IMAGES_FILE, MASKS_FILE, PackReader
 from roads.params import read_section
 from roads.processes import LeadersBackup, check_agreement, process_index, run_joined
@@ -109,8 +110,12 @@ def train(
             return
         key = fingerprint(facts, [data / IMAGES_FILE, data / MASKS_FILE, *code])
         backup = LeadersBackup(state_folder("training"), key)
-        with backup.held(), dvclive.Live(str(log), dvcyaml=False, save_dvc_exp=False) as live:
-            draw_pairs(log / PAIRS_FILE, crops)
+        with (
+            backup.held(),
+            replacing_folder(log) as folder,
+            dvclive.Live(str(folder), dvcyaml=False, save_dvc_exp=False) as live,
+        ):
+            draw_pairs(folder / PAIRS_FILE, crops)
             fitted = fit(
                 net,
                 crops,
@@ -278,4 +283,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_status(main))
+    sys.exit(stage_status(main))

@@ -91,7 +91,7 @@ def write_params(project: Path, values: dict[str, Any]) -> None:
 def run(project: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run a command in a copy of the project to its end."""
     answer = subprocess.run(
-        command, cwd=project, env=_environment(), capture_output=True, text=True, timeout=600
+        command, cwd=project, env=_environment(), capture_output=True, text=True, timeout=1800
     )
     if check and answer.returncode != 0:
         raise AssertionError(f"{' '.join(command)}:\n{answer.stdout}\n{answer.stderr}")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from roads.bootstrap import dice_interval, iou_of_dice
+from roads.bootstrap import dice_interval, iou_of_dice, mean_interval
 from roads.scores import Counts
 
 
@@ -40,3 +40,11 @@ def test_one_tile_and_tiles_without_road() -> None:
 def test_bounds_carry_over_to_iou() -> None:
     tile = Counts(30, 10, 20)
     assert iou_of_dice(tile.dice) == pytest.approx(tile.iou)
+
+
+def test_a_mean_agrees_with_the_normal_distribution_of_means() -> None:
+    values = np.random.default_rng(0).random(200)
+    low, high = mean_interval(values.tolist())
+    error = 1.96 * values.std() / np.sqrt(len(values))
+    assert (low, high) == pytest.approx((values.mean() - error, values.mean() + error), abs=2e-3)
+    assert mean_interval([0.25]) == (0.25, 0.25)

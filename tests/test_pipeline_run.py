@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -165,9 +166,14 @@ def test_a_users_weights_are_scored_as_they_are(project: Path, tmp_path: Path) -
     answer = run(project, "dvc", "exp", "run", *(f"-S{change}" for change in changes))
     assert ran(answer.stdout) == ["train"]  # the same weights come out: nothing new to evaluate
     assert (project / "metrics/test.json").read_text(encoding="utf-8") == before
+    assert not (project / "metrics/train/plots").exists()  # nothing was trained
+    for plots in (("show",), ("diff", "HEAD")):
+        assert "ERROR" not in run(project, "dvc", "plots", *plots).stderr
+        page = (project / "dvc_plots/index.html").read_text(encoding="utf-8")
+        assert "Dice and IoU of whole test tiles by threshold" in page
 
 
-def test_a_killed_run_goes_on_and_ends_in_the_same_weights(project: Path) -> None:
+def test_a_killed_run_keeps_others_out_goes_on_and_ends_in_the_same_weights(project: Path) -> None:
     values = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
     values["train"] |= {"epochs": 20, "seed": 5, "early_stopping_patience": 0}
     write_params(project, values)
@@ -176,6 +182,10 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_weights(project: Path) -> Non
     for line in process.stdout:
         if line.startswith("epoch 2/20"):
             break
+    os.killpg(process.pid, signal.SIGSTOP)
+    second = run(project, "dvc", "repro", check=False)
+    assert second.returncode != 0
+    assert "is busy" in second.stderr
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     process.stdout.close()
@@ -183,12 +193,33 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_weights(project: Path) -> Non
     again = run(project, "dvc", "repro")
     assert re.search(r"going on after epoch \d+ of 20", again.stdout)
     assert ran(again.stdout) == ["train", "evaluate"]
-    resumed = trained_outs(project)
+    resumed = outs(project, "train")
     run(project, "dvc", "repro", "--force", "--single-item", "--no-run-cache", "train")
-    assert trained_outs(project) == resumed
+    assert outs(project, "train") == resumed
 
 
-def trained_outs(project: Path) -> dict[str, str]:
-    """Path → MD5 of what the train stage made."""
+def test_a_stage_ends_with_its_dvc_and_leaves_nothing_to_the_next(project: Path) -> None:
+    values = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
+    values["crop"]["stride"] = 8
+    write_params(project, values)
+    process = start(project, "dvc", "repro", "crop")
+    while not (project / "data/crops.partial/sat").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()  # DVC alone
+    process.communicate(timeout=60)  # until nobody holds its output any more
+    assert not (project / "data/crops").exists()
+
+    values["crop"]["stride"] = 32
+    write_params(project, values)
+    run(project, "dvc", "repro", "crop")
+    after = outs(project, "crop")
+    run(project, "dvc", "repro", "--force", "--single-item", "--no-run-cache", "crop")
+    assert outs(project, "crop") == after
+    assert list(project.rglob("*.partial")) == []
+
+
+def outs(project: Path, stage: str) -> dict[str, str]:
+    """Path → MD5 of what a stage made."""
     lock = yaml.safe_load((project / "dvc.lock").read_text(encoding="utf-8"))
-    return {out["path"]: out["md5"] for out in lock["stages"]["train"]["outs"]}
+    return {out["path"]: out["md5"] for out in lock["stages"][stage]["outs"]}

@@ -1,9 +1,12 @@
+import os
+import time
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
 
-from roads.errors import UserError
+from roads.errors import FullDiskError, UserError
 from roads.resume import Backup, Progress, fingerprint, imported_code
 
 PROGRESS = Progress(
@@ -68,6 +71,28 @@ def test_a_backup_outlives_a_crash_but_not_an_error_to_mend(tmp_path: Path) -> N
     with pytest.raises(UserError, match="NaN"), backup.held():
         raise UserError("NaN")
     assert backup.load() is None
+
+
+def test_a_backup_outlives_a_full_disk(tmp_path: Path) -> None:
+    backup = Backup(tmp_path, "key")
+    backup.save(PROGRESS)
+    with pytest.raises(FullDiskError), backup.held():
+        raise FullDiskError("no space left")
+    assert backup.load() is not None
+
+
+def test_backups_that_nobody_came_back_for_go_after_a_month(tmp_path: Path) -> None:
+    month, names = time.time() - 31 * 86_400, ("old", "held", "new", "half")
+    for name in names:
+        Backup(tmp_path, name).save(PROGRESS)
+    (tmp_path / "half.npz").rename(tmp_path / "half.npz.partial")
+    for path in tmp_path.iterdir():
+        if path.stem != "new":
+            os.utime(path, (month, month))
+    with filelock.FileLock(tmp_path / "held.lock"), Backup(tmp_path, "key").held():
+        pass
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"held.npz", "held.lock", "new.npz"}
 
 
 def test_whatever_decides_the_outcome_is_in_the_fingerprint(tmp_path: Path) -> None:

@@ -18,9 +18,11 @@ from roads.files import replacing, write_json
 from roads.parallel import progress
 from roads.sources.http import Downloader, RefusedError, UnavailableError
 from roads.sources.partial import Part
-from roads.state import STATE_VARIABLE
+from roads.state import STATE_VARIABLE, stale
 from roads.tiles import Image8, stored_file
 
+RECORD_SUFFIX = ".json"
+PART_SUFFIX = ".part"
 UNAVAILABLE_IN_A_ROW = 4  # files, after which the others are not tried
 
 
@@ -45,6 +47,7 @@ class Cache:
     """
 
     def __init__(self, root: Path, downloader: Downloader, read: Callable[[str, Path], Image8]):
+        self._root = root
         self._folder = root / quote(downloader.base_url, safe="")
         self._downloader, self._read = downloader, read
         self._reading = threading.Lock()
@@ -85,7 +88,9 @@ class Cache:
             return {}
         try:
             with self._alone():
-                return self._download([p for p in paths if not self.held(p)], connections)
+                reasons = self._download([p for p in paths if not self.held(p)], connections)
+            self._remove_stale()
+            return reasons
         except OSError as error:
             raise UserError(
                 f"{error.filename or self._folder}: {error.strerror or error}. What came is kept: "
@@ -127,9 +132,19 @@ class Cache:
             pool.shutdown(cancel_futures=True)
         return reasons
 
+    def _remove_stale(self) -> None:
+        """Remove the half files, of any address, that were given up long ago."""
+        for path in stale(self._root, f"*{PART_SUFFIX}"):
+            folder = self._root / path.relative_to(self._root).parts[0]
+            with (
+                contextlib.suppress(filelock.Timeout),
+                filelock.FileLock(folder / "lock", timeout=0),
+            ):
+                Part(path).discard()
+
     def _fetch(self, path: str) -> None:
         file = self._folder / path
-        part = file.with_name(file.name + ".part")
+        part = file.with_name(file.name + PART_SUFFIX)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.unlink(missing_ok=True)
         verified = self._downloader.fetch(path, part, lambda whole: self._verify(path, whole))
@@ -147,4 +162,4 @@ class Cache:
 
 
 def _record(file: Path) -> Path:
-    return file.with_name(file.name + ".json")
+    return file.with_name(file.name + RECORD_SUFFIX)

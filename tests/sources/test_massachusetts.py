@@ -549,3 +549,17 @@ def test_the_official_list() -> None:
     assert pairs[0] == ("train", "10078660_15")
     first = read_names(ROOT / "data" / "massachusetts_roads.csv", limit=2)
     assert Counter(split for split, _ in first) == {"train": 2, "valid": 2, "test": 2}
+
+
+def test_half_files_that_nobody_came_back_for_go_after_a_month(
+    server: TileServer, run: Run
+) -> None:
+    month = time.time() - 31 * 86_400
+    folder = run.folder / "cache" / "another address" / "train"
+    folder.mkdir(parents=True)
+    for name in ("old.tiff.part", "old.tiff.part.json", "new.tiff.part", "whole.tiff"):
+        (folder / name).write_bytes(b"{}")
+        if not name.startswith("new"):
+            os.utime(folder / name, (month, month))
+    run(server)
+    assert {path.name for path in folder.iterdir()} == {"new.tiff.part", "whole.tiff"}

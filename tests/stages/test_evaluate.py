@@ -26,7 +26,9 @@ from stages.evaluate import EvaluateParams, Inputs, evaluate, main
 
 SIZE = 32
 ROWS = {"train": 1, "valid": 5, "test": 9}
-PARAMS = EvaluateParams(batch_size=4, overlays=3, window=SIZE, overlap=8, tta=False)
+PARAMS = EvaluateParams(
+    batch_size=4, overlays=3, window=SIZE, overlap=8, tta=False, spur=10, tolerance=1
+)
 # Where single crops are drawn, no whole tile is scored, and none is needed.
 BY_CROP = SplitParams(by="crop", seed=0, valid=0.1, test=0.2)
 
@@ -252,7 +254,7 @@ def test_missing_files_are_named(models: Path, tmp_path: Path) -> None:
 
 
 YAML = """
-evaluate: {batch_size: 4, overlays: 1, window: 32, overlap: 8, tta: false}
+evaluate: {batch_size: 4, overlays: 1, window: 32, overlap: 8, tta: false, spur: 20, tolerance: 2}
 split: {by: crop, seed: 0, valid: 0.1, test: 0.2}
 binarize: {threshold: 100}
 """

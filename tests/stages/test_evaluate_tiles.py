@@ -12,6 +12,7 @@ from PIL import Image
 from sklearn import metrics as oracle
 
 from roads.errors import UserError
+from roads.graph_scores import Tracing, score_graph
 from roads.masks import BinarizeParams
 from roads.relaxed import RelaxedCounts
 from roads.scores import to_levels
@@ -26,7 +27,9 @@ from stages.pack_h5 import PackParams, pack_h5
 from tests.stages.test_evaluate import make_model
 from tests.tiles import picture, road_map, save_tile
 
-PARAMS = EvaluateParams(batch_size=4, overlays=2, window=64, overlap=16, tta=False)
+PARAMS = EvaluateParams(
+    batch_size=4, overlays=2, window=64, overlap=16, tta=False, spur=10, tolerance=1
+)
 BINARIZE = BinarizeParams(threshold=100)
 SIZES = {  # two that no grid of windows fits, one smaller than a window, one with a blank corner
     "train": [(96, 96)] * 3,
@@ -130,7 +133,8 @@ SCORES = {
 
 
 def test_groups_stand_in_order(values: Mapping[str, Any]) -> None:
-    assert list(values) == ["dice", "iou", "crops", "article", "tiles", "relaxed", "centreline"]
+    groups = ["crops", "article", "tiles", "relaxed", "centreline", "graph"]
+    assert list(values) == ["dice", "iou", *groups]
     assert values["tiles"]["count"] == 3
     assert values["tiles"]["dropped"] == 1
 
@@ -197,6 +201,27 @@ def test_relaxed_scores_pool_the_full_tiles(project: Inputs, values: Mapping[str
 def test_centrelines_are_scored(values: Mapping[str, Any]) -> None:
     assert set(values["centreline"]) == {"cldice", "completeness", "correctness"}
     assert all(0 < value < 1 for value in values["centreline"].values())
+
+
+def test_graphs_of_the_thresholded_tiles_are_scored(
+    project: Inputs, values: Mapping[str, Any]
+) -> None:
+    run(project)
+    with (project.raw.parent / "plots" / "tiles.csv").open() as stream:
+        table = {row["tile"]: float(row["apls"]) for row in csv.DictReader(stream)}
+    threshold, tracing = values["tiles"]["threshold"], Tracing(spur=10, tolerance=1)
+    each = [
+        score_graph(probability >= threshold, road, tracing)
+        for _, probability, road in truth(project, "test")
+    ]
+    graph = values["graph"]
+    assert graph["apls"] == pytest.approx(np.mean([score.apls for score in each]), abs=0.02)
+    assert graph["apls"] == pytest.approx(np.mean(list(table.values())), abs=1e-6)
+    assert graph["apls_95_low"] < graph["apls"] < graph["apls_95_high"]
+    roads = 2 * (150 - 7) + (40 - 7) + 2 * (120 - 7)  # lines of 7 pixels' roads end short of edges
+    assert graph["road_km_map"] == pytest.approx(roads / 1000, rel=0.05)
+    predicted = sum(score.predicted_km for score in each)
+    assert graph["road_km_predicted"] == pytest.approx(predicted, rel=0.05)
 
 
 def test_dropped_tiles_are_named(project: Inputs, capsys: pytest.CaptureFixture[str]) -> None:

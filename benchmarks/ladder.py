@@ -1,0 +1,179 @@
+"""What each rung of the training recipes adds on real tiles: the table in docs/recipes.md.
+
+Every rung sees the same number of crops, on the same tiles, with the same seed; the first and the
+last are run with three. Whole test tiles are scored. A run that was finished is not repeated, so
+the command can be given again after a kill:
+
+    python -m benchmarks.ladder --tiles /absolute/path --work /tmp/ladder --crops 3354
+
+`-S unet.filters=8`, as often as wanted, changes every rung. `--jobs 2` runs two at once; each
+should then have a share of the cores (`TF_NUM_INTRAOP_THREADS=1`, `ROADS_WORKERS=1`).
+"""
+
+import argparse
+import concurrent.futures
+import functools
+import json
+import queue
+import re
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.without_dvc import StagesAlone, changed_params
+from roads.errors import UserError, exit_status
+from roads.files import write_json
+
+SEEDS = (0, 1, 2)  # of the first and the last rung; the others have the first of these
+FIRST = "train.loss=soft_dice train.learning_rate=1e-4 train.batch_size=16 train.schedule=constant"
+ALWAYS = "train.early_stopping_patience=0"  # the budget is spent
+
+# Each adds its parameters to those of all before it.
+RUNGS = {
+    "the article's net, loss, rate and batch": FIRST,
+    "a rate that falls from ten times that to 0": (
+        "train.learning_rate=1e-3 train.schedule=cosine"
+    ),
+    "batches of 4: more steps": "train.batch_size=4",
+    "cross-entropy beside Dice": "train.loss=bce_dice",
+    "no dropout": "unet.dropout=0.0",
+    "flips and turns": "augment.flips=true augment.turns=true",
+    "colours": (
+        "augment.brightness=0.1 augment.contrast=0.2 augment.gamma=0.2 augment.saturation=0.2"
+    ),
+    "windows at random places": "crop.size=512 crop.stride=494 augment.window=256",
+    "missing imagery not counted": "train.ignore_blank=true",
+    "AdamW, warm-up, clipping": (
+        "train.optimizer=adamw train.warmup_epochs=0.5 train.clip_norm=1.0"
+    ),
+    "averaged weights": "train.ema=0.99",
+    "flips and turns when predicting": "evaluate.tta=true",
+}
+
+# Each takes the place of something in the last rung.
+INSTEAD = {
+    "weighted cross-entropy": "train.loss=weighted_bce",
+    "clDice added": "train.cldice_weight=0.5",
+    "residual blocks": "unet.encoder=residual",
+}
+
+
+def settings(text: str) -> dict[str, Any]:
+    """`a.b=1 c.d=true` as a mapping; numbers such as 1e-4 are numbers."""
+    values = dict(part.split("=", 1) for part in shlex.split(text))
+    return {name: _value(value) for name, value in values.items()}
+
+
+def _value(text: str) -> Any:
+    try:
+        return float(text) if "e" in text else yaml.safe_load(text)
+    except ValueError:
+        return text
+
+
+def runs() -> list[tuple[str, str, dict[str, Any], Sequence[int]]]:
+    """Name, what it adds, all its settings, and its seeds, rung by rung."""
+    rows = []
+    sum_of_all = settings(ALWAYS)
+    for name, added in RUNGS.items():
+        sum_of_all = sum_of_all | settings(added)
+        ends = name in (next(iter(RUNGS)), next(reversed(RUNGS)))
+        rows.append((name, added, sum_of_all, SEEDS if ends else SEEDS[:1]))
+    for name, change in INSTEAD.items():
+        rows.append((name, change, sum_of_all | settings(change), SEEDS[:1]))
+    return rows
+
+
+def score(
+    work: Path,
+    crops: int,
+    folders: "queue.Queue[Path]",
+    name: str,
+    changes: Mapping[str, Any],
+    seed: int,
+) -> dict[str, Any]:
+    """Train and evaluate one rung with one seed, or read what an earlier run of it gave.
+
+    Args:
+        work: keeps the results.
+        crops: how many are trained on, in whole epochs.
+        folders: to run in; one is taken, and put back.
+        name, changes, seed: the rung, its params, and its seed.
+    """
+    result = work / "results" / f"{re.sub('[^a-z]+', '-', name.lower())}-{seed}.json"
+    facts = {"changes": {**changes, "train.seed": seed}, "crops": crops}
+    if result.exists():
+        earlier: dict[str, Any] = json.loads(result.read_text())
+        if earlier["facts"] == facts:
+            return earlier
+    folder = folders.get()
+    try:
+        pipeline = StagesAlone(folder)
+        params = changed_params(facts["changes"])
+        pipeline.run(params, last="pack-h5")
+        rows = pipeline.metrics("data")["train"]["crops"]
+        params["train"]["epochs"] = max(1, round(crops / rows))
+        pipeline.run(params)
+        test = pipeline.metrics("test")
+    finally:
+        folders.put(folder)
+    values = {
+        "facts": facts,
+        "epochs": params["train"]["epochs"],
+        "crops_an_epoch": rows,
+        "best_epoch": pipeline.metrics("train")["best_epoch"],
+        "iou": test["tiles"]["iou"],
+        "break_even": test["relaxed"]["full_tile"]["break_even"],
+    }
+    write_json(result, values)
+    return values
+
+
+def table(rows: Sequence[tuple[str, str, Sequence[Mapping[str, Any]]]]) -> str:
+    """The rungs as Markdown; where there are several seeds, their mean and range."""
+    lines = [
+        "| rung | parameters | strict IoU | relaxed break-even |",
+        "|---|---|---|---|",
+    ]
+    for name, added, results in rows:
+        cells = [_cell([result[key] for result in results]) for key in ("iou", "break_even")]
+        lines.append(f"| {name} | `{added}` | {cells[0]} | {cells[1]} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(values: Sequence[float]) -> str:
+    mean = f"{sum(values) / len(values):.3f}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.3f} to {max(values):.3f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tiles", type=Path, required=True, help="folder of image and map pairs")
+    parser.add_argument("--work", type=Path, required=True, help="folder for data and results")
+    parser.add_argument("--crops", type=int, default=22360, help="crops trained on, at each rung")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at once")
+    parser.add_argument("-S", dest="changes", action="append", default=[], metavar="KEY=VALUE")
+    arguments = parser.parse_args()
+    if not arguments.tiles.is_dir():
+        raise UserError(f"--tiles: there is no folder {arguments.tiles}")
+    common = {"download.source": "folder", "download.folder": str(arguments.tiles.resolve())}
+    common |= settings(" ".join(arguments.changes))
+    folders: queue.Queue[Path] = queue.Queue()
+    for job in range(arguments.jobs):
+        folders.put(arguments.work / f"job-{job}")
+    run = functools.partial(score, arguments.work, arguments.crops, folders)
+    with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
+        rungs = [
+            (name, added, [pool.submit(run, name, changes | common, seed) for seed in seeds])
+            for name, added, changes, seeds in runs()
+        ]
+    rows = [(name, added, [one.result() for one in results]) for name, added, results in rungs]
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))

@@ -1,0 +1,151 @@
+"""The command line: `python -m roads predict IMAGE… --out DIR`."""
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from roads.errors import UserError, exit_status
+
+Number = TypeVar("Number", int, float)
+
+DEFAULT_THRESHOLD = 0.5
+INTERRUPTED = 130  # the exit status of what Ctrl-C ended, by custom
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m roads", description="Roads in aerial images")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    add_predict(commands)
+    arguments = parser.parse_args(words)
+    try:
+        return exit_status(lambda: arguments.run(arguments))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declare `predict`; nothing heavy is imported before it runs."""
+    command = commands.add_parser(
+        "predict",
+        help="map the roads in pictures",
+        description="Map the roads in pictures: probability, mask, overlay and centrelines.",
+    )
+    command.set_defaults(run=predict)
+    add = command.add_argument
+    add("images", nargs="+", type=Path, metavar="IMAGE", help="a picture, or a folder of them")
+    add("--out", type=Path, required=True, metavar="DIR", help="the folder to write to")
+    add("--model", help="a weights file, its folder, or a released name; default: the pipeline's")
+    add("--gsd", type=_positive, metavar="M", help="metres per pixel; default: the GeoTIFF's, or 1")
+    add(
+        "--threshold",
+        type=_share,
+        metavar="P",
+        help="road from this probability on; default: the best on validation, or 0.5",
+    )
+    add("--window", type=int, help="side of the windows in pixels; default: evaluate's")
+    add("--overlap", type=int, help="pixels that windows share; default: evaluate's")
+    add("--batch", type=_count, help="windows predicted at once; default: 2 on a CPU, 16 on a GPU")
+    add("--tta", action="store_true", help="average flips and turns; takes 8 times as long")
+    add("--format", choices=("tif", "png"), default="tif", help="of probability and mask")
+    add("--spur", type=_length, metavar="M", help="prune shorter dead ends; default: evaluate's")
+    add("--tolerance", type=_length, metavar="M", help="of simplified lines; default: evaluate's")
+    add("--force", action="store_true", help="do again what is done")
+
+
+def predict(arguments: argparse.Namespace) -> None:
+    """`python -m roads predict`.
+
+    Raises:
+        UserError: an argument or the model is no good, or some pictures were not.
+    """
+    from roads.predicting import Options, find_pictures, map_roads
+
+    pictures = find_pictures(arguments.images, arguments.out)
+    window, overlap = _windows(arguments)
+    spur, tolerance = (_as_evaluated(arguments, key, float) for key in ("spur", "tolerance"))
+
+    from roads.chosen_model import choose_model, resolve_weights, validation_threshold
+
+    weights = resolve_weights(arguments.model)
+    threshold = arguments.threshold
+    if threshold is None:
+        threshold = validation_threshold(weights)
+    if threshold is None:
+        threshold = DEFAULT_THRESHOLD
+        print(
+            f"predict: no threshold was chosen on validation for {weights}, {threshold} is taken",
+            file=sys.stderr,
+        )
+    options = Options(
+        gsd=arguments.gsd,
+        threshold=threshold,
+        window=window,
+        overlap=overlap,
+        tta=arguments.tta,
+        format=arguments.format,
+        spur=spur,
+        tolerance=tolerance,
+    )
+    model = choose_model(weights, window, arguments.batch, arguments.tta)
+    map_roads(pictures, arguments.out, model, options, force=arguments.force)
+
+
+def _windows(arguments: argparse.Namespace) -> tuple[int, int]:
+    """Side and overlap of the windows: as asked for, or as whole tiles are evaluated."""
+    window, overlap = (_as_evaluated(arguments, key, int) for key in ("window", "overlap"))
+    if not 16 <= window <= 8192:
+        raise UserError(f"--window is {window}: should be from 16 to 8192")
+    if not 0 <= overlap < window:
+        raise UserError(f"--overlap is {overlap}: should be from 0 to less than {window}")
+    return window, overlap
+
+
+def _as_evaluated(arguments: argparse.Namespace, key: str, kind: type[Number]) -> Number:
+    """An argument as given, or as params.yaml says for `evaluate`."""
+    from roads.params import PARAMS_FILE, load_params
+
+    value = getattr(arguments, key)
+    if value is None:
+        value = (load_params().get("evaluate") or {}).get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        raise UserError(f"{PARAMS_FILE}: evaluate.{key} is not a number. Give --{key}.")
+    return kind(value)
+
+
+def _number(text: str, most: float, rule: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= most or math.isinf(value):
+        raise argparse.ArgumentTypeError(f"{text} is not {rule}")
+    return value
+
+
+def _share(text: str) -> float:
+    return _number(text, 1, "a number from 0 to 1")
+
+
+def _length(text: str) -> float:
+    return _number(text, math.inf, "a number from 0 on")
+
+
+def _positive(text: str) -> float:
+    value = _length(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 on")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""The model to map roads with: which weights, which threshold, and the net, ready to predict."""
+
+from pathlib import Path
+
+import yaml
+
+from roads.backend import device_name
+from roads.blending import all_turns
+from roads.errors import UserError
+from roads.inference import Predictor
+from roads.predicting import Model
+from roads.road_maps import file_hash
+from roads.unet import size_step
+from roads.weights import WEIGHTS_FILE, WEIGHTS_SUFFIX, find_weights, load_model
+
+CPU_BATCH, GPU_BATCH = 2, 16  # windows at once; on a CPU more take memory and save no time
+PIPELINE = Path("models") / WEIGHTS_FILE
+LOCK, TEST_METRICS = Path("dvc.lock"), Path("metrics/test.json")
+
+
+def resolve_weights(name: str | None) -> Path:
+    """The weights file that `name` means: a file, a folder with one, or a released net.
+
+    None means the pipeline's.
+
+    Raises:
+        UserError: there is no released net of that name.
+    """
+    if name is None:
+        return PIPELINE
+    path = Path(name)
+    if path.is_dir():
+        return path / WEIGHTS_FILE
+    return path if name.endswith(WEIGHTS_SUFFIX) else find_weights(name)
+
+
+def choose_model(weights: Path, window: int, batch: int | None, tta: bool) -> Model:
+    """Load a net.
+
+    Args:
+        weights: a `.weights.h5` file with its description beside it.
+        window: side in pixels of the windows that it is to predict.
+        batch: windows predicted at once; None takes what suits the device.
+        tta: predict the mean over all flips and turns.
+
+    Raises:
+        UserError: the files are missing or broken, or the net takes no windows of that size.
+    """
+    net, description = load_model(weights)
+    step = size_step(description.unet)
+    if window % step:
+        raise UserError(
+            f"--window is {window}: the net of {weights}, of depth {description.unet.depth}, "
+            f"takes multiples of {step}"
+        )
+    if batch is None:
+        batch = CPU_BATCH if device_name() == "CPU" else GPU_BATCH
+    predictor = Predictor(net, batch)
+    predict = all_turns(predictor) if tta else predictor
+    return Model(predict, batch, weights.as_posix(), file_hash(weights, "sha256"))
+
+
+def validation_threshold(weights: Path) -> float | None:
+    """The threshold that the last stage found best on validation, if it was for these weights.
+
+    Whether it was, dvc.lock says: it has the MD5 of the weights that were evaluated and of the
+    scores. Whole tiles' threshold if there is one, else the crops'.
+    """
+    try:
+        stage = yaml.safe_load(LOCK.read_text(encoding="utf-8"))["stages"]["evaluate"]
+        read = {dep["path"]: dep["md5"] for dep in stage["deps"]}
+        wrote = {out["path"]: out["md5"] for out in stage["outs"]}
+        of_these = read["models/unet.weights.h5"] == file_hash(weights, "md5")
+        if not of_these or wrote[TEST_METRICS.as_posix()] != file_hash(TEST_METRICS, "md5"):
+            return None
+        scores = yaml.safe_load(TEST_METRICS.read_text(encoding="utf-8"))
+        return float(scores.get("tiles", scores["crops"])["threshold"])
+    except (OSError, UserError, yaml.YAMLError, KeyError, TypeError, ValueError):
+        return None

@@ -1,0 +1,229 @@
+"""Look for damage that DVC does not see: it checks a cached file out by its name, unread.
+
+Every object of DVC's cache that dvc.lock refers to is hashed again and compared with its name, the
+workspace is compared with dvc.lock, and the downloads with what they were when they came. Nothing
+is changed, unless asked for: `--mend` moves damaged files out of the way, for DVC to make anew.
+"""
+
+import argparse
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+from roads.errors import UserError, exit_status
+from roads.parallel import progress, worker_count
+from roads.sources.cache import PART_SUFFIX, RECORD_SUFFIX
+from roads.state import dvc_cache, state_folder
+
+WAY_OUT = (
+    "`make verify MEND=1` moves what is damaged away; then `dvc repro` makes it anew, and what is "
+    "missing too (or `dvc pull`, from a remote; `dvc checkout`, where only the workspace lacks it)."
+)
+LOCK_FILE, PIPELINE_FILE = Path("dvc.lock"), Path("dvc.yaml")
+MANIFEST = ".dir"  # ends the name of an object that lists a folder's files
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A file that dvc.lock says is in the workspace."""
+
+    stage: str
+    path: Path
+    md5: str
+    cached: bool
+
+
+@dataclass
+class Findings:
+    """What is wrong, a line each, and the files that `--mend` moves away."""
+
+    lines: list[str] = field(default_factory=list)
+    damaged: list[Path] = field(default_factory=list)
+    looked_at: int = 0
+
+
+def verify(cache: Path, downloads: Path, whole_cache: bool = False) -> Findings:
+    """Hash what dvc.lock refers to, and the downloads, and compare.
+
+    Args:
+        cache: DVC's cache.
+        downloads: the folder of the downloads.
+        whole_cache: look at the objects of other commits and experiments too.
+
+    Raises:
+        UserError: dvc.lock or dvc.yaml is missing or damaged.
+    """
+    objects = cache / "files" / "md5"
+    found = Findings()
+    expected = list(_expected(objects, found))
+    names = {_object(objects, file.md5): file.md5 for file in expected if file.cached}
+    owners = {_object(objects, file.md5): file for file in reversed(expected)}
+    if whole_cache:
+        names |= {
+            path: path.parent.name + path.name
+            for path in objects.glob("??/*")
+            if len(path.stem) == 30
+        }
+    sound: set[Path | tuple[int, int]] = set()  # objects, and the inodes of sound files
+    for path, md5 in _hashed(sorted(names), "md5", "DVC's cache"):
+        found.looked_at += 1
+        owner = owners.get(path)
+        place = f"{owner.path} (stage {owner.stage})" if owner else "no path of this commit"
+        if md5 is None:
+            found.lines.append(f"missing in the cache: {place}, {path}")
+        elif md5 != names[path].removesuffix(MANIFEST):
+            found.lines.append(f"damaged in the cache: {place}, {path}")
+            found.damaged.append(path)
+        else:
+            sound |= {path, _inode(path)}
+    for path in sorted(objects.glob("??/.*.tmp")):  # DVC writes aside, and does not look back
+        found.lines.append(f"half an object, from a full disk or a kill: {path}")
+        found.damaged.append(path)
+    _look_at_workspace(expected, objects, sound, found)
+    _look_at_downloads(downloads, sound, found)
+    return found
+
+
+def _expected(objects: Path, found: Findings) -> Iterator[Expected]:
+    """The files of all outputs; those of a folder from its manifest, which is one of them."""
+    try:
+        stages = yaml.safe_load(LOCK_FILE.read_text(encoding="utf-8"))["stages"]
+        declared = yaml.safe_load(PIPELINE_FILE.read_text(encoding="utf-8"))["stages"]
+        outs = [
+            Expected(name, Path(out["path"]), out["md5"], out["path"] not in _uncached(declared))
+            for name, stage in stages.items()
+            for out in stage.get("outs", ())
+        ]
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{error.filename} is missing: run `dvc repro`, or `git restore` it"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{LOCK_FILE} or {PIPELINE_FILE} is damaged: `git restore` it") from None
+    for out in outs:
+        yield out
+        if not out.md5.endswith(MANIFEST):
+            continue
+        try:
+            entries = json.loads(_object(objects, out.md5).read_bytes())
+            files = [(PurePosixPath(entry["relpath"]), entry["md5"]) for entry in entries]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # its own hash tells
+        known = {out.path / path for path, _ in files}
+        for path, md5 in files:
+            yield Expected(out.stage, out.path / path, md5, True)
+        for file in sorted(out.path.rglob("*")):
+            if file.is_file() and file not in known:
+                found.lines.append(f"not in dvc.lock: {file} (stage {out.stage})")
+
+
+def _uncached(declared: dict[str, Any]) -> set[str]:
+    """The outputs that are in Git, not in DVC's cache."""
+    return {
+        path
+        for stage in declared.values()
+        for out in [*stage.get("outs", ()), *stage.get("metrics", ()), *stage.get("plots", ())]
+        if isinstance(out, dict)
+        for path, options in out.items()
+        if options.get("cache") is False
+    }
+
+
+def _look_at_workspace(
+    expected: Sequence[Expected], objects: Path, sound: set[Any], found: Findings
+) -> None:
+    missing, unread = [], {}
+    for file in expected:
+        if file.md5.endswith(MANIFEST):
+            continue
+        if not file.path.is_file():
+            missing.append(file)
+        elif _inode(file.path) not in sound:
+            unread[file.path] = file
+    for file in missing:
+        found.lines.append(f"missing in the workspace: {file.path} (stage {file.stage})")
+    for path, md5 in _hashed(list(unread), "md5", "workspace"):
+        file = unread[path]
+        if md5 == file.md5:
+            continue
+        found.lines.append(f"not as dvc.lock says: {path} (stage {file.stage})")
+        if _object(objects, file.md5) in found.damaged and path.samefile(
+            _object(objects, file.md5)
+        ):
+            found.damaged.append(path)
+
+
+def _look_at_downloads(downloads: Path, sound: set[Any], found: Findings) -> None:
+    """Compare finished downloads with the SHA-256 that each had when it was decoded."""
+    told = {}
+    for record in sorted(downloads.rglob(f"*{RECORD_SUFFIX}")):
+        file = record.with_name(record.name.removesuffix(RECORD_SUFFIX))
+        if file.suffix != PART_SUFFIX and file.is_file() and _inode(file) not in sound:
+            told[file] = json.loads(record.read_bytes()).get("sha256")
+    for path, sha256 in _hashed(list(told), "sha256", "downloads"):
+        found.looked_at += 1
+        if sha256 != told[path]:
+            found.lines.append(f"damaged download: {path}")
+            found.damaged.append(path)
+
+
+def _hashed(paths: Sequence[Path], algorithm: str, title: str) -> Iterator[tuple[Path, str | None]]:
+    """Each path with the hash of its content, or None where there is none to read."""
+
+    def digest(path: Path) -> str | None:
+        try:
+            with path.open("rb") as stream:
+                return hashlib.file_digest(stream, algorithm).hexdigest()
+        except FileNotFoundError:
+            return None
+
+    with ThreadPoolExecutor(worker_count()) as pool:
+        yield from zip(paths, progress(pool.map(digest, paths), title, len(paths)), strict=True)
+
+
+def _object(objects: Path, md5: str) -> Path:
+    return objects / md5[:2] / md5[2:]
+
+
+def _inode(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def move_away(damaged: Sequence[Path], to: Path) -> None:
+    """Move damaged files into the folder `to`, so that nothing takes them for good any more."""
+    for path in damaged:
+        shutil.move(path, to / "_".join(path.parts[-3:]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--all", action="store_true", help="every object of DVC's cache")
+    parser.add_argument("--mend", action="store_true", help="move damaged files out of the way")
+    arguments = parser.parse_args()
+    cache = dvc_cache()
+    if cache is None:
+        raise UserError("this is no DVC repository, or DVC is not installed: run `make verify`")
+    found = verify(cache, state_folder("downloads"), arguments.all)
+    for line in found.lines:
+        print(line)
+    if not found.lines:
+        print(f"{found.looked_at} files of DVC's cache and the downloads are as they were made")
+        return
+    if arguments.mend and found.damaged:
+        to = state_folder("damaged")
+        move_away(found.damaged, to)
+        print(f"the damaged files were moved to {to}")
+    raise UserError(f"the {len(found.lines)} above are not as they should be. {WAY_OUT}")
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))

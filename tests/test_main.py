@@ -1,0 +1,205 @@
+"""The command line as users run it: help, errors, a killed run that goes on, bounded memory."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+from roads.__main__ import main
+from roads.chosen_model import choose_model, resolve_weights, validation_threshold
+from roads.errors import UserError
+from roads.rasters import quiet_gdal
+from roads.road_maps import file_hash
+from roads.unet import build_unet
+from roads.weights import Description, save_model
+from tests.packed import unet_params
+from tests.pictures import noise, write_tiff
+from tests.project import ROOT
+
+SMALL = ("--window", "64", "--overlap", "16")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny net in a file."""
+    params = unet_params(filters=2, depth=2)
+    net = build_unet(params, seed=3)
+    description = Description(
+        unet=params, precision="float32", backend="tensorflow", device="CPU", versions={},
+        crop_size=64, parameters=net.count_params(), training={},
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("model") / "unet.weights.h5"
+    save_model(net, path, description)
+    return path
+
+
+def command(*words: object, backend: str = "tensorflow") -> subprocess.Popen[str]:
+    """Start the command line in the project's folder, without a GPU."""
+    environment = os.environ | {"KERAS_BACKEND": backend, "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.Popen(
+        [sys.executable, "-m", "roads", "predict", *map(str, words)],
+        cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def test_help_needs_nothing_heavy() -> None:
+    code = (
+        "import sys, roads.__main__ as m\n"
+        "try: m.main(['predict', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'numpy', 'keras', 'rasterio'} & set(sys.modules)), file=sys.stderr)"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "IMAGE" in answer.stdout
+    assert answer.stderr == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--gsd", "0"], "0 is not above 0"),
+        (["--gsd", "inf"], "inf is not a number"),
+        (["--threshold", "1.5"], "1.5 is not a number from 0 to 1"),
+        (["--batch", "0"], "0 is not a number from 1"),
+        (["--format", "gif"], "invalid choice"),
+    ],
+)
+def test_bad_arguments_are_named(
+    words: list[str], complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", "a.tif", "--out", str(tmp_path), *words])
+    assert stop.value.code == 2
+    assert complaint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--overlap", "64"], "--overlap is 64: should be from 0 to less than 64"),
+        (["--window", "8"], "--window is 8: should be from 16"),
+        (["--window", "65"], "takes multiples of 2"),
+        (["--model", "nobody"], "no net `nobody`"),
+    ],
+)
+def test_what_does_not_go_together_takes_one_line(
+    words: list[str], complaint: str, weights: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(ROOT)
+    picture = write_tiff(tmp_path / "a.tif", noise(30, 30))
+    all_words = [picture, "--out", tmp_path / "out", "--model", weights, "--threshold", "0.5"]
+    assert main(["predict", *map(str, all_words), *SMALL, *words]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert complaint in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_is_a_file_a_folder_or_a_released_name(weights: Path) -> None:
+    assert resolve_weights(None) == Path("models/unet.weights.h5")
+    assert resolve_weights(str(weights)) == weights
+    assert resolve_weights(str(weights.parent)) == weights
+    with pytest.raises(UserError, match="no net `nobody`"):
+        resolve_weights("nobody")
+
+
+def test_flips_and_turns_are_averaged(weights: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
+    turned = np.ascontiguousarray(np.rot90(image, axes=(1, 2)))
+    plain, averaged = (choose_model(weights, 64, 2, tta).predict for tta in (False, True))
+    assert np.abs(np.rot90(plain(image), axes=(1, 2)) - plain(turned)).max() > 1e-3
+    np.testing.assert_allclose(np.rot90(averaged(image), axes=(1, 2)), averaged(turned), atol=1e-5)
+
+
+def test_the_threshold_is_validations_if_it_was_of_that_model(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert validation_threshold(weights) is None
+    scores = tmp_path / "metrics/test.json"
+    scores.parent.mkdir()
+    values = {"crops": {"threshold": 0.3}, "tiles": {"threshold": 0.25}}
+
+    def record(model: Path) -> None:
+        scores.write_text(json.dumps(values))
+        dep = {"path": "models/unet.weights.h5", "md5": file_hash(model, "md5")}
+        out = {"path": "metrics/test.json", "md5": file_hash(scores, "md5")}
+        lock = {"stages": {"evaluate": {"deps": [dep], "outs": [out]}}}
+        Path("dvc.lock").write_text(json.dumps(lock))
+
+    record(weights)
+    assert validation_threshold(weights) == 0.25
+    del values["tiles"]
+    record(weights)
+    assert validation_threshold(weights) == 0.3
+    scores.write_text(json.dumps(values | {"dice": 1}))
+    assert validation_threshold(weights) is None
+    record(scores)
+    assert validation_threshold(weights) is None
+
+
+def test_a_killed_run_goes_on_with_the_next_picture(weights: Path, tmp_path: Path) -> None:
+    pictures = tmp_path / "in"
+    pictures.mkdir()
+    write_tiff(pictures / "1.tif", noise(64, 64))
+    write_tiff(pictures / "2.tif", noise(3000, 300))
+    (pictures / "3.tif").write_text("no picture")
+    out = tmp_path / "out"
+    words = (pictures, "--out", out, "--model", weights, "--threshold", 0.5, "--gsd", 1, *SMALL)
+    run = command(*words)
+    try:
+        deadline = time.monotonic() + 300
+        while not (out / ".2.partial" / "2_mask.tif").exists():
+            assert run.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        run.send_signal(signal.SIGKILL)
+        run.communicate()
+    names = {"_mask.tif", "_overlay.jpg", "_probability.tif", "_roads.geojson", ".json"}
+    assert {path.name for path in out.iterdir()} == {f"1{end}" for end in names} | {".2.partial"}
+    again = command(*words, backend="jax")
+    said, errors = again.communicate(timeout=300)
+    assert again.returncode == 1
+    assert "1.tif: done before" in said
+    assert errors.splitlines()[-2:] == [
+        f"error: {pictures}/3.tif is not a TIFF, PNG or JPEG picture",
+        "error: 1 of 3 pictures could not be mapped, see above",
+    ]
+    assert {path.name for path in out.iterdir()} == {f"{n}{end}" for n in "12" for end in names}
+
+
+def test_memory_does_not_grow_with_the_height(tmp_path: Path) -> None:
+    """A picture of 108 MB, by a net that sees single pixels and loads no backend."""
+    picture = tmp_path / "a.tif"
+    rows = np.ascontiguousarray(np.moveaxis(noise(500, 3000), 2, 0))
+    how = {"height": 12_000, "width": 3000, "count": 3, "dtype": "uint8", "compress": "lzw"}
+    with quiet_gdal(), rasterio.open(picture, "w", driver="GTiff", **how) as dataset:
+        for top in range(0, 12_000, 500):
+            dataset.write(rows, window=rasterio.windows.Window(0, top, 3000, 500))
+    code = (
+        "import re, sys\n"
+        "from pathlib import Path\n"
+        "from roads.predicting import map_roads\n"
+        "from tests.pictures import BRIGHTNESS, options\n"
+        "picture, out = map(Path, sys.argv[1:])\n"
+        "map_roads([picture], out, BRIGHTNESS, options(window=512, overlap=128), force=False)\n"
+        "status = Path('/proc/self/status').read_text()\n"  # rusage counts the parent's too
+        "print(int(re.search(r'VmHWM:\\s*(\\d+) kB', status)[1]) // 1024)\n"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code, picture, tmp_path / "out"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert int(answer.stdout.splitlines()[-1]) < 400

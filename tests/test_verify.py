@@ -1,0 +1,139 @@
+"""`python -m roads.verify` on a small DVC repository whose files are damaged in turn."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from roads.sources.cache import RECORD_SUFFIX
+from tests.project import ROOT, run
+
+PIPELINE = """
+stages:
+  make:
+    cmd: mkdir made && echo one > made/one && echo two > made/two && echo 3 > number.json
+    outs: [made]
+    metrics: [{number.json: {cache: false}}]
+  copy:
+    cmd: cp made/one copy
+    deps: [made]
+    outs: [copy]
+"""
+ONE, TWO = "5bbf5a52328e7439ae6e719dfe712200", "c193497a1a06b2c72230e6146ff47080"  # md5sum
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    run(folder, "git", "init", "--quiet")
+    run(folder, "dvc", "init", "--quiet")
+    (folder / ".dvc/config").write_text((ROOT / ".dvc/config").read_text(encoding="utf-8"))
+    (folder / "dvc.yaml").write_text(PIPELINE)
+    run(folder, "dvc", "repro", "--quiet")
+    return folder
+
+
+@pytest.fixture
+def repository(made: Path, tmp_path: Path) -> Path:
+    run(tmp_path, "cp", "--archive", f"{made}/.", ".")  # hard links stay
+    return tmp_path
+
+
+def verify(repository: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "roads.verify", *options],
+        cwd=repository, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+def cached(repository: Path, md5: str) -> Path:
+    return repository / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
+
+
+def flip_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[0] ^= 1
+    path.chmod(0o644)
+    with path.open("r+b") as stream:
+        stream.write(content)
+    path.chmod(0o444)
+
+
+def test_a_flipped_byte_is_named_and_mended(repository: Path) -> None:
+    sound = verify(repository)
+    assert (sound.returncode, sound.stderr) == (0, "")
+    flip_a_byte(cached(repository, ONE))
+    download = repository / ".dvc/roads/downloads/host/one.tiff"
+    download.parent.mkdir(parents=True)
+    download.hardlink_to(cached(repository, ONE))
+    record = download.with_name(download.name + RECORD_SUFFIX)
+    record.write_text('{"sha256": "as it came"}')
+
+    said = verify(repository)
+    assert said.returncode == 1
+    lines = said.stdout.splitlines()
+    assert sum(line.startswith("damaged in the cache: ") for line in lines) == 1
+    assert {line for line in lines if not line.startswith("damaged in the cache")} == {
+        "not as dvc.lock says: copy (stage copy)",
+        "not as dvc.lock says: made/one (stage make)",
+        f"damaged download: {download}",
+    }
+    (line,) = said.stderr.splitlines()
+    assert "make verify MEND=1" in line
+    assert "dvc repro" in line
+    assert verify(repository, "--mend").returncode == 1
+    assert not download.exists()
+    assert not (repository / "made/one").exists()
+    run(repository, "dvc", "repro")
+    assert (repository / "copy").read_text() == "one\n"
+    assert verify(repository, "--all").returncode == 0
+
+
+def test_what_is_missing_is_named_and_made_anew(repository: Path) -> None:
+    cached(repository, TWO).unlink()
+    (repository / "copy").unlink()
+    said = verify(repository)
+    assert said.returncode == 1
+    assert said.stdout.splitlines() == [
+        f"missing in the cache: made/two (stage make), {cached(repository, TWO)}",
+        "missing in the workspace: copy (stage copy)",
+    ]
+    run(repository, "dvc", "repro")
+    assert verify(repository).returncode == 0
+
+
+def test_a_broken_manifest_and_a_changed_workspace_are_named(repository: Path) -> None:
+    (manifest,) = repository.glob(".dvc/cache/files/md5/*/*.dir")
+    flip_a_byte(manifest)
+    (repository / "number.json").write_text("4\n")
+    said = verify(repository)
+    assert said.returncode == 1
+    assert said.stdout.splitlines() == [
+        f"damaged in the cache: made (stage make), {manifest}",
+        "not as dvc.lock says: number.json (stage make)",
+    ]
+
+
+def test_other_commits_are_looked_at_on_request(repository: Path) -> None:
+    other = cached(repository, "0" * 32)
+    other.parent.mkdir()
+    other.write_text("of another commit")
+    assert verify(repository).returncode == 0
+    said = verify(repository, "--all")
+    assert said.stdout == f"damaged in the cache: no path of this commit, {other}\n"
+    other.rename(other.with_name(".half.tmp"))
+    assert verify(repository, "--mend").stdout.startswith("half an object")
+    assert verify(repository, "--all").returncode == 0
+
+
+def test_a_file_that_dvc_does_not_know_is_named(repository: Path) -> None:
+    (repository / "made/three").write_text("3")
+    assert verify(repository).stdout == "not in dvc.lock: made/three (stage make)\n"
+
+
+def test_elsewhere_it_says_what_is_missing(tmp_path: Path) -> None:
+    said = verify(tmp_path)
+    assert (said.returncode, said.stdout) == (1, "")
+    assert said.stderr.startswith("error: this is no DVC repository")
