@@ -5,11 +5,14 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from roads.augment import AugmentParams, Drawn, augment, draw
 from roads.backend import backend_name, keras
+from roads.devices import ONE, Devices
 from roads.losses import IGNORED
 from roads.packs import IMAGE_CHANNELS, PackReader
+from roads.processes import add_up
 from roads.tiles import Image8, blank_mask
 
 READ_AHEAD = 2  # batches
@@ -30,17 +33,19 @@ class CropBatches(keras.utils.PyDataset):
         *,
         ignore_blank: bool = False,
         augmentation: AugmentParams | None = None,
+        devices: Devices = ONE,
     ):
         """Take the crops of `split`: in their order, or shuffled anew each epoch by `seed`.
 
         Every crop is used; the last batch is shorter where they don't divide evenly. With
         `ignore_blank` the masks are IGNORED where imagery is missing. `augmentation` needs a
-        seed, and is another one in each epoch.
+        seed, and is another one in each epoch. `devices` is where `feed` brings the batches.
         """
         super().__init__()
         self.pack, self.split, self.batch_size, self.seed = pack, split, batch_size, seed
         self.ignore_blank = ignore_blank
         self.augmentation = augmentation if augmentation and augmentation.active else None
+        self.devices = devices
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
@@ -61,14 +66,30 @@ class CropBatches(keras.utils.PyDataset):
 
         Masks are 0 and 1, or IGNORED.
         """
-        images, masks, *drawn = self.unchanged(index)
+        return self._read(self._rows(index))
+
+    def part(self, index: int) -> tuple[Image8, Image8]:
+        """Of batch `index` what this process's devices get."""
+        return self._read(self.devices.part(self._rows(index)))
+
+    def batch_length(self, index: int) -> int:
+        """How many crops batch `index` has."""
+        return len(self._rows(index))
+
+    def _rows(self, index: int) -> NDArray[np.integer]:
+        return self.order[index * self.batch_size :][: self.batch_size]
+
+    def _read(self, rows: NDArray[np.integer]) -> tuple[Image8, Image8]:
+        images, masks, *drawn = self._read_unchanged(rows)
         if self.augmentation:
             images, masks = self._augment(images, masks, Drawn(*drawn))
         return np.asarray(images), np.asarray(masks)
 
     def unchanged(self, index: int) -> tuple[Any, ...]:
         """Images and masks of a batch as packed, and what is drawn for them (as `Drawn`), if so."""
-        rows = self.order[index * self.batch_size :][: self.batch_size]
+        return self._read_unchanged(self._rows(index))
+
+    def _read_unchanged(self, rows: NDArray[np.integer]) -> tuple[Any, ...]:
         images, masks = self.pack.read(self.split, rows)
         if self.ignore_blank:
             for image, mask in zip(images, masks, strict=True):
@@ -92,7 +113,7 @@ class CropBatches(keras.utils.PyDataset):
         waits more than a second for the tuner's thread.
         """
         if backend_name() != "tensorflow":
-            return self
+            return self if self.devices.count == 1 else _Laid(self)
         import tensorflow
 
         shape = (None, self.pack.size, self.pack.size)
@@ -116,11 +137,28 @@ class CropBatches(keras.utils.PyDataset):
         return batches.prefetch(READ_AHEAD).apply(known_length).with_options(options)
 
 
+class _Laid(keras.utils.PyDataset):
+    """Batches on several devices of JAX, and maybe of several processes."""
+
+    def __init__(self, batches: CropBatches):
+        super().__init__()
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        whole, lay = self.batches.batch_length(index), self.batches.devices.lay
+        return tuple(lay(part, whole) for part in self.batches.part(index))
+
+
 def background_per_road(batches: CropBatches) -> float:
     """How many background pixels there are for one of road; 1 where there is no road at all."""
     road = background = 0
-    for index in range(len(batches)):
+    process, processes = batches.devices.process, batches.devices.processes
+    for index in range(process, len(batches), processes):
         _, masks = batches[index]
         road += int((masks == 1).sum())
         background += int((masks == 0).sum())
+    road, background = add_up([road, background])
     return background / road if road and background else 1.0

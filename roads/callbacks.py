@@ -13,6 +13,7 @@ from tqdm import tqdm
 from roads.averaging import AveragedWeights
 from roads.backend import backend_name, keras
 from roads.batches import CropBatches
+from roads.devices import seed_replicas
 from roads.errors import UserError
 from roads.resume import Arrays, Backup, Progress
 from roads.unet import layers_of
@@ -43,8 +44,7 @@ class EpochSeeds(keras.callbacks.Callback):
         self.train.set_epoch(epoch)
         draw = np.random.default_rng([self.seed, epoch, 1])
         for layer in layers_of(self.model, keras.layers.Dropout):
-            state = np.array([draw.integers(2**31), 0], np.uint32)
-            layer.seed_generator.state.assign(state)
+            seed_replicas(layer.seed_generator.state, int(draw.integers(2**31)))
 
 
 class FiniteLoss(keras.callbacks.Callback):

@@ -1,7 +1,7 @@
 """The section `train:` of params.yaml: how a net is trained."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -31,6 +31,7 @@ class TrainParams(Section):
     monitor: Literal["loss", "dice", "iou"]
     early_stopping_patience: int = Field(ge=0)
     precision: Literal["auto", "float32", "mixed_bfloat16"]
+    devices: Literal["auto"] | Annotated[int, Field(ge=1)]
     weights_folder: Path
     initial_weights: str
     seed: int = Field(ge=0)

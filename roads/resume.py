@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import filelock
 import numpy as np
@@ -130,7 +130,7 @@ class Backup:
     def load(self) -> Progress | None:
         """The last saved progress; None if there is none, or it cannot be read."""
         try:
-            with np.load(self.path, allow_pickle=False) as file:
+            with self.open() as stream, np.load(stream, allow_pickle=False) as file:
                 arrays: dict[str, Any] = {
                     kind: [file[name] for name in sorted(file) if name.startswith(f"{kind}/")]
                     for kind in ARRAYS
@@ -142,6 +142,10 @@ class Backup:
             print(f"{self.path} cannot be read: training starts from its first epoch")
             return None
         return Progress(**record, **arrays)
+
+    def open(self) -> BinaryIO:
+        """The file, to be read; FileNotFoundError where there is none."""
+        return self.path.open("rb")
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)

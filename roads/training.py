@@ -17,6 +17,7 @@ from roads.callbacks import (
     Row,
     blindness,
 )
+from roads.devices import ONE, Devices
 from roads.errors import UserError
 from roads.losses import Loss, RoadScores, make_loss
 from roads.optimization import MONITORS, learning_rate, make_optimizer, progress_callbacks
@@ -70,6 +71,7 @@ def fit(
     recipe: TrainParams,
     *,
     backup: Backup,
+    devices: Devices = ONE,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     on_epoch: Callable[[Row], None] = lambda row: None,
 ) -> Fitted:
@@ -87,6 +89,7 @@ def fit(
         train, valid: the batches of an epoch, and those it is judged by.
         recipe: how to train; its `seed` draws the dropout, anew each epoch.
         backup: replaced after every epoch.
+        devices: where to train; model and batches must have been made for them.
         callbacks: more of them; they must remember nothing from epoch to epoch.
         on_epoch: gets the row of each epoch when it ends (see `Curves`); in a run that goes on,
             first the rows of the epochs before.
@@ -112,27 +115,30 @@ def fit(
         if recipe.freeze_encoder_epochs > 0:
             model.get_layer("encoder").trainable = start > 0
         rate = learning_rate(recipe, len(train), start)
-        compile_model(model, loss, make_optimizer(recipe, rate))
-        keeper.restore(model, new_optimizer=len(rows) == start)
-        model.fit(
-            train.feed(),
-            validation_data=valid.feed(),
-            epochs=end,
-            initial_epoch=len(rows),
-            shuffle=False,
-            verbose=0,
-            callbacks=[
-                EpochSeeds(train, recipe.seed),
-                FiniteLoss(),
-                Console(train, recipe.epochs),
-                Curves(rows, on_epoch),
-                *([averaged] if averaged else []),
-                *judging,
-                *callbacks,
-                best,
-                keeper,
-            ],
-        )
+        with devices.scope():
+            compile_model(model, loss, make_optimizer(recipe, rate))
+            keeper.restore(model, new_optimizer=len(rows) == start)
+            devices.prepare(model)
+        with devices.running():
+            model.fit(
+                train.feed(),
+                validation_data=valid.feed(),
+                epochs=end,
+                initial_epoch=len(rows),
+                shuffle=False,
+                verbose=0,
+                callbacks=[
+                    EpochSeeds(train, recipe.seed),
+                    FiniteLoss(),
+                    Console(train, recipe.epochs),
+                    Curves(rows, on_epoch),
+                    *([averaged] if averaged else []),
+                    *judging,
+                    *callbacks,
+                    best,
+                    keeper,
+                ],
+            )
     if len(rows) < recipe.epochs:
         change = "falls" if recipe.monitor == "loss" else "rises"
         name = {"loss": "loss", "dice": "Dice", "iou": "IoU"}[recipe.monitor]

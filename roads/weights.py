@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import pydantic
 
 from roads.backend import keras, resolve_precision
@@ -149,7 +150,7 @@ def find_weights(name: str, folder: Path = RELEASED) -> Path:
 
 def _check_finite(model: keras.Model, owner: str) -> None:
     for variable in model.weights:
-        if not keras.ops.all(keras.ops.isfinite(variable)):
+        if not np.isfinite(variable.numpy()).all():
             raise UserError(
                 f"{owner} holds numbers that are not finite (in {variable.path}). Train again, "
                 "with a lower train.learning_rate or train.precision=float32."

@@ -12,14 +12,16 @@ from roads.augment_picture import draw_pairs
 from roads.backend import backend_name, device_name, keras, resolve_precision, versions
 from roads.batches import CropBatches
 from roads.callbacks import Row, tensorboard
+from roads.devices import Devices, find_devices
 from roads.encoders import ENCODERS, encoder_file, load_encoder
 from roads.errors import UserError
 from roads.files import replacing_folder, write_json
 from roads.lifetime import stage_status
 from roads.packs import IMAGES_FILE, MASKS_FILE, PackReader
 from roads.params import read_section
+from roads.processes import LeadersBackup, check_agreement, process_index, run_joined
 from roads.recipe import TrainParams
-from roads.resume import Backup, fingerprint, imported_code
+from roads.resume import fingerprint, imported_code
 from roads.state import state_folder
 from roads.training import Fitted, fit
 from roads.unet import ARCHITECTURE, UnetParams, build_unet, size_step
@@ -68,13 +70,18 @@ def train(
     if params.initial_weights != NO_WEIGHTS:
         initial = find_weights(params.initial_weights, params.weights_folder)
     if params.epochs == 0:
-        pass_on(initial, models, log, metrics)
+        if process_index() == 0:
+            pass_on(initial, models, log, metrics)
         return
     check_freezing(params, unet)
-    params = params.model_copy(update={"precision": resolve_precision(params.precision)})
+    devices = find_devices(params.devices, params.batch_size)
+    params = params.model_copy(
+        update={"precision": resolve_precision(params.precision), "devices": devices.count}
+    )
     with PackReader(data) as pack:
         check_pack(pack, data, unet, augmentation)
-        net = build_unet(unet, params.precision, params.seed)
+        with devices.scope():
+            net = build_unet(unet, params.precision, params.seed)
         encoder = None
         if initial is not None:
             load_initial_weights(net, initial, unet)
@@ -90,10 +97,19 @@ def train(
             params.seed,
             ignore_blank=blank,
             augmentation=augmentation,
+            devices=devices,
         )
-        valid = CropBatches(pack, "valid", params.batch_size, ignore_blank=blank)
-        key = training_key(data, initial or encoder, params, unet, augmentation)
-        backup = Backup(state_folder("training"), key)
+        valid = CropBatches(pack, "valid", params.batch_size, ignore_blank=blank, devices=devices)
+        facts = training_facts(pack, devices, params, unet, augmentation)
+        code = [*imported_code(), Path(__file__), *filter(None, [initial or encoder])]
+        key = fingerprint(facts, code)
+        check_agreement(key)
+        if devices.process > 0:
+            follower = LeadersBackup(state_folder("training"), key)
+            fit(net, crops, valid, params, backup=follower, devices=devices)
+            return
+        key = fingerprint(facts, [data / IMAGES_FILE, data / MASKS_FILE, *code])
+        backup = LeadersBackup(state_folder("training"), key)
         with (
             backup.held(),
             replacing_folder(log) as folder,
@@ -106,6 +122,7 @@ def train(
                 valid,
                 params,
                 backup=backup,
+                devices=devices,
                 callbacks=tensorboard(state_folder("tensorboard") / key),
                 on_epoch=lambda row: log_row(live, row),
             )
@@ -175,24 +192,24 @@ def pass_on(initial: Path | None, models: Path, log: Path, metrics: Path) -> Non
     print(f"{initial} is passed on to {models}, not trained further (train.epochs is 0)")
 
 
-def training_key(
-    data: Path,
-    initial: Path | None,
+def training_facts(
+    pack: PackReader,
+    devices: Devices,
     params: TrainParams,
     unet: UnetParams,
     augmentation: AugmentParams,
-) -> str:
-    """A name for this training: everything that decides its outcome goes into it."""
-    facts = {
+) -> dict[str, Any]:
+    """Everything that decides this training's outcome, beside the content of data and code."""
+    return {
         "train": params.model_dump(exclude={"weights_folder", "initial_weights"}),
         "unet": unet.model_dump(),
         "augment": augmentation.model_dump(),
         "backend": backend_name(),
         "device": device_name(),
         "versions": versions(),
+        "processes": devices.processes,
+        "crops": [pack.size, pack.rows("train"), pack.rows("valid")],
     }
-    files = [data / IMAGES_FILE, data / MASKS_FILE, *imported_code(), Path(__file__)]
-    return fingerprint(facts, [*files, initial] if initial else files)
 
 
 def log_row(live: dvclive.Live, row: Row) -> None:
@@ -252,14 +269,16 @@ def main() -> None:
     parser.add_argument("--log", type=Path, required=True, help="folder that gets the curves")
     parser.add_argument("--metrics", type=Path, required=True, help="gets the scores, as JSON")
     arguments = parser.parse_args()
-    train(
-        arguments.data,
-        arguments.model,
-        arguments.log,
-        arguments.metrics,
-        read_section(TrainParams, "train"),
-        read_section(UnetParams, "unet"),
-        read_section(AugmentParams, "augment"),
+    run_joined(
+        lambda: train(
+            arguments.data,
+            arguments.model,
+            arguments.log,
+            arguments.metrics,
+            read_section(TrainParams, "train"),
+            read_section(UnetParams, "unet"),
+            read_section(AugmentParams, "augment"),
+        )
     )
 
 

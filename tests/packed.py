@@ -39,6 +39,7 @@ TRAIN: dict[str, Any] = {
     "monitor": "loss",
     "early_stopping_patience": 3,
     "precision": "float32",
+    "devices": "auto",
     "weights_folder": "models/released",
     "initial_weights": "none",
     "seed": 1,
