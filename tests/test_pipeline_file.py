@@ -77,9 +77,9 @@ def test_no_stage_imports_another_and_nothing_shared_imports_a_stage() -> None:
 def test_what_stages_share_runs_without_dvc_and_loads_tensorflow_only_as_a_backend() -> None:
     for path in sorted((ROOT / "roads").rglob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            imported = ast.unparse(node) if isinstance(node, ast.Import | ast.ImportFrom) else ""
-            assert "tensorflow" not in imported, path
-            assert "dvc" not in imported, path
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                module = getattr(node, "module", None) or node.names[0].name
+                assert module.split(".")[0] not in ("tensorflow", "dvc", "dvclive"), path
 
 
 def test_packages_hold_no_code_of_their_own() -> None:

@@ -205,7 +205,8 @@ def test_a_stage_ends_with_its_dvc_and_leaves_nothing_to_the_next(project: Path)
     process = start(project, "dvc", "repro", "crop")
     while not (project / "data/crops.partial/sat").exists():
         assert process.poll() is None
-        time.sleep(0.01)
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGSTOP)  # so that the stage cannot end before
     process.kill()  # DVC alone
     process.communicate(timeout=60)  # until nobody holds its output any more
     assert not (project / "data/crops").exists()
