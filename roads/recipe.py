@@ -21,8 +21,8 @@ class TrainParams(Section):
     ema: float = Field(ge=0, lt=1)
     learning_rate: float = Field(gt=0, le=1)
     warmup_epochs: float = Field(ge=0)
-    batch_size: int = Field(ge=1)
-    epochs: int = Field(ge=0)
+    batch_size: int = Field(ge=1, le=65_536)
+    epochs: int = Field(ge=0, le=100_000)
     schedule: Literal["plateau", "cosine", "constant"]
     plateau_factor: float = Field(gt=0, lt=1)
     plateau_patience: int = Field(ge=1)
@@ -32,4 +32,4 @@ class TrainParams(Section):
     precision: Literal["auto", "float32", "mixed_bfloat16"]
     weights_folder: Path
     initial_weights: str
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, lt=2**32)
