@@ -33,9 +33,13 @@ def open_contained(path: Path, way_out: str) -> h5py.File:
     except Exception as error:  # of any type where the bytes are damaged
         raise UserError(f"{path} is broken: {one_line(error)}. {way_out}") from None
     try:
-        file.visititems_links(_check_link)
-        size = path.stat().st_size
-        file.visititems(lambda name, item: _check_item(name, item, size))
+        links: dict[str, object] = {}
+        file.visititems_links(links.__setitem__)  # h5py does not bear errors in here
+        for name, link in links.items():
+            if not isinstance(link, h5py.HardLink):
+                raise _RefusedError(f"`{name}` is a link that may lead out of it")
+        for name in links:
+            _check_item(name, file[name], path.stat().st_size)
     except _RefusedError as error:
         file.close()
         raise UserError(f"{path} is not read: {one_line(error)}. {way_out}") from None
@@ -43,11 +47,6 @@ def open_contained(path: Path, way_out: str) -> h5py.File:
         file.close()
         raise UserError(f"{path} is broken: {one_line(error)}. {way_out}") from None
     return file
-
-
-def _check_link(name: str, link: object) -> None:
-    if not isinstance(link, h5py.HardLink):
-        raise _RefusedError(f"`{name}` is a link that may lead out of it")
 
 
 def _check_item(name: str, item: h5py.Group | h5py.Dataset | h5py.Datatype, size: int) -> None:
