@@ -1,6 +1,8 @@
 # make repro   set up, run the whole pipeline, show the numbers (beside those in Git) and the pictures
 # make test    set up, run the tests
 # make lint    ruff and mypy
+# make soak    the tests that take long: damaged files by the ten thousand
+# make audit   look up known holes in the packages that are installed
 #
 # PYTHON=python3.12 picks an interpreter; CUDA=1 adds TensorFlow's CUDA libraries.
 
@@ -11,7 +13,7 @@ TENSORFLOW := $(shell grep '^tensorflow==' requirements.txt)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: repro test lint
+.PHONY: repro test lint soak audit
 
 repro: $(VENV)/pipeline $(if $(CUDA),$(VENV)/cuda)
 	dvc repro
@@ -23,6 +25,12 @@ repro: $(VENV)/pipeline $(if $(CUDA),$(VENV)/cuda)
 
 test: $(VENV)/development
 	python -m pytest
+
+soak: $(VENV)/development
+	python -m pytest -m soak
+
+audit: $(VENV)/development $(VENV)/audit
+	$(VENV)/audit/bin/pip-audit --strict --path "$$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 
 lint: $(VENV)/development
 	ruff check .
@@ -42,6 +50,10 @@ $(VENV)/pipeline: $(VENV)/python requirements.txt
 $(VENV)/development: $(VENV)/pipeline requirements-dev.txt
 	python -m pip install --quiet --requirement requirements-dev.txt
 	@touch $@
+
+$(VENV)/audit:
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet pip-audit==2.10.1
 
 $(VENV)/cuda: $(VENV)/pipeline
 	python -m pip install --quiet '$(subst tensorflow==,tensorflow[and-cuda]==,$(TENSORFLOW))'
