@@ -1,8 +1,9 @@
 # make repro   set up, run the whole pipeline, show the numbers (beside those in Git) and the pictures
 # make test    set up, run the tests
-# make soak    the long tests: kills at random moments, full disks
+# make soak    the long tests: kills at random moments, full disks, ten thousand damaged files
 # make lint    ruff and mypy
 # make verify  look for damage in DVC's cache, the downloads and the workspace; MEND=1 moves it away
+# make audit   look up known holes in the packages that are installed
 #
 # PYTHON=python3.12 picks an interpreter; CUDA=1 adds TensorFlow's CUDA libraries.
 
@@ -13,7 +14,7 @@ TENSORFLOW := $(shell grep '^tensorflow==' requirements.txt)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: repro test soak lint verify
+.PHONY: repro test soak lint verify audit
 
 repro: $(VENV)/pipeline $(if $(CUDA),$(VENV)/cuda)
 	dvc repro
@@ -31,6 +32,9 @@ soak: $(VENV)/development
 
 verify: $(VENV)/pipeline
 	python -m roads.verify $(if $(MEND),--mend)
+
+audit: $(VENV)/development $(VENV)/audit
+	$(VENV)/audit/bin/pip-audit --strict --path "$$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 
 lint: $(VENV)/development
 	ruff check .
@@ -50,6 +54,10 @@ $(VENV)/pipeline: $(VENV)/python requirements.txt
 $(VENV)/development: $(VENV)/pipeline requirements-dev.txt
 	python -m pip install --quiet --requirement requirements-dev.txt
 	@touch $@
+
+$(VENV)/audit:
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet pip-audit==2.10.1
 
 $(VENV)/cuda: $(VENV)/pipeline
 	python -m pip install --quiet '$(subst tensorflow==,tensorflow[and-cuda]==,$(TENSORFLOW))'

@@ -1,12 +1,13 @@
 """The crops' tables: which crop lies where, in which split, and what it holds."""
 
-import csv
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from roads.errors import UserError
-from roads.files import write_csv
+from roads.files import read_csv, write_csv
+from roads.tiles import SPLITS, sound_name
 
 CROPS_FILE = "index.csv"
 IMAGE_FOLDER = "sat"
@@ -67,23 +68,46 @@ def read_crops(path: Path) -> list[Crop]:
         UserError: the index is missing or damaged.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            return [
-                Crop(
-                    tile=row["tile"],
-                    split=row["split"],
-                    page=int(row["page"] or -1),
-                    top=int(row["top"]),
-                    left=int(row["left"]),
-                    blank=float(row["blank"]),
-                    dropped=row["dropped"],
-                )
-                for row in csv.DictReader(stream)
-            ]
+        crops = [
+            Crop(
+                tile=row["tile"],
+                split=row["split"],
+                page=int(row["page"] or -1),
+                top=int(row["top"]),
+                left=int(row["left"]),
+                blank=float(row["blank"]),
+                dropped=row["dropped"],
+            )
+            for _, row in read_csv(path, CROP_COLUMNS)
+        ]
+        if not (all(map(_possible, crops)) and _in_order(crops)):
+            raise ValueError
     except FileNotFoundError:
         raise UserError(f"{path} is missing. Run `dvc repro crop`.") from None
-    except (KeyError, TypeError, ValueError):
+    except ValueError:
         raise UserError(f"{path} is damaged. Run `dvc repro -f crop`.") from None
+    return crops
+
+
+def _possible(crop: Crop) -> bool:
+    return (
+        sound_name(crop.tile)
+        and (crop.split in SPLITS or (crop.split == "" and not crop.kept))
+        and crop.kept == (crop.page >= 0)
+        and min(crop.top, crop.left) >= 0
+        and 0 <= crop.blank <= 1
+    )
+
+
+def _in_order(crops: Iterable[Crop]) -> bool:
+    """Whether each tile's pages are counted from 0, as they lie in its stacks."""
+    pages: Counter[str] = Counter()
+    for crop in crops:
+        if crop.kept:
+            if crop.page != pages[crop.tile]:
+                return False
+            pages[crop.tile] += 1
+    return True
 
 
 def kept_crops(path: Path) -> list[Crop]:
@@ -98,12 +122,11 @@ def read_pixels(path: Path) -> dict[tuple[str, int], tuple[int, int]]:
         UserError: the table is missing or damaged.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            return {
-                (row["tile"], int(row["page"])): (int(row["grey"]), int(row["road"]))
-                for row in csv.DictReader(stream)
-            }
+        return {
+            (row["tile"], int(row["page"])): (int(row["grey"]), int(row["road"]))
+            for _, row in read_csv(path, PIXELS_COLUMNS)
+        }
     except FileNotFoundError:
         raise UserError(f"{path} is missing. Run `dvc repro binarize`.") from None
-    except (KeyError, TypeError, ValueError):
+    except ValueError:
         raise UserError(f"{path} is damaged. Run `dvc repro -f binarize`.") from None

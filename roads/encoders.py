@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from roads.backend import keras
-from roads.errors import UserError
+from roads.errors import UserError, one_line
+from roads.hdf5 import open_contained
 
 NO_WEIGHTS, IMAGENET = "none", "imagenet"
 STORE = "https://storage.googleapis.com/tensorflow/keras-applications"
@@ -123,10 +126,9 @@ def encoder_file(name: str, weights: str, folder: Path) -> Path | None:
         return Path(keras.utils.get_file(file, origin=url, cache_subdir="models"))
     except Exception as error:
         cache = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models" / file
-        reason = " ".join(str(error).split())
         raise UserError(
-            f"the ImageNet weights of {name} cannot be fetched ({reason}). Fetch {url} on a "
-            f"machine with a network and put it at {folder / IMAGENET / file} or {cache}, or "
+            f"the ImageNet weights of {name} cannot be fetched ({one_line(error)}). Fetch {url} "
+            f"on a machine with a network and put it at {folder / IMAGENET / file} or {cache}, or "
             f"train without: -S unet.encoder_weights={NO_WEIGHTS}"
         ) from None
 
@@ -137,12 +139,15 @@ def load_encoder(model: keras.Model, name: str, file: Path) -> None:
     Raises:
         UserError: the file is broken, or holds the weights of something else.
     """
+    other = f"{file} does not hold the weights of {name}"
+    open_contained(file, f"It does not hold the weights of {name}.").close()
     whole = _application(ENCODERS[name], "float32", seed=0)
     try:
         whole.load_weights(file)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{file} does not hold the weights of {name}: {reason}") from None
+    except Exception as error:  # Keras' older reader trusts the file, and stumbles in many ways
+        raise UserError(f"{other}: {one_line(error)}") from None
+    if not all(np.isfinite(weight).all() for weight in whole.get_weights()):
+        raise UserError(f"{other}: there are numbers among them that are not finite")
     for layer in model.get_layer("encoder").layers:
         if layer.weights:
             layer.set_weights(whole.get_layer(layer.name).get_weights())

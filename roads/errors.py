@@ -1,6 +1,7 @@
 """Errors that a user can cause, told in one line."""
 
 import os
+import reprlib
 import sys
 from collections.abc import Callable
 
@@ -11,6 +12,29 @@ class UserError(Exception):
 
 class FullDiskError(UserError):
     """There is no room for a file; what was finished before is kept."""
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 2, 80, 80, 40
+REASON_LENGTH = 200
+
+
+def excerpt(value: object) -> str:
+    """What a file holds, as Python would write it, but never long nor in two lines."""
+    try:
+        return ascii_controls(_SHORT.repr(value))
+    except ValueError:  # Python refuses to write such a number
+        return "a number of over 4,300 digits"
+
+
+def one_line(error: BaseException) -> str:
+    """What a library says of an error, in one line, and not a long one."""
+    return ascii_controls(" ".join(str(error).split()))[:REASON_LENGTH]
+
+
+def ascii_controls(text: str) -> str:
+    """The text with what would move the cursor or colour the terminal written out."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def exit_status(main: Callable[[], None]) -> int:

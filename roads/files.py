@@ -80,6 +80,30 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
         writer.writerows(rows)
 
 
+def read_csv(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+    """Read a table with these columns: the number of each line, and its fields by column.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not CSV in UTF-8, it has other columns, or a line more or fewer fields;
+            the message says which.
+    """
+    with path.open(newline="", encoding="utf-8") as stream:
+        reader = csv.reader(stream, strict=True)
+        rows = []
+        try:
+            if next(reader, None) != list(columns):
+                raise ValueError(f"it must begin with the line {','.join(columns)}")
+            for fields in reader:
+                if fields and len(fields) != len(columns):
+                    raise ValueError(f"line {reader.line_num} has {len(fields)} fields")
+                if fields:
+                    rows.append((reader.line_num, dict(zip(columns, fields, strict=True))))
+        except csv.Error as error:
+            raise ValueError(f"line {reader.line_num}: {error}") from None
+    return rows
+
+
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write a mapping as indented JSON, keys in the given order."""
     with replacing(path) as partial:

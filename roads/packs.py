@@ -1,7 +1,6 @@
 """The packed crops: two HDF5 files whose rows belong together."""
 
 import contextlib
-import csv
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roads.errors import UserError
-from roads.files import replacing
+from roads.files import read_csv, replacing
+from roads.hdf5 import open_contained
 from roads.tiles import SPLITS, Image8
 
 IMAGES_FILE = "images.h5"
 MASKS_FILE = "masks.h5"
 IMAGE_CHANNELS = 3
 HEADERS = 65_536  # bytes, more than HDF5 needs beside the data
+MASKS_AT_ONCE = 256  # are looked at when a pack is opened
 
 ROWS_FILE = "rows.csv"  # which crop each row is
 ROWS_COLUMNS = ("split", "row", "tile", "page", "top", "left")
@@ -107,13 +108,7 @@ class PackReader:
             raise
 
     def _open(self, path: Path) -> h5py.File:
-        try:
-            self._files.append(h5py.File(path, "r"))
-        except FileNotFoundError:
-            raise UserError(f"{path} is missing. Run `dvc repro pack-h5`.") from None
-        except OSError as error:
-            reason = " ".join(str(error).split())
-            raise UserError(f"{path} is not a readable HDF5 file: {reason}") from None
+        self._files.append(open_contained(path, "Run `dvc repro -f pack-h5`."))
         return self._files[-1]
 
     def _check(self, folder: Path) -> None:
@@ -136,6 +131,16 @@ class PackReader:
                 raise UserError(
                     f"{folder / IMAGES_FILE} and {MASKS_FILE} do not belong together: `{split}` "
                     f"is {self._images[split].shape} and {self._masks[split].shape}. "
+                    "Run `dvc repro -f pack-h5`."
+                )
+            self._check_masks(split)
+
+    def _check_masks(self, split: str) -> None:
+        masks = self._masks[split]
+        for start in range(0, len(masks), MASKS_AT_ONCE):
+            if masks[start : start + MASKS_AT_ONCE].max(initial=0) > 1:
+                raise UserError(
+                    f"{self._masks.filename} has values other than 0 and 1 in `{split}`. "
                     "Run `dvc repro -f pack-h5`."
                 )
 
@@ -195,14 +200,13 @@ def read_places(folder: Path) -> dict[tuple[str, int], CropPlace]:
     """
     table = folder / ROWS_FILE
     try:
-        with table.open(newline="", encoding="utf-8") as stream:
-            return {
-                (row["split"], int(row["row"])): CropPlace(
-                    row["tile"], int(row["top"]), int(row["left"])
-                )
-                for row in csv.DictReader(stream)
-            }
+        return {
+            (row["split"], int(row["row"])): CropPlace(
+                row["tile"], int(row["top"]), int(row["left"])
+            )
+            for _, row in read_csv(table, ROWS_COLUMNS)
+        }
     except FileNotFoundError:
         raise UserError(f"{table} is missing. Run `dvc repro pack-h5`.") from None
-    except (KeyError, TypeError, ValueError):
+    except ValueError:
         raise UserError(f"{table} is damaged. Run `dvc repro -f pack-h5`.") from None

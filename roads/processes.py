@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from roads.backend import backend_name
-from roads.errors import UserError, exit_status
+from roads.errors import UserError, exit_status, one_line
 from roads.resume import Backup, Progress
 
 VARIABLES = ("ROADS_COORDINATOR", "ROADS_PROCESSES", "ROADS_PROCESS")
@@ -112,7 +112,7 @@ def _connect(settings: dict[str, Any]) -> None:
             shutdown_timeout_seconds=WAIT,
         )
     except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise UserError(f"the processes of this training do not come together: {reason}") from None
 
 
@@ -127,7 +127,7 @@ def _together(work: Callable[[], None]) -> None:
     except (UserError, OSError):
         raise
     except BaseException as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         if not LOST.search(reason):
             traceback.print_exc()
             reason = type(error).__name__

@@ -23,7 +23,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
-from roads.errors import UserError
+from roads.errors import UserError, one_line
 from roads.georeference import ToLonLat, lonlat_converter, metres_per_pixel
 from roads.tiles import Image8
 
@@ -236,7 +236,7 @@ def naming_errors(path: Path) -> Iterator[None]:
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
-        reason = " ".join(str(cause).split()).removeprefix(f"{path.name}: ")
+        reason = one_line(cause).removeprefix(f"{path.name}: ")
         raise UserError(f"{path} is broken or cannot be read: {reason}") from None
 
 

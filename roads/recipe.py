@@ -21,8 +21,8 @@ class TrainParams(Section):
     ema: float = Field(ge=0, lt=1)
     learning_rate: float = Field(gt=0, le=1)
     warmup_epochs: float = Field(ge=0)
-    batch_size: int = Field(ge=1)
-    epochs: int = Field(ge=0)
+    batch_size: int = Field(ge=1, le=65_536)
+    epochs: int = Field(ge=0, le=100_000)
     freeze_encoder_epochs: int = Field(ge=0)
     schedule: Literal["plateau", "cosine", "constant"]
     plateau_factor: float = Field(gt=0, lt=1)
@@ -34,4 +34,4 @@ class TrainParams(Section):
     devices: Literal["auto"] | Annotated[int, Field(ge=1)]
     weights_folder: Path
     initial_weights: str
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, lt=2**32)

@@ -4,16 +4,18 @@
 viewer. Nothing is compressed but one-bit masks, so that the bytes depend on no codec's version.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageSequence
+from PIL import Image
 
 from roads.errors import UserError
-from roads.tiles import Image8
+from roads.tiles import Image8, decoding
 
+PAGE_MODES = ("1", "L", "RGB")
 BIG_TIFF_BYTES = 4_000_000_000  # classic TIFF ends at 4 GiB
 
 
@@ -36,12 +38,17 @@ def read_stack(path: Path) -> Iterator[Image8 | NDArray[np.bool_]]:
     Raises:
         UserError: the stack is missing or broken.
     """
-    try:
-        with Image.open(path, formats=["TIFF"]) as stack:
-            for page in ImageSequence.Iterator(stack):
-                yield np.asarray(page)
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing. Run `dvc repro`.") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} is broken ({reason}). Run `dvc repro -f crop`.") from None
+    way_out = "Run `dvc repro -f crop`."
+    with decoding(path, way_out):
+        stack = Image.open(path, formats=["TIFF"])
+    with stack:
+        for number in itertools.count():
+            with decoding(path, way_out):
+                try:
+                    stack.seek(number)
+                except EOFError:
+                    return
+                if stack.mode not in PAGE_MODES:
+                    raise UserError(f"{path} has pages of type {stack.mode}. {way_out}")
+                page = np.asarray(stack)
+            yield page

@@ -1,28 +1,33 @@
 """Tiles: an aerial image and its road map under one name, found, decoded and measured."""
 
-import csv
+import contextlib
 import hashlib
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from scipy import ndimage
 
-from roads.errors import UserError
-from roads.files import write_csv
+from roads.errors import UserError, one_line
+from roads.files import read_csv, write_csv
 
 SPLITS = ("train", "valid", "test")
 TILES_FILE = "tiles.csv"
 MAX_PIXELS = 20_000 * 20_000  # a larger header is refused before anything is decoded
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 FORMATS = ("TIFF", "PNG", "JPEG", "BMP", "WEBP")  # none that runs another program
+MAX_PAGES = 32  # smaller copies of a picture in its own file, as GeoTIFF has them, and masks
+SUBFILE_TYPE, COPY_OR_MASK = 254, 0b101  # TIFF 6.0, page 36: NewSubfileType, bits 0 and 2
 EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 
 WHITE = 250  # of 255: missing imagery is pure white, JPEG rings around it by a few levels
 BLANK_WINDOW = 15  # pixels; bright roofs and road markings are smaller than such a window
+
+MAX_NAME = 200  # bytes; file systems end at 255, and endings are added
 
 Image8 = NDArray[np.uint8]
 
@@ -49,6 +54,16 @@ class Tile:
 TILE_COLUMNS = (
     "name", "split", "sat", "sat_bytes", "sat_sha256", "map", "map_bytes", "map_sha256",
 )  # fmt: skip
+
+
+def sound_name(name: str) -> bool:
+    """Whether a tile may have this name: files are called by it, in folders that are ours."""
+    return (
+        name.isprintable()
+        and 0 < len(name.encode()) <= MAX_NAME
+        and not name.startswith(".")
+        and "/" not in name
+    )
 
 
 def stored_path(split: str, kind: str, name: str, suffix: str) -> str:
@@ -85,20 +100,33 @@ def read_tiles(raw: Path) -> list[Tile]:
     """
     table = raw / TILES_FILE
     try:
-        with table.open(newline="", encoding="utf-8") as stream:
-            return [
-                Tile(
-                    name=row["name"],
-                    split=row["split"],
-                    image=StoredFile(row["sat"], int(row["sat_bytes"]), row["sat_sha256"]),
-                    map=StoredFile(row["map"], int(row["map_bytes"]), row["map_sha256"]),
-                )
-                for row in csv.DictReader(stream)
-            ]
+        tiles = [
+            Tile(
+                name=row["name"],
+                split=row["split"],
+                image=StoredFile(row["sat"], int(row["sat_bytes"]), row["sat_sha256"]),
+                map=StoredFile(row["map"], int(row["map_bytes"]), row["map_sha256"]),
+            )
+            for _, row in read_csv(table, TILE_COLUMNS)
+        ]
+        if not all(map(_lies_in_its_place, tiles)) or len({t.name for t in tiles}) < len(tiles):
+            raise ValueError
     except FileNotFoundError:
         raise UserError(f"{table} is missing. Run `dvc repro download`.") from None
-    except (KeyError, TypeError, ValueError):
+    except ValueError:
         raise UserError(f"{table} is damaged. Run `dvc repro -f download`.") from None
+    return tiles
+
+
+def _lies_in_its_place(tile: Tile) -> bool:
+    return (
+        sound_name(tile.name)
+        and tile.split in SPLITS
+        and all(
+            file.path == stored_path(tile.split, kind, tile.name, PurePosixPath(file.path).suffix)
+            for kind, file in (("sat", tile.image), ("map", tile.map))
+        )
+    )
 
 
 def read_image(path: Path) -> Image8:
@@ -141,31 +169,71 @@ def check_same_size(image_path: Path, image: Image8, map_path: Path, map_: Image
 
 
 def _decode(path: Path, mode: str) -> Image8:
-    too_large = UserError(f"{path} says that it has over {MAX_PIXELS:,} pixels. Cut it into tiles.")
+    way_out = "Run `dvc repro -f download`, or replace the file."
+    with decoding(path, way_out), Image.open(path, formats=FORMATS) as picture:
+        if picture.width * picture.height > MAX_PIXELS:
+            raise Image.DecompressionBombError  # Pillow only warns up to twice the limit
+        _check_kind(path, picture)
+        upright = ImageOps.exif_transpose(picture)
+        if upright.mode in ("P", "PA"):
+            upright = upright.convert("RGBA" if "transparency" in upright.info else "RGB")
+        return np.asarray(upright.convert(mode))
+
+
+@contextlib.contextmanager
+def decoding(path: Path, way_out: str) -> Iterator[None]:
+    """Name the file in whatever Pillow raises within, and keep its warnings to itself.
+
+    Raises:
+        UserError: in place of any other error.
+    """
     try:
-        # Pillow only warns where the header says more than the limit; twice that is its error.
-        with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as picture:
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            if picture.width * picture.height > MAX_PIXELS:
-                raise too_large
-            if picture.mode not in EIGHT_BIT_MODES:
-                raise UserError(
-                    f"{path} has pixels of type {picture.mode}, not 8 bits a channel. "
-                    "Convert it to 8-bit RGB or grey."
-                )
-            upright = ImageOps.exif_transpose(picture)
-            if upright.mode in ("P", "PA"):
-                upright = upright.convert("RGBA" if "transparency" in upright.info else "RGB")
-            return np.asarray(upright.convert(mode))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except UserError:
+        raise
     except FileNotFoundError:
-        raise UserError(f"{path} is missing. Run `dvc repro -f download`.") from None
+        raise UserError(f"{path} is missing. {way_out}") from None
     except Image.DecompressionBombError:
-        raise too_large from None
+        raise UserError(
+            f"{path} says that it has over {MAX_PIXELS:,} pixels. Cut it into tiles."
+        ) from None
     except UnidentifiedImageError:
-        raise UserError(f"{path} is not a picture that Pillow can read.") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} is broken and cannot be decoded: {reason}") from None
+        raise UserError(f"{path} is not a picture that Pillow can read. {way_out}") from None
+    except MemoryError:
+        raise UserError(f"{path} does not fit into memory. Cut it into tiles.") from None
+    except Exception as error:  # what a decoder stumbles over has any type
+        raise UserError(
+            f"{path} is broken and cannot be decoded: {one_line(error)}. {way_out}"
+        ) from None
+
+
+def _check_kind(path: Path, picture: Image.Image) -> None:
+    """Raise a UserError if the picture has not 8 bits a channel, or is several."""
+    packing = " ".join(str(tile[3]) for tile in getattr(picture, "tile", ()))
+    if picture.mode not in EIGHT_BIT_MODES or ";16" in packing:  # Pillow halves 16-bit colours
+        kind = picture.mode if picture.mode not in EIGHT_BIT_MODES else f"{picture.mode};16"
+        raise UserError(
+            f"{path} has pixels of type {kind}, not 8 bits a channel. "
+            "Convert it to 8-bit RGB or grey."
+        )
+    # The further pictures of a camera's JPEG ("MPO") are previews.
+    if getattr(picture, "is_animated", False) and picture.format != "MPO":
+        _check_one_page(path, picture)
+
+
+def _check_one_page(path: Path, picture: Image.Image) -> None:
+    several = UserError(f"{path} holds several pictures. Save each in a file of its own.")
+    if picture.format != "TIFF":
+        raise several
+    with contextlib.suppress(EOFError):  # after the last page
+        for page in range(1, MAX_PAGES + 1):
+            picture.seek(page)
+            if not picture.tag_v2.get(SUBFILE_TYPE, 0) & COPY_OR_MASK:  # type: ignore[attr-defined]
+                raise several
+        raise several
+    picture.seek(0)
 
 
 def blank_mask(image: Image8) -> NDArray[np.bool_]:

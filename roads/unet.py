@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from roads.backend import keras
 from roads.encoders import ENCODERS, NO_WEIGHTS, build_encoder
 from roads.params import Section
+
+MOST_FILTERS = 4096  # at the bottom; more than that is a slip, and fills the memory
 
 
 class UnetParams(Section):
@@ -24,6 +26,16 @@ class UnetParams(Section):
     encoder: Literal["plain", "residual", "efficientnetv2b0", "resnet50"] = "plain"
     encoder_weights: str = NO_WEIGHTS
     encoder_folder: Path = Field(default=Path("models/encoders"), exclude=True)  # of this host
+
+    @model_validator(mode="after")
+    def _fits_into_memory(self) -> Self:
+        most = self.filters * 2 ** (self.depth - 1)
+        if most > MOST_FILTERS:
+            raise ValueError(
+                f"unet.filters {self.filters} and unet.depth {self.depth} make {most:,} filters at "
+                f"the bottom: at most {MOST_FILTERS:,}"
+            )
+        return self
 
 
 # Weights trained with one value of these cannot be used with another.

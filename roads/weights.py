@@ -10,8 +10,9 @@ import numpy as np
 import pydantic
 
 from roads.backend import keras, resolve_precision
-from roads.errors import UserError
+from roads.errors import UserError, excerpt, one_line
 from roads.files import replacing, write_json
+from roads.hdf5 import open_contained
 from roads.unet import UnetParams, build_unet
 
 WEIGHTS_SUFFIX = ".weights.h5"
@@ -104,7 +105,7 @@ def read_description(weights: Path) -> Description:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        reason = f"{key}: {first['msg']}" if key else first["msg"]
+        reason = excerpt(f"{key}: {first['msg']}" if key else first["msg"])
         raise UserError(f"{path} does not describe a net ({reason}). {_way_out(weights)}") from None
 
 
@@ -122,11 +123,8 @@ def load_weights(model: keras.Model, weights: Path) -> None:
         if _numbers_in(weights) != model.count_params():
             raise other
         model.load_weights(weights)
-    except FileNotFoundError:
-        raise UserError(f"{weights} is missing. {_way_out(weights)}") from None
     except (OSError, EOFError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{weights} is broken: {reason}. {_way_out(weights)}") from None
+        raise UserError(f"{weights} is broken: {one_line(error)}. {_way_out(weights)}") from None
     except (ValueError, KeyError):
         raise other from None
     _check_finite(model, str(weights))
@@ -173,7 +171,7 @@ def _numbers_in(weights: Path) -> int:
         nonlocal held
         held += item.size if isinstance(item, h5py.Dataset) else 0
 
-    with h5py.File(weights, "r") as file:
+    with open_contained(weights, _way_out(weights)) as file:
         if "layers" in file:
             file["layers"].visititems(count)
     return held

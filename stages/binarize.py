@@ -7,6 +7,7 @@ and `pixels.csv`, the grey and the road pixels of every crop.
 import argparse
 import functools
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,10 +29,19 @@ def binarize(crops: Path, masks: Path, params: BinarizeParams) -> None:
     Raises:
         UserError: no map has a pixel above the threshold, or a stack is broken.
     """
-    tiles = sorted({crop.tile for crop in kept_crops(crops / CROPS_FILE)})
+    pages = Counter(crop.tile for crop in kept_crops(crops / CROPS_FILE))
+    tiles = sorted(pages)
+    if not tiles:
+        raise UserError(f"{crops / CROPS_FILE} names no crops. Run `dvc repro -f crop`.")
     with replacing_folder(masks) as folder:
         work = functools.partial(_binarize_tile, crops / MAP_FOLDER, folder, params)
         looks = list(in_order(work, tiles, "binarize"))
+        for tile, look in zip(tiles, looks, strict=True):
+            if len(look.rows) != pages[tile]:
+                raise UserError(
+                    f"{crops / MAP_FOLDER / tile}.tif has {len(look.rows)} pages, and {CROPS_FILE} "
+                    f"names {pages[tile]}. Run `dvc repro -f crop`."
+                )
         brightest = max(look.brightest for look in looks)
         if brightest <= params.threshold:
             raise UserError(
@@ -68,7 +78,8 @@ def _binarize_tile(maps: Path, masks: Path, params: BinarizeParams, tile: str) -
         rows.append((tile, number, int(grey), int(np.count_nonzero(mask))))
         pixels += page.size
         brightest = max(brightest, int(page.max()))
-    write_stack(masks / f"{tile}.tif", pages)
+    if pages:
+        write_stack(masks / f"{tile}.tif", pages)
     return TileCounts(rows, pixels, brightest)
 
 

@@ -41,8 +41,8 @@ PredictTile = Callable[[Image8], Float32]
 class EvaluateParams(Section):
     """`evaluate:` in params.yaml."""
 
-    batch_size: int = Field(ge=1)
-    overlays: int = Field(ge=0)
+    batch_size: int = Field(ge=1, le=65_536)
+    overlays: int = Field(ge=0, le=10_000)
     window: int = Field(ge=16, le=8192)
     overlap: int = Field(ge=0)
     tta: bool

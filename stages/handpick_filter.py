@@ -5,7 +5,6 @@ a contact sheet of what was dropped or nearly so, for a person to look at.
 """
 
 import argparse
-import csv
 import functools
 import sys
 from dataclasses import dataclass
@@ -15,15 +14,15 @@ import numpy as np
 from pydantic import Field
 
 from roads.contact_sheet import save_contact_sheet
-from roads.errors import UserError
-from roads.files import write_csv
+from roads.errors import UserError, excerpt, one_line
+from roads.files import read_csv, write_csv
+from roads.handpicked import HANDPICKED_COLUMNS
 from roads.lifetime import stage_status
 from roads.parallel import in_order
 from roads.params import Section, read_section
-from roads.tiles import Image8, Tile, blank_share, read_pair, read_tiles
+from roads.tiles import Image8, Tile, blank_share, read_pair, read_tiles, sound_name
 
-HANDPICKED_COLUMNS = ("name", "split", "blank", "keep", "why")
-PICK_COLUMNS = ["name", "decision", "reason"]
+PICK_COLUMNS = ("name", "decision", "reason")
 BORDERLINE = 0.1  # a blank fraction this near the limit is worth a person's look
 THUMBNAIL = 250  # pixels
 
@@ -105,26 +104,27 @@ def read_picks(path: Path) -> dict[str, tuple[bool, str]]:
         UserError: the file is missing, or a line of it is not a decision.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            reader = csv.DictReader(stream)
-            if reader.fieldnames != PICK_COLUMNS:
-                raise UserError(f"{path} must begin with the line {','.join(PICK_COLUMNS)}")
-            picks: dict[str, tuple[bool, str]] = {}
-            for row in reader:
-                name, decision = row["name"], row["decision"]
-                if decision not in ("keep", "drop"):
-                    raise UserError(
-                        f"{path}, line {reader.line_num}: the decision on {name} is "
-                        f"{decision!r}; it should be keep or drop"
-                    )
-                if name in picks:
-                    raise UserError(f"{path}, line {reader.line_num}: {name} stands there twice")
-                picks[name] = (decision == "keep", row["reason"] or "")
-            return picks
+        rows = read_csv(path, PICK_COLUMNS)
     except FileNotFoundError:
         raise UserError(f"{path} is missing; `git restore {path}` brings it back") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} is not a CSV file in UTF-8: {error}") from None
+    except ValueError as error:
+        raise UserError(
+            f"{path} is not a CSV file of {','.join(PICK_COLUMNS)} in UTF-8: {one_line(error)}"
+        ) from None
+    picks: dict[str, tuple[bool, str]] = {}
+    for line, row in rows:
+        name, decision = row["name"], row["decision"]
+        if not sound_name(name):
+            raise UserError(f"{path}, line {line}: {excerpt(name)} is not the name of a tile")
+        if decision not in ("keep", "drop"):
+            raise UserError(
+                f"{path}, line {line}: the decision on {name} is {excerpt(decision)}; it should be "
+                "keep or drop"
+            )
+        if name in picks:
+            raise UserError(f"{path}, line {line}: {name} stands there twice")
+        picks[name] = (decision == "keep", row["reason"])
+    return picks
 
 
 def main() -> None:

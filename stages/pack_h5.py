@@ -6,7 +6,6 @@ counts what was kept and dropped on the way, and why.
 """
 
 import argparse
-import csv
 import itertools
 import sys
 from collections import Counter
@@ -27,8 +26,9 @@ from roads.crops import (
 )
 from roads.errors import UserError
 from roads.files import write_csv, write_json
+from roads.handpicked import read_verdicts
 from roads.lifetime import stage_status
-from roads.packs import ROWS_COLUMNS, ROWS_FILE, pack_writer
+from roads.packs import IMAGE_CHANNELS, ROWS_COLUMNS, ROWS_FILE, pack_writer
 from roads.parallel import progress
 from roads.params import Section, read_section
 from roads.stacks import read_stack
@@ -55,7 +55,13 @@ def pack_h5(
     index = read_crops(crops / CROPS_FILE)
     pixels = read_pixels(masks / PIXELS_FILE)
     kept = [crop for crop in index if crop.kept]
-    area = _crop_area(crops / IMAGE_FOLDER, kept[0].tile)
+    if not kept or not {(crop.tile, crop.page) for crop in kept} <= pixels.keys():
+        raise UserError(
+            f"{crops / CROPS_FILE} and {masks / PIXELS_FILE} do not belong together. "
+            "Run `dvc repro -f binarize`."
+        )
+    side = _crop_side(crops / IMAGE_FOLDER, kept[0].tile)
+    area = side**2
     chosen = [
         crop
         for crop in kept
@@ -68,9 +74,9 @@ def pack_h5(
 
     # One process: to copy pages into the packs costs less than to send them between processes.
     by_tile = [list(group) for _, group in itertools.groupby(chosen, lambda crop: crop.tile)]
-    with pack_writer(packed, rows, int(area**0.5)) as writer:
+    with pack_writer(packed, rows, side) as writer:
         for group in progress(by_tile, "pack-h5"):
-            images, roads = _read_tile(crops / IMAGE_FOLDER, masks, group)
+            images, roads = _read_tile(crops / IMAGE_FOLDER, masks, group, side)
             for split in SPLITS:
                 places = [place for place, crop in enumerate(group) if crop.split == split]
                 writer.append(split, images[places], roads[places])
@@ -91,21 +97,30 @@ def _road_enough(split: str, road: int, area: int, params: PackParams) -> bool:
     return road >= params.min_road * (area - road)
 
 
-def _crop_area(images: Path, tile: str) -> int:
-    height, width = next(read_stack(images / f"{tile}.tif")).shape[:2]
-    return height * width
+def _crop_side(images: Path, tile: str) -> int:
+    for page in read_stack(images / f"{tile}.tif"):
+        return len(page)
+    raise UserError(f"{images / tile}.tif has no page. Run `dvc repro -f crop`.")
 
 
-def _read_tile(images: Path, masks: Path, crops: Sequence[Crop]) -> tuple[Image8, Image8]:
-    """The chosen crops of one tile: (n, size, size, 3) and 0/1 (n, size, size) uint8."""
-    name = f"{crops[0].tile}.tif"
-    pages = {crop.page for crop in crops}
-    stacks = (read_stack(images / name), read_stack(masks / name))
-    images_and_masks = (
-        np.stack([page for number, page in enumerate(stack) if number in pages], dtype=np.uint8)
-        for stack in stacks
+def _read_tile(
+    images: Path, masks: Path, crops: Sequence[Crop], side: int
+) -> tuple[Image8, Image8]:
+    """The chosen crops of one tile: (n, side, side, 3) and 0/1 (n, side, side) uint8."""
+    name, pages = f"{crops[0].tile}.tif", {crop.page for crop in crops}
+    return (
+        _read_pages(images / name, pages, (side, side, IMAGE_CHANNELS), "crop"),
+        _read_pages(masks / name, pages, (side, side), "binarize"),
     )
-    return next(images_and_masks), next(images_and_masks)
+
+
+def _read_pages(path: Path, pages: set[int], shape: tuple[int, ...], stage: str) -> Image8:
+    chosen = [page for number, page in enumerate(read_stack(path)) if number in pages]
+    if len(chosen) < len(pages) or {page.shape for page in chosen} != {shape}:
+        raise UserError(
+            f"{path} does not have the pages that {CROPS_FILE} names. Run `dvc repro -f {stage}`."
+        )
+    return np.stack(chosen, dtype=np.uint8)
 
 
 def _numbered(crops: Sequence[Crop]) -> list[tuple[str, int, str, int, int, int]]:
@@ -122,8 +137,7 @@ def _counts(
     handpicked: Path, index: Sequence[Crop], chosen: Sequence[Crop], pixels: Pixels, area: int
 ) -> dict[str, Any]:
     """What `metrics/data.json` holds."""
-    with handpicked.open(newline="", encoding="utf-8") as stream:
-        verdicts = [(row["keep"] == "yes", row["why"]) for row in csv.DictReader(stream)]
+    verdicts = list(read_verdicts(handpicked).values())
     by_hand = [keep for keep, why in verdicts if why.startswith("by hand")]
     cut_up = {crop.tile for crop in index}
     kept = [crop for crop in index if crop.kept]

@@ -1,3 +1,4 @@
+import itertools
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,49 @@ def test_a_mistake_is_one_line_with_the_key(tmp_path: Path, text: str, told: str
 def test_a_missing_file_says_how_to_get_it_back(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="git restore"):
         read_section(Oven, "oven", tmp_path / "params.yaml")
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{after}: &{after} [{', '.join([f'*{name}'] * 9)}]\n"
+    for name, after in itertools.pairwise("abcdefghijklmnop")
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (BOMB + "oven: *p", "write the value out, not `*`"),
+        ("<<: &x {degrees: 1}\noven: {<<: *x, trays: 1}", "write the value out, not `*`"),
+        ("oven: {degrees: 1, trays: 1, degrees: 2}", "line 1: \"the key 'degrees' stands there"),
+        ("oven: {degrees: 1, trays: 1}\noven: {degrees: 2, trays: 1}", "line 2: \"the key 'oven'"),
+        ("oven:\n\tdegrees: 1", "line 2: "),
+        ("x: " + "[" * 20_000, "is not valid YAML"),
+        ("x: " + "9" * 5000, "is not valid YAML"),
+        ("x: 2026-13-45", "is not valid YAML"),
+        ("x: !!python/object/apply:os.system [id]", "could not determine a constructor"),
+        ("# " + "x" * 10_000_000, "has over 100,000 bytes"),
+        (f"oven: {{degrees: {'x' * 50_000}, trays: 1}}", "oven.degrees is 'xxx"),
+        (f"oven: {{degrees: 0x{'f' * 5000}, trays: 1}}", "oven.degrees is a number of over"),
+        (f"oven: {{{'x' * 1000}: 5, degrees: 5, trays: 1}}", "is not a parameter"),
+        ('oven: {degrees: 5, trays: 1, "a\\nb\\e": 2}', r"oven.'a\nb\x1b' is not a parameter"),
+        ("oven: {degrees: 5, trays: 1, 3: 2}", "oven.'3' is not a parameter"),
+        (f"oven: {{{', '.join(f'k{n}: 1' for n in range(1000))}}}", "and 992 more"),
+        ("oven: {degrees: .inf, trays: 1}", "oven.degrees is inf: should be a finite number"),
+        ("oven: {degrees: 4.0, trays: 2, kitchen: 1}", "oven.kitchen is not a parameter"),
+    ],
+)
+def test_what_is_meant_to_break_the_reader_is_one_short_line(
+    tmp_path: Path, text: str, told: str
+) -> None:
+    with pytest.raises(UserError) as error:
+        read(tmp_path, text)
+    assert told in str(error.value)
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 1500
+
+
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes("oven: {degrees: 5, trays: 1} # café".encode("latin-1"))
+    with pytest.raises(UserError, match=r"params\.yaml is not valid YAML: 'utf-8' codec"):
+        read_section(Oven, "oven", path)

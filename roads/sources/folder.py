@@ -7,9 +7,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from roads.errors import UserError
+from roads.errors import UserError, excerpt
 from roads.parallel import in_order
-from roads.tiles import Tile, check_same_size, read_image, read_map, stored_file, stored_path
+from roads.tiles import (
+    MAX_NAME,
+    Tile,
+    check_same_size,
+    read_image,
+    read_map,
+    sound_name,
+    stored_file,
+    stored_path,
+)
 
 SPLIT_FOLDERS = {"train": "train", "training": "train", "valid": "valid", "val": "valid",
                  "validation": "valid", "test": "test", "testing": "test"}  # fmt: skip
@@ -134,6 +143,8 @@ def _pictures(folder: Path, directory: Path) -> Iterator[Path]:
     for path in sorted(directory.iterdir()):
         if path.suffix.lower() not in PICTURES or path.name.startswith(".") or path.is_dir():
             continue
+        if not path.is_file():  # a pipe would be waited for, a link may lead to nothing
+            raise UserError(f"{path} is not a file. Take it out.")
         if not path.resolve().is_relative_to(folder.resolve()):
             raise UserError(f"{path} is a link that leads out of {folder}. Copy the file there.")
         yield path
@@ -159,6 +170,11 @@ def _side_by_side(folder: Path, directory: Path) -> tuple[dict[str, Path], dict[
 
 
 def _add(found: dict[str, Path], name: str, path: Path) -> None:
+    if not sound_name(name):
+        raise UserError(
+            f"{excerpt(str(path))}: a tile's name is 1 to {MAX_NAME} bytes of printable characters "
+            "and begins with no dot. Rename the file."
+        )
     if name in found:
         raise UserError(
             f"{found[name]} and {path.name} are two pictures of one name. Take one out."

@@ -1,9 +1,9 @@
 """Files over HTTP: resumed where they were cut, refused where they are not what was asked for."""
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from http.client import responses as phrases
 from pathlib import Path
 from typing import TypeVar
@@ -11,10 +11,10 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3.exceptions
-from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from roads.errors import UserError
+from roads.sources.deadline import PunctualAdapter, deadline
 from roads.sources.partial import Origin, Part
 
 Checked = TypeVar("Checked")
@@ -85,7 +85,7 @@ class Downloader:
         # Only parts of it that keep no state are used (see _open), so threads can share it.
         self._session = requests.Session()
         for scheme in ("http://", "https://"):
-            self._session.mount(scheme, HTTPAdapter(pool_maxsize=connections))
+            self._session.mount(scheme, PunctualAdapter(pool_maxsize=connections))
 
     def stop(self) -> None:
         """Make every `fetch` end soon, with StoppedError; what came of the files is kept."""
@@ -205,9 +205,13 @@ class Downloader:
         """What has come of the body, at most CHUNK bytes; nothing at its end."""
         if self._stopping.is_set():
             raise StoppedError("stopped")
+        # Of a body that is not in chunks, one reception is read, and the socket's timeout does.
+        chunked = getattr(response.raw, "chunked", False)
+        patience = deadline(self._timeout, response.raw.shutdown) if chunked else nullcontext()
         try:
-            chunk: bytes = response.raw.read1(CHUNK, decode_content=False)
-        except urllib3.exceptions.TimeoutError:
+            with patience:
+                chunk: bytes = response.raw.read1(CHUNK, decode_content=False)
+        except (TimeoutError, urllib3.exceptions.TimeoutError):
             raise _FailedTryError(f"it stalled {place}") from None
         except (urllib3.exceptions.HTTPError, ValueError):  # ValueError: a chunk's length
             raise _FailedTryError(f"it ended {place}") from None
@@ -248,7 +252,7 @@ def _checked(check: Callable[[Path], Checked], part: Part, in_one_piece: bool) -
 def _pause(retries: Retry, retry_after: str | None) -> float:
     wait = retries.get_backoff_time()
     if retry_after is not None:
-        with contextlib.suppress(urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
+        with suppress(urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
             wait = max(wait, retries.parse_retry_after(retry_after))
     return min(wait, MAX_WAIT)
 

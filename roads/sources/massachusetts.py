@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from roads.errors import UserError
+from roads.errors import UserError, excerpt
 from roads.sources.cache import Cache
 from roads.sources.http import BACKOFF, Downloader
 from roads.tiles import SPLITS, Image8, StoredFile, Tile, read_image, read_map, stored_path
@@ -100,8 +100,8 @@ def read_names(names: Path, limit: int | None = None) -> list[tuple[str, str]]:
     for line, row in enumerate(rows, start=2):
         if len(row) != 2 or row[0] not in SPLITS or not NAME.fullmatch(row[1]):
             raise UserError(
-                f"{names}, line {line}: {','.join(row)!r} should be one of {', '.join(SPLITS)}, a "
-                "comma, and a name of letters, digits, _ and -."
+                f"{names}, line {line}: {excerpt(','.join(row))} should be one of "
+                f"{', '.join(SPLITS)}, a comma, and a name of letters, digits, _ and -."
             )
         split, name = row
         if name in seen:

@@ -193,12 +193,27 @@ def test_a_server_that_cuts_often_is_not_given_up(server: TileServer, run: Run) 
     run.check(server, run(server, retries=1))
 
 
-@pytest.mark.parametrize("fault", [tile_server.stall(), tile_server.drip])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        tile_server.stall(),
+        tile_server.drip,
+        tile_server.drip_headers,
+        tile_server.continue_endlessly,
+        tile_server.drip_chunk,
+    ],
+)
 def test_a_stall_is_ended(server: TileServer, run: Run, fault: tile_server.Fault) -> None:
     server.faults[SAT] = iter([fault])
     start = time.monotonic()
     run.check(server, run(server))
     assert time.monotonic() - start < 3
+
+
+def test_a_file_in_chunks_is_taken(server: TileServer, run: Run) -> None:
+    server.faults[SAT] = itertools.repeat(tile_server.chunked)
+    run.check(server, run(server, retries=0))
+    assert len(server.asked(SAT)) == 1
 
 
 def test_a_slow_server_is_waited_for(server: TileServer, run: Run) -> None:

@@ -192,6 +192,42 @@ def _in_pieces(handler: _Handler, size: int, seconds: float) -> None:
             break
 
 
+def drip_headers(handler: _Handler) -> None:
+    """Begin an answer, and send its headers byte by byte, 20 a second."""
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+    while not handler.server.closing.wait(0.05):
+        handler.wfile.write(b"X")
+
+
+def continue_endlessly(handler: _Handler) -> None:
+    """Answer that the request may go on, again and again."""
+    while not handler.server.closing.is_set():
+        handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
+
+
+def drip_chunk(handler: _Handler) -> None:
+    """Send half of the file as a chunk, and the length of the next one byte by byte."""
+    half = handler.server.files[handler.path][:5000]
+    handler.send_response(200)
+    handler.send_header("Transfer-Encoding", "chunked")
+    handler.end_headers()
+    handler.wfile.write(b"%x\r\n%b\r\n" % (len(half), half))
+    while not handler.server.closing.wait(0.05):
+        handler.wfile.write(b"0")
+
+
+def chunked(handler: _Handler) -> None:
+    """Send the file in chunks, its length not announced."""
+    whole = handler.server.files[handler.path]
+    handler.send_response(200)
+    handler.send_header("Transfer-Encoding", "chunked")
+    handler.end_headers()
+    for start in range(0, len(whole), 5000):
+        chunk = whole[start : start + 5000]
+        handler.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+    handler.wfile.write(b"0\r\n\r\n")
+
+
 def misstate(extra: int) -> Fault:
     """Announce so many bytes more (or fewer) than are sent."""
 
