@@ -29,7 +29,9 @@ def binarize(crops: Path, masks: Path, params: BinarizeParams) -> None:
     """
     tiles = sorted({crop.tile for crop in kept_crops(crops / CROPS_FILE)})
     with replacing_folder(masks) as folder:
-        work = functools.partial(_binarize_tile, crops / MAP_FOLDER, folder, params)
+        work = functools.partial(
+            _binarize_tile, crops.absolute() / MAP_FOLDER, folder.absolute(), params
+        )
         looks = list(in_order(work, tiles, "binarize"))
         brightest = max(look.brightest for look in looks)
         if brightest <= params.threshold:
