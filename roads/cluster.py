@@ -63,7 +63,9 @@ def on_cluster(
             "likely out of memory. See their logs; give each more memory or fewer threads."
         ) from None
     except (CancelledError, CommClosedError):
-        raise UserError(f"the Dask scheduler at {address} was lost. Start it, and repeat.") from None
+        raise UserError(
+            f"the Dask scheduler at {address} was lost. Start it, and repeat."
+        ) from None
     finally:
         client.close()
 

@@ -79,7 +79,9 @@ def _by_blocks(
     try:
         with joblib.Parallel(n_jobs=workers, return_as="generator", batch_size=1) as pool:
             for start in range(0, len(items), block):
-                yield from pool(joblib.delayed(function)(item) for item in items[start : start + block])
+                yield from pool(
+                    joblib.delayed(function)(item) for item in items[start : start + block]
+                )
     except BrokenProcessPool:
         raise UserError(
             f"{title}: a worker process was killed, most likely for want of memory. Repeat with "

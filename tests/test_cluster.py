@@ -152,9 +152,7 @@ def test_what_a_worker_refuses_is_refused_here(address: str) -> None:
         list(on_cluster(refuse, range(4), address))
 
 
-def test_workers_with_other_code_are_refused(
-    address: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_workers_with_other_code_are_refused(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "_code", lambda: "edited since")
     with pytest.raises(UserError, match=r"another code of roads/ and stages/.*edited since.*cd "):
         list(on_cluster(refuse, range(4), address))
@@ -170,7 +168,7 @@ def die(item: int) -> None:
 
 
 def test_an_item_that_kills_its_workers_is_an_error_and_no_hang(address: str) -> None:
-    with pytest.raises(UserError, match="died one after the other.*more memory"):
+    with pytest.raises(UserError, match=r"died one after the other.*more memory"):
         list(on_cluster(die, range(4), address))
 
 
