@@ -1,6 +1,9 @@
 # make repro   set up, run the whole pipeline, show the numbers (beside those in Git) and the pictures
 # make test    set up, run the tests
 # make lint    ruff and mypy
+# make soak    the tests that take minutes or gigabytes
+# make bench   measure, and write benchmarks/README.md; PARTS="data plain dvc train predict torch",
+#              TILES="8 108 1171", SCRATCH=/folder
 #
 # PYTHON=python3.12 picks an interpreter; CUDA=1 adds TensorFlow's CUDA libraries.
 
@@ -11,7 +14,7 @@ TENSORFLOW := $(shell grep '^tensorflow==' requirements.txt)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: repro test lint
+.PHONY: repro test lint soak bench
 
 repro: $(VENV)/pipeline $(if $(CUDA),$(VENV)/cuda)
 	dvc repro
@@ -28,6 +31,18 @@ lint: $(VENV)/development
 	ruff check .
 	ruff format --check .
 	mypy
+
+soak: $(VENV)/development
+	python -m pytest -m soak
+
+bench: $(VENV)/development .venv-bench/torch
+	python -m benchmarks $(if $(PARTS),--parts $(PARTS)) $(if $(TILES),--tiles $(TILES)) \
+	  $(if $(SCRATCH),--scratch $(SCRATCH))
+
+.venv-bench/torch: requirements-bench.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --retries 1 --requirement requirements-bench.txt
+	@touch $@
 
 $(VENV)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
