@@ -54,7 +54,7 @@ $(VENV)/pipeline: $(VENV)/python requirements.txt
 	python -m pip install --quiet --requirement requirements.txt
 	@touch $@
 
-$(VENV)/development: $(VENV)/pipeline requirements-dev.txt
+$(VENV)/development: $(VENV)/pipeline requirements-dev.txt requirements-cluster.txt
 	python -m pip install --quiet --requirement requirements-dev.txt
 	@touch $@
 
