@@ -124,7 +124,7 @@ class Paths:
                 for tile, crops in by_tile(self.crops).items():
                     split, first = crops[0].split, filled[crops[0].split]
                     filled[split] = first + len(crops)
-                    stack = np.stack(pages(folder / f"{tile}.tif"))
+                    stack = np.stack(pages(folder / f"{tile}.tif"), dtype=np.uint8)
                     pack[split][first : filled[split]] = stack.reshape(-1, *pack[split].shape[1:])
 
 

@@ -26,6 +26,7 @@ from roads.tiles import Tile, read_pair, read_tiles
 from stages.crop import CropParams
 
 READS = 1000  # crops
+OURS, PLAIN = ["crops", "masks", "packed"], ["images", "masks"]
 
 
 def save_pngs(raw: Path, out: Path, size: int, job: tuple[Tile, list[Crop]]) -> None:
@@ -41,7 +42,7 @@ def save_pngs(raw: Path, out: Path, size: int, job: tuple[Tile, list[Crop]]) -> 
 
 def write_plain(paths: Paths, out: Path) -> None:
     """Everything in one go: no stack is written or read between."""
-    for kind in ("images", "masks"):
+    for kind in PLAIN:
         (out / kind).mkdir(parents=True)
     members = by_tile(paths.crops)
     jobs = [(tile, members[tile.name]) for tile in read_tiles(paths.raw) if tile.name in members]
@@ -66,9 +67,10 @@ def dvc(*words: str) -> list[str]:
     return [sys.executable, "-m", "dvc", *words]
 
 
-def size_of(folder: Path) -> dict[str, int]:
-    files = [path for path in folder.rglob("*") if path.is_file() and ".dvc" not in path.parts]
-    return {"files": len(files), "mib": round(sum(p.stat().st_size for p in files) / 2**20)}
+def size_of(root: Path, folders: list[str]) -> dict[str, int]:
+    """Files and MiB in folders."""
+    files = [path for folder in folders for path in (root / folder).rglob("*") if path.is_file()]
+    return {"files": len(files), "mib": round(sum(path.stat().st_size for path in files) / 2**20)}
 
 
 def reads_per_second(paths: Paths, plain: Path) -> dict[str, float]:
@@ -85,7 +87,7 @@ def reads_per_second(paths: Paths, plain: Path) -> dict[str, float]:
     chosen = [names[number] for number in draw.integers(0, len(names), READS // 4)]
     start = time.perf_counter()
     for name in chosen:
-        for kind in ("images", "masks"):
+        for kind in PLAIN:
             with Image.open(plain / kind / name) as picture:
                 np.asarray(picture)
     return {"packed": packed, "png": len(chosen) / (time.perf_counter() - start)}
@@ -98,20 +100,19 @@ def measure(folder: Path, count: int) -> dict[str, Any]:
     ours = {stage: timed(work) for stage, work in paths.stages().items()}
     plain = folder / "plain"
     plain_seconds = timed(lambda: write_plain(paths, plain))
-    sizes = {"ours": size_of(paths.folder), "plain": size_of(plain)}
     reads = reads_per_second(paths, plain)
     values = {
         "tiles": count,
         "ours": {
             "seconds": round(sum(ours[stage] for stage in ("crop", "binarize", "pack-h5")), 2),
-            **sizes["ours"],
-            **dvc_seconds(paths.folder, ["crops", "masks", "packed"]),
+            **size_of(paths.folder, OURS),
+            **dvc_seconds(paths.folder, OURS),
             "reads": round(reads["packed"]),
         },
         "plain": {
             "seconds": round(plain_seconds, 2),
-            **sizes["plain"],
-            **dvc_seconds(plain, ["images", "masks"]),
+            **size_of(plain, PLAIN),
+            **dvc_seconds(plain, PLAIN),
             "reads": round(reads["png"]),
         },
     }

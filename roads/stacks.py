@@ -32,7 +32,7 @@ def write_stack(path: Path, pages: Sequence[Image8 | NDArray[np.bool_]]) -> None
     )
 
 
-def _write_big_stack(path: Path, pages: Sequence[Image8]) -> None:
+def _write_big_stack(path: Path, pages: Sequence[Image8 | NDArray[np.bool_]]) -> None:
     """Write uncompressed pages as BigTIFF; Pillow 12.2 gives wrong offsets to those past 4 GiB."""
     import tifffile  # here, since hardly any stack is so large
 
