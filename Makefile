@@ -1,9 +1,11 @@
 # make repro   set up, run the whole pipeline, show the numbers (beside those in Git) and the pictures
 # make test    set up, run the tests
-# make soak    the long tests: kills at random moments, full disks, ten thousand damaged files
+# make soak    the long tests: kills at random moments, full disks, damaged files, gigabytes
 # make lint    ruff and mypy
 # make verify  look for damage in DVC's cache, the downloads and the workspace; MEND=1 moves it away
 # make audit   look up known holes in the packages that are installed
+# make bench   measure, and write benchmarks/README.md; PARTS="data plain dvc train predict torch",
+#              TILES="8 108 1171", SCRATCH=/folder
 #
 # PYTHON=python3.12 picks an interpreter; CUDA=1 adds TensorFlow's CUDA libraries.
 
@@ -14,7 +16,7 @@ TENSORFLOW := $(shell grep '^tensorflow==' requirements.txt)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: repro test soak lint verify audit
+.PHONY: repro test soak lint verify audit bench
 
 repro: $(VENV)/pipeline $(if $(CUDA),$(VENV)/cuda)
 	dvc repro
@@ -41,6 +43,15 @@ lint: $(VENV)/development
 	ruff format --check .
 	mypy
 
+bench: $(VENV)/development .venv-bench/torch
+	python -m benchmarks $(if $(PARTS),--parts $(PARTS)) $(if $(TILES),--tiles $(TILES)) \
+	  $(if $(SCRATCH),--scratch $(SCRATCH))
+
+.venv-bench/torch: requirements-bench.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --retries 1 --requirement requirements-bench.txt
+	@touch $@
+
 $(VENV)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo "Python 3.11 to 3.13 is needed; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
@@ -51,7 +62,7 @@ $(VENV)/pipeline: $(VENV)/python requirements.txt
 	python -m pip install --quiet --requirement requirements.txt
 	@touch $@
 
-$(VENV)/development: $(VENV)/pipeline requirements-dev.txt
+$(VENV)/development: $(VENV)/pipeline requirements-dev.txt requirements-cluster.txt
 	python -m pip install --quiet --requirement requirements-dev.txt
 	@touch $@
 

@@ -6,7 +6,6 @@ process's peak memory. Both predictions take turns, so that whatever else runs o
 slows both.
 """
 
-import argparse
 import resource
 import statistics
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.report import parser, save
 from roads.backend import backend_name, device_name, keras, resolve_precision
 from roads.blending import Windows, predict_tile, spread_starts
 from roads.graph_scores import Tracing
@@ -74,10 +74,10 @@ def measure(model: keras.Model, windows: Windows, rounds: int) -> dict[str, list
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weights", type=Path, help="a .weights.h5 file; by default fresh ones")
-    parser.add_argument("--rounds", type=int, default=5)
-    arguments = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--weights", type=Path, help="a .weights.h5 file; by default fresh ones")
+    options.add_argument("--rounds", type=int, default=5)
+    arguments = options.parse_args()
     if arguments.weights:
         model, _ = load_model(arguments.weights)
     else:
@@ -94,6 +94,12 @@ def main() -> None:
         f"{ratio:.3f}; scoring {score:.2f} s; peak memory {peak:.0f} MiB "
         f"(windows of {windows.size} overlapping by {windows.overlap}, {backend_name()}, "
         f"{device_name()}, {model.layers[-2].dtype_policy.name})"
+    )
+    values = {"predict": predict, "bare": bare, "ratio": ratio, "score": score, "peak_mib": peak}
+    save(
+        arguments,
+        {name: round(value, 3) for name, value in values.items()}
+        | {"device": device_name(), "precision": model.layers[-2].dtype_policy.name},
     )
 
 

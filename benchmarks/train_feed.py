@@ -6,7 +6,6 @@ crop is changed in every way on its way there. Both take turns,
 epoch by epoch, so that whatever else runs on the machine slows both.
 """
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.report import parser, save
 from roads.augment import AugmentParams
 from roads.backend import backend_name, device_name, keras, resolve_precision
 from roads.batches import CropBatches
@@ -97,12 +97,12 @@ def measure(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=25, help="steps a round")
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--augmented", action="store_true", help="everything in `augment:` on")
-    parser.add_argument("--crop", type=int, default=SIZE, help="packed; with --augmented, larger")
-    arguments = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--steps", type=int, default=25, help="steps a round")
+    options.add_argument("--rounds", type=int, default=4)
+    options.add_argument("--augmented", action="store_true", help="everything in `augment:` on")
+    options.add_argument("--crop", type=int, default=SIZE, help="packed; with --augmented, larger")
+    arguments = options.parse_args()
     augmentation = AUGMENTED if arguments.augmented else PLAIN
     with tempfile.TemporaryDirectory() as folder:
         fed, bare = measure(
@@ -112,6 +112,9 @@ def main() -> None:
         f"train {fed:.2f} crops/s, bare step {bare:.2f} crops/s, ratio {fed / bare:.3f} "
         f"({backend_name()}, {device_name()}, {resolve_precision('auto')})"
     )
+    values = {"train": round(fed, 2), "bare": round(bare, 2), "ratio": round(fed / bare, 3)}
+    facts = {"device": device_name(), "precision": resolve_precision("auto"), "batch": BATCH}
+    save(arguments, values | facts)
 
 
 if __name__ == "__main__":

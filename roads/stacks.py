@@ -22,14 +22,26 @@ BIG_TIFF_BYTES = 4_000_000_000  # classic TIFF ends at 4 GiB
 def write_stack(path: Path, pages: Sequence[Image8 | NDArray[np.bool_]]) -> None:
     """Write pages (height, width, 3) or (height, width) uint8 as they are, or bool as Group 4."""
     one_bit = pages[0].dtype == np.bool_
+    if not one_bit and sum(page.nbytes for page in pages) > BIG_TIFF_BYTES:
+        _write_big_stack(path, pages)
+        return
     first, *others = (Image.fromarray(page) for page in pages)
     first.save(
         path,
         save_all=True,
         append_images=others,
         compression="group4" if one_bit else None,
-        big_tiff=not one_bit and sum(page.nbytes for page in pages) > BIG_TIFF_BYTES,
     )
+
+
+def _write_big_stack(path: Path, pages: Sequence[Image8 | NDArray[np.bool_]]) -> None:
+    """Write uncompressed pages as BigTIFF; Pillow 12.2 gives wrong offsets to those past 4 GiB."""
+    import tifffile  # here, since hardly any stack is so large
+
+    with tifffile.TiffWriter(path, bigtiff=True, byteorder="<") as stack:
+        for page in pages:
+            photometric = "rgb" if page.ndim == 3 else "minisblack"
+            stack.write(page, photometric=photometric, metadata=None, software=False)
 
 
 def read_stack(path: Path) -> Iterator[Image8 | NDArray[np.bool_]]:

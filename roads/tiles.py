@@ -10,7 +10,6 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
-from scipy import ndimage
 
 from roads.errors import UserError, one_line
 from roads.files import read_csv, write_csv
@@ -248,13 +247,33 @@ def blank_mask(image: Image8) -> NDArray[np.bool_]:
     Returns:
         (height, width) bool.
     """
-    white = image.min(axis=2) >= WHITE
+    # Channel by channel, since to reduce over an axis of three takes numpy 20 times as long.
+    red, green, blue = (image[..., channel] for channel in range(3))
+    white = np.minimum(np.minimum(red, green), blue) >= WHITE
     if not white.any():
         return white
-    share = ndimage.uniform_filter(white.astype(np.float32), BLANK_WINDOW, mode="nearest")
-    core = share > 0.9
-    near = ndimage.maximum_filter(core, BLANK_WINDOW)
+    core = _count_around(white) > 0.9 * BLANK_WINDOW**2
+    if not core.any():
+        return core
+    near = _count_around(core) > 0
     return core | (white & near)
+
+
+def _count_around(mask: NDArray[np.bool_]) -> Image8:
+    """How many pixels of the window around each are set; edges go on beyond the picture.
+
+    Sums of uint8, which a window of 15² pixels cannot overflow, take a third of the time of
+    ndimage's filter.
+    """
+    counts = np.pad(mask.astype(np.uint8), BLANK_WINDOW // 2, mode="edge")
+    for axis in (0, 1):
+        lines = counts.swapaxes(0, axis)
+        length = len(lines) - BLANK_WINDOW + 1
+        sums = lines[:length].copy(order="K")  # the picture's own, or the sums are slow
+        for offset in range(1, BLANK_WINDOW):
+            sums += lines[offset : offset + length]
+        counts = sums.swapaxes(0, axis)
+    return counts
 
 
 def blank_share(image: Image8) -> float:

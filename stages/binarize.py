@@ -34,7 +34,9 @@ def binarize(crops: Path, masks: Path, params: BinarizeParams) -> None:
     if not tiles:
         raise UserError(f"{crops / CROPS_FILE} names no crops. Run `dvc repro -f crop`.")
     with replacing_folder(masks) as folder:
-        work = functools.partial(_binarize_tile, crops / MAP_FOLDER, folder, params)
+        work = functools.partial(
+            _binarize_tile, crops.absolute() / MAP_FOLDER, folder.absolute(), params
+        )
         looks = list(in_order(work, tiles, "binarize"))
         for tile, look in zip(tiles, looks, strict=True):
             if len(look.rows) != pages[tile]:

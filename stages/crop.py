@@ -51,7 +51,7 @@ def crop(raw: Path, handpicked: Path, crops: Path, params: CropParams, split: Sp
     with replacing_folder(crops) as folder:
         for kind in (IMAGE_FOLDER, MAP_FOLDER):
             (folder / kind).mkdir()
-        work = functools.partial(_cut_tile, raw, folder, params)
+        work = functools.partial(_cut_tile, raw.absolute(), folder.absolute(), params)
         cuts = list(in_order(work, tiles, "crop"))
         too_small = [tile.name for tile, found in zip(tiles, cuts, strict=True) if not found]
         windows = split_crops([window for found in cuts for window in found], split)

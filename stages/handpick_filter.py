@@ -65,9 +65,8 @@ def handpick_filter(
             "Correct the names or remove the lines."
         )
     rows, shown = [], []
-    for tile, look in zip(
-        tiles, in_order(functools.partial(_look, raw), tiles, "handpick"), strict=True
-    ):
+    looks = in_order(functools.partial(_look, raw.absolute()), tiles, "handpick")
+    for tile, look in zip(tiles, looks, strict=True):
         keep, why = _judge(look.blank, picks.get(tile.name), params.max_blank)
         rows.append((tile.name, tile.split, f"{look.blank:.4f}", "yes" if keep else "no", why))
         if look.thumbnail is not None and (

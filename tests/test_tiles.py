@@ -6,9 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from roads.errors import UserError
-from roads.tiles import blank_mask, blank_share, read_image, read_map, read_pair, read_tiles
+from roads.tiles import (
+    BLANK_WINDOW,
+    WHITE,
+    blank_mask,
+    blank_share,
+    read_image,
+    read_map,
+    read_pair,
+    read_tiles,
+)
 from tests.tiles import picture, road_map, save_tile, save_tiles
 
 
@@ -102,3 +112,15 @@ def test_small_bright_things_are_not_blank() -> None:
     image[100:108, 50:250] = 255  # a white line
     image[200:212, 200:212] = 255  # a white roof
     assert not blank_mask(image).any()
+
+
+@pytest.mark.parametrize("shape", [(90, 120), (40, 15), (7, 200), (1, 1)])
+def test_blank_is_what_filters_of_the_window_say(shape: tuple[int, int]) -> None:
+    draw = np.random.default_rng(sum(shape))
+    image = np.where(draw.random((*shape, 1)) < 0.08, 200, 255).astype(np.uint8).repeat(3, axis=2)
+    image[: shape[0] // 2, : shape[1] // 3] = picture(shape[0] // 2, shape[1] // 3)
+    white = image.min(axis=2) >= WHITE
+    share = ndimage.uniform_filter(white.astype(float), BLANK_WINDOW, mode="nearest")
+    core = share > 0.9
+    near = ndimage.maximum_filter(core, BLANK_WINDOW)
+    assert np.array_equal(blank_mask(image), core | (white & near))

@@ -63,7 +63,7 @@ def fetch(raw: Path, *, folder: Path) -> list[Tile]:
     if not folder.is_dir():
         raise UserError(f"download.folder: {folder} is not a directory")
     pairs = find_pairs(folder)
-    return list(in_order(functools.partial(_copy_pair, raw), pairs, "copy tiles"))
+    return list(in_order(functools.partial(_copy_pair, raw.absolute()), pairs, "copy tiles"))
 
 
 def _copy_pair(raw: Path, pair: Pair) -> Tile:

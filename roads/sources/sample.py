@@ -56,7 +56,7 @@ def fetch(raw: Path, *, seed: int, size: int, train: int, valid: int, test: int)
     """
     counts = {"train": train, "valid": valid, "test": test}
     orders = [
-        _Order(raw, seed, size, split, number)
+        _Order(raw.absolute(), seed, size, split, number)
         for split in SPLITS
         for number in range(counts[split])
     ]

@@ -1,0 +1,135 @@
+"""The plain way, a PNG for each crop and each mask, beside stacks and packs.
+
+Seconds to write them, files, bytes, what DVC needs to take them in and to check them out again,
+and crops read per second in random order. Most public code for this dataset does it that way.
+"""
+
+import functools
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.data_stages import ROOT, Paths, by_tile, timed
+from benchmarks.report import parser, save, scratch
+from benchmarks.tiles import raw_tiles
+from roads.crops import Crop
+from roads.packs import PackReader
+from roads.parallel import in_order
+from roads.params import read_section
+from roads.tiles import Tile, read_pair, read_tiles
+from stages.crop import CropParams
+
+READS = 1000  # crops
+OURS, PLAIN = ["crops", "masks", "packed"], ["images", "masks"]
+
+
+def save_pngs(raw: Path, out: Path, size: int, job: tuple[Tile, list[Crop]]) -> None:
+    """A tile's crops and masks as files of their own."""
+    tile, crops = job
+    image, map_ = read_pair(raw, tile)
+    for crop in crops:
+        window = np.s_[crop.top : crop.top + size, crop.left : crop.left + size]
+        name = f"{tile.name}_{crop.page:02}.png"
+        Image.fromarray(image[window]).save(out / "images" / name)
+        Image.fromarray(map_[window] > 100).save(out / "masks" / name)
+
+
+def write_plain(paths: Paths, out: Path) -> None:
+    """Everything in one go: no stack is written or read between."""
+    for kind in PLAIN:
+        (out / kind).mkdir(parents=True)
+    members = by_tile(paths.crops)
+    jobs = [(tile, members[tile.name]) for tile in read_tiles(paths.raw) if tile.name in members]
+    size = read_section(CropParams, "crop", ROOT / "params.yaml").size
+    list(in_order(functools.partial(save_pngs, paths.raw, out, size), jobs, "PNG"))
+
+
+def dvc_seconds(repository: Path, folders: list[str]) -> dict[str, float]:
+    """Seconds to add folders to a DVC repository of their own, and to check them out again."""
+    for command in (["git", "init", "--quiet"], dvc("init", "--quiet")):
+        subprocess.run(command, cwd=repository, check=True)
+    shutil.copyfile(ROOT / ".dvc/config", repository / ".dvc/config")
+    add = functools.partial(subprocess.run, dvc("add", "--quiet", *folders), cwd=repository)
+    seconds = {"add": timed(lambda: add(check=True))}
+    for folder in folders:
+        shutil.rmtree(repository / folder)
+    out = functools.partial(subprocess.run, dvc("checkout", "--quiet"), cwd=repository)
+    return seconds | {"checkout": timed(lambda: out(check=True))}
+
+
+def dvc(*words: str) -> list[str]:
+    return [sys.executable, "-m", "dvc", *words]
+
+
+def size_of(root: Path, folders: list[str]) -> dict[str, int]:
+    """Files and MiB in folders."""
+    files = [path for folder in folders for path in (root / folder).rglob("*") if path.is_file()]
+    return {"files": len(files), "mib": round(sum(path.stat().st_size for path in files) / 2**20)}
+
+
+def reads_per_second(paths: Paths, plain: Path) -> dict[str, float]:
+    """Crops with their masks read per second in random order, from packs and from PNG files."""
+    draw = np.random.default_rng(0)
+    with PackReader(paths.packed) as pack:
+        rows = draw.integers(0, pack.rows("train"), READS)
+        pack.read("train", rows)
+        start = time.perf_counter()
+        for first in range(0, READS, 16):
+            pack.read("train", rows[first : first + 16])
+        packed = READS / (time.perf_counter() - start)
+    names = sorted(path.name for path in (plain / "images").iterdir())
+    chosen = [names[number] for number in draw.integers(0, len(names), READS // 4)]
+    start = time.perf_counter()
+    for name in chosen:
+        for kind in PLAIN:
+            with Image.open(plain / kind / name) as picture:
+                np.asarray(picture)
+    return {"packed": packed, "png": len(chosen) / (time.perf_counter() - start)}
+
+
+def measure(folder: Path, count: int) -> dict[str, Any]:
+    """Both ways on the same tiles, one after the other."""
+    paths = Paths(folder / "stacked", raw_tiles(folder, count))
+    paths.folder.mkdir()
+    ours = {stage: timed(work) for stage, work in paths.stages().items()}
+    plain = folder / "plain"
+    plain_seconds = timed(lambda: write_plain(paths, plain))
+    reads = reads_per_second(paths, plain)
+    values = {
+        "tiles": count,
+        "ours": {
+            "seconds": round(sum(ours[stage] for stage in ("crop", "binarize", "pack-h5")), 2),
+            **size_of(paths.folder, OURS),
+            **dvc_seconds(paths.folder, OURS),
+            "reads": round(reads["packed"]),
+        },
+        "plain": {
+            "seconds": round(plain_seconds, 2),
+            **size_of(plain, PLAIN),
+            **dvc_seconds(plain, PLAIN),
+            "reads": round(reads["png"]),
+        },
+    }
+    for folder_ in (paths.folder, plain):
+        shutil.rmtree(folder_)
+    return values
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--tiles", type=int, default=64)
+    arguments = options.parse_args()
+    with scratch(arguments) as folder:
+        values = measure(folder, arguments.tiles)
+    print(values)
+    save(arguments, values)
+
+
+if __name__ == "__main__":
+    main()

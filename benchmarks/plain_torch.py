@@ -1,0 +1,134 @@
+"""Our net beside the same one in a plain PyTorch loop: crops trained and predicted per second.
+
+Both have the article's U-Net of 1,946,993 parameters, batches of equal size in memory, Adam, soft
+Dice, as many threads, and bfloat16 where ours takes it on this machine (autocast and channels-last
+in PyTorch; not compiled). They take turns, each in a process of its own.
+"""
+
+import json
+import statistics
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.report import parser, save
+from roads.backend import backend_name, device_name, keras, resolve_precision
+from roads.losses import make_loss
+from roads.parallel import worker_count
+from roads.params import read_section
+from roads.training import compile_model
+from roads.unet import UnetParams, build_unet
+
+PARAMETERS = 1_946_993  # the article's
+SIZE = 256  # pixels
+WHATS = ("train", "predict")
+
+
+class Ours:
+    """One batch for each, and the steps as `train` and `evaluate` run them."""
+
+    def __init__(self, batches: dict[str, int], precision: str):
+        self.net = build_unet(read_section(UnetParams, "unet"), precision)
+        compile_model(self.net, make_loss("soft_dice"), keras.optimizers.Adam(1e-3))
+        draw = np.random.default_rng(0)
+        self.images = {
+            what: draw.integers(0, 256, (count, SIZE, SIZE, 3), np.uint8)
+            for what, count in batches.items()
+        }
+        self.masks = (self.images["train"][..., :1] > 240).astype(np.uint8)
+
+    def seconds(self, what: str, steps: int) -> float:
+        start = time.perf_counter()
+        for _ in range(steps):
+            if what == "train":
+                self.net.train_on_batch(self.images[what], self.masks)
+            else:
+                self.net.predict_on_batch(self.images[what])
+        return time.perf_counter() - start
+
+
+class Theirs:
+    """The other process."""
+
+    def __init__(self, python: Path, batches: dict[str, int], precision: str):
+        command = [
+            str(python),
+            str(Path(__file__).with_name("torch_net.py")),
+            f"--threads={worker_count()}",
+            *(f"--{what}-batch={count}" for what, count in batches.items()),
+        ]
+        if precision == "mixed_bfloat16":
+            command.append("--bfloat16")
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.facts = self._answer()
+
+    def seconds(self, what: str, steps: int) -> float:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{what} {steps}\n")
+        self.process.stdin.flush()
+        return float(self._answer()["seconds"])
+
+    def _answer(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit("the PyTorch process ended")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def measure(python: Path, batches: dict[str, int], steps: int, rounds: int) -> dict[str, Any]:
+    """Crops per second, medians over the rounds after the first; ratios round by round."""
+    precision = resolve_precision("auto")
+    ours, theirs = Ours(batches, precision), Theirs(python, batches, precision)
+    for count in (ours.net.count_params(), theirs.facts["parameters"]):
+        if count != PARAMETERS:
+            raise SystemExit(f"a net has {count} parameters, not {PARAMETERS}")
+    values: dict[str, Any] = {
+        "precision": precision,
+        "backend": backend_name(),
+        "device": device_name(),
+        "torch": theirs.facts["torch"],
+        "parameters": PARAMETERS,
+    }
+    for what, count in batches.items():
+        pairs = [
+            (ours.seconds(what, steps), theirs.seconds(what, steps)) for _ in range(rounds + 1)
+        ]
+        crops = count * steps
+        values[what] = {
+            "batch": count,
+            "ours": round(crops / statistics.median(own for own, _ in pairs[1:]), 2),
+            "torch": round(crops / statistics.median(other for _, other in pairs[1:]), 2),
+            "ratio": round(statistics.median(other / own for own, other in pairs[1:]), 3),
+        }
+    theirs.close()
+    return values
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--python", type=Path, required=True, help="of an environment with torch")
+    options.add_argument("--train-batch", type=int, default=4)
+    options.add_argument("--predict-batch", type=int, default=16)
+    options.add_argument("--steps", type=int, default=8)
+    options.add_argument("--rounds", type=int, default=6)
+    arguments = options.parse_args()
+    batches = {"train": arguments.train_batch, "predict": arguments.predict_batch}
+    values = measure(arguments.python, batches, arguments.steps, arguments.rounds)
+    print(values)
+    save(arguments, values)
+
+
+if __name__ == "__main__":
+    main()

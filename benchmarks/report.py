@@ -1,0 +1,64 @@
+"""What every measurement records beside its values: the machine, the versions, the date."""
+
+import argparse
+import contextlib
+import datetime
+import os
+import platform
+import tempfile
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from roads.files import write_json
+from roads.parallel import worker_count
+
+PACKAGES = ("numpy", "pillow", "h5py", "dvc", "tensorflow", "keras")
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """A command line with what all measurements take: `--json` and `--scratch`."""
+    options = argparse.ArgumentParser(description=description)
+    options.add_argument("--json", type=Path, help="file that gets the values")
+    options.add_argument("--scratch", type=Path, help="folder on the disk to measure")
+    return options
+
+
+@contextlib.contextmanager
+def scratch(options: argparse.Namespace) -> Iterator[Path]:
+    """The folder that was named, or a new one for a while."""
+    if options.scratch:
+        yield options.scratch
+    else:
+        with tempfile.TemporaryDirectory(prefix="roads-bench-") as folder:
+            yield Path(folder)
+
+
+def save(options: argparse.Namespace, values: dict[str, Any]) -> None:
+    """Write the values where `--json` says, beside what they were measured on."""
+    if options.json:
+        write_json(options.json, machine() | values)
+
+
+def machine() -> dict[str, Any]:
+    """Processor, processes used, how busy the machine was, date and versions."""
+    return {
+        "processor": processor(),
+        "processes": worker_count(),
+        "load": round(os.getloadavg()[1], 1),  # over the last 5 minutes, ourselves included
+        "date": datetime.date.today().isoformat(),
+        "python": platform.python_version(),
+        "versions": {package: metadata.version(package) for package in PACKAGES},
+    }
+
+
+def processor() -> str:
+    """The processor's name, and what it has for bfloat16."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    facts = dict(map(str.strip, line.split(":", 1)) for line in lines if ":" in line)
+    special = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in facts.get("flags", "")]
+    return ", ".join([facts.get("model name", platform.machine()), *special])

@@ -1,0 +1,161 @@
+"""The table of benchmarks/README.md, from the JSON files of the last measurements."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from roads.files import replacing
+
+FOLDER = Path(__file__).resolve().parent
+RESULTS = FOLDER / "results"
+README = FOLDER / "README.md"
+TARGET = 1.3  # crop, binarize and pack-h5 together, over their floors
+
+Values = dict[str, Any]
+
+HEAD = """# Measurements
+
+Written by `make bench` from `benchmarks/results/*.json`; do not edit. A ratio is of times that were
+taken in turns in one run, so it holds on a busy machine too; seconds do not. A part alone:
+`make bench PARTS=data`; other numbers of tiles: `make bench PARTS=data TILES="8 108 1171"`
+(1,171 tiles take 25 GB of the disk; `SCRATCH=/folder` names one). None of it is a test.
+"""
+
+
+def write_table() -> None:
+    """Write the page anew from whatever results are there."""
+    found = {path.stem: read(path) for path in sorted(RESULTS.glob("*.json"))}
+    sections = {
+        "data": data_stages,
+        "plain": plain_files,
+        "dvc": dvc_commands,
+        "train": train_feed,
+        "predict": tile_prediction,
+        "torch": plain_torch,
+    }
+    lines = [HEAD]
+    for part, section in sections.items():
+        results = [found[name] for name in found if name.split("_")[0] == part]
+        if results:
+            lines += [*section(sorted(results, key=lambda each: each.get("tiles", 0)))]
+            lines += ["", f"*{measured(results[-1])}*", ""]
+    with replacing(README) as partial:
+        partial.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+
+
+def read(path: Path) -> Values:
+    values: Values = json.loads(path.read_text(encoding="utf-8"))
+    return values
+
+
+def measured(values: Values) -> str:
+    """On what, when and with what."""
+    versions = ", ".join(f"{package} {version}" for package, version in values["versions"].items())
+    if "torch" in values:
+        versions += f", torch {values['torch']}"
+    return (
+        f"{values['date']}, {values['processor']}, {values['processes']} processes, load "
+        f"{values['load']} in the last five minutes; Python {values['python']}, {versions}"
+    )
+
+
+def rows(head: str, *lines: str) -> Iterator[str]:
+    yield head
+    yield "|" + "---|" * (head.count("|") - 1)
+    yield from lines
+
+
+def data_stages(results: list[Values]) -> Iterator[str]:
+    yield "## Data stages over their floor\n"
+    yield (
+        "The floor decodes every input once and writes every byte of the outputs once, with the "
+        'same libraries and processes. "Start" is what the stage\'s command takes beyond its '
+        "work: Python, imports, worker processes, the same for any number of tiles (below 0 is "
+        'noise). "Peak" is the largest process.\n'
+    )
+    yield from rows(
+        "| tiles | stage | seconds | ms a tile | floor, ms a tile | ratio | start, s | peak, MiB |",
+        *(
+            f"| {values['tiles']:,} | {stage} | {found['seconds']:.2f} "
+            f"| {1000 * found['seconds'] / values['tiles']:.1f} "
+            f"| {1000 * found['floor_seconds'] / values['tiles']:.1f} | {found['ratio']:.2f} "
+            f"| {found['command_seconds'] - found['seconds']:.1f} | {found['peak_mib']} |"
+            for values in results
+            for stage, found in values["stages"].items()
+        ),
+    )
+    yield ""
+    for values in results:
+        yield (
+            f"- {values['tiles']:,} tiles: crop, binarize and pack-h5 together take "
+            f"**{values['ratio']:.2f}** times their floor (target: at most {TARGET})"
+        )
+
+
+def plain_files(results: list[Values]) -> Iterator[str]:
+    ways = {"ours": "stacks and packs", "plain": "a PNG a crop"}
+    for values in results:
+        yield f"## A PNG for each crop, or stacks and packs: {values['tiles']} tiles\n"
+        yield from rows(
+            "| | to write, s | files | MiB | `dvc add`, s | `dvc checkout`, s | reads, crops/s |",
+            *(
+                f"| {name} | {found['seconds']:.1f} | {found['files']:,} | {found['mib']:,} "
+                f"| {found['add']:.1f} | {found['checkout']:.1f} | {found['reads']:,} |"
+                for way, name in ways.items()
+                for found in [values[way]]
+            ),
+        )
+
+
+def dvc_commands(results: list[Values]) -> Iterator[str]:
+    titles = {
+        "first": "`dvc repro`, everything (12 tiles, tiny net, one epoch)",
+        "nothing": "`dvc repro`, nothing changed",
+        "evaluate": "`dvc exp run -S evaluate.overlap=64`: evaluate alone",
+        "threshold": "`dvc exp run -S binarize.threshold=120 pack-h5`: binarize and pack-h5",
+    }
+    yield "## DVC's commands\n"
+    yield from rows(
+        "| command | seconds |",
+        *(f"| {title} | {results[-1][name]:.1f} |" for name, title in titles.items()),
+    )
+
+
+def train_feed(results: list[Values]) -> Iterator[str]:
+    found = results[-1]
+    yield "## Training, over the bare step\n"
+    yield from rows(
+        "| device | precision | batch | `train`, crops/s | bare step, crops/s | ratio |",
+        f"| {found['device']} | {found['precision']} | {found['batch']} | {found['train']:.1f} "
+        f"| {found['bare']:.1f} | {found['ratio']:.2f} |",
+    )
+
+
+def tile_prediction(results: list[Values]) -> Iterator[str]:
+    found = results[-1]
+    yield "## Whole tiles of 1500×1500, seconds a tile, over the bare forward pass\n"
+    yield from rows(
+        "| device | precision | predict, s | bare, s | ratio | score, s | peak, MiB |",
+        f"| {found['device']} | {found['precision']} | {found['predict']:.2f} "
+        f"| {found['bare']:.2f} | {found['ratio']:.2f} | {found['score']:.2f} "
+        f"| {found['peak_mib']:.0f} |",
+    )
+
+
+def plain_torch(results: list[Values]) -> Iterator[str]:
+    found = results[-1]
+    yield "## The same net in a plain PyTorch loop\n"
+    yield (
+        f"The article's net ({found['parameters']:,} parameters), the same batches in memory, "
+        f"Adam, soft Dice, {found['precision']}, {found['processes']} threads; PyTorch "
+        "channels-last, with autocast, not compiled.\n"
+    )
+    yield from rows(
+        "| | batch | ours, crops/s | PyTorch, crops/s | ours over PyTorch |",
+        *(
+            f"| {title} | {found[what]['batch']} | {found[what]['ours']:.1f} "
+            f"| {found[what]['torch']:.1f} | {found[what]['ratio']:.2f} |"
+            for what, title in (("train", "training step"), ("predict", "prediction"))
+        ),
+    )

@@ -1,0 +1,65 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from roads import stacks
+from roads.errors import UserError
+from roads.packs import PackReader, pack_writer
+from roads.stacks import read_stack, write_stack
+from tests.tiles import picture
+
+CLASSIC, BIG = b"II*\0", b"II+\0"  # how a little-endian TIFF begins, and one past 4 GiB
+FOUR_GIB = 2**32
+
+
+@pytest.mark.parametrize(("limit", "magic"), [(stacks.BIG_TIFF_BYTES, CLASSIC), (1000, BIG)])
+def test_a_stack_past_the_limit_is_a_big_tiff(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, magic: bytes
+) -> None:
+    monkeypatch.setattr(stacks, "BIG_TIFF_BYTES", limit)
+    pages = [picture(32, 32, seed) for seed in range(5)]
+    write_stack(tmp_path / "a.tif", pages)
+    assert (tmp_path / "a.tif").read_bytes()[:4] == magic
+    assert np.array_equal(list(read_stack(tmp_path / "a.tif")), pages)
+
+
+def test_a_stack_cut_short_is_named(tmp_path: Path) -> None:
+    write_stack(tmp_path / "a.tif", [picture(32, 32)] * 3)
+    content = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "a.tif").write_bytes(content[:2000])
+    with pytest.raises(UserError, match=r"a\.tif is broken"):
+        list(read_stack(tmp_path / "a.tif"))
+
+
+@pytest.mark.soak
+def test_a_stack_of_more_than_four_gib_keeps_its_pages(tmp_path: Path) -> None:
+    pages = [picture(4096, 4096, seed) for seed in range(2)]
+    count = FOUR_GIB // pages[0].nbytes + 2
+    write_stack(tmp_path / "a.tif", [pages[number % 2] for number in range(count)])
+    assert (tmp_path / "a.tif").stat().st_size > FOUR_GIB
+    found = 0
+    for number, page in enumerate(read_stack(tmp_path / "a.tif")):
+        assert np.array_equal(page, pages[number % 2])
+        found += 1
+    assert found == count
+
+
+@pytest.mark.soak
+def test_packs_of_more_than_four_gib_keep_their_rows(tmp_path: Path) -> None:
+    size, block = 256, 64
+    images = np.stack([picture(size, size, seed) for seed in range(block)])
+    masks = images[..., 0] % 2
+    blocks = FOUR_GIB // images.nbytes + 2
+    with pack_writer(tmp_path, {"train": blocks * block, "valid": 1, "test": 1}, size) as writer:
+        for number in range(blocks):
+            writer.append("train", np.roll(images, number, axis=0), np.roll(masks, number, axis=0))
+        for split in ("valid", "test"):
+            writer.append(split, images[:1], masks[:1])
+    assert (tmp_path / "images.h5").stat().st_size > FOUR_GIB
+    with PackReader(tmp_path) as pack:
+        last = pack.rows("train") - 1
+        found, road = pack.read("train", [last, 0])
+    expected = [(block - 1 - (blocks - 1)) % block, 0]
+    assert np.array_equal(found, images[expected])
+    assert np.array_equal(road[..., 0], masks[expected])
