@@ -12,6 +12,7 @@ from PIL import Image
 from roads.crops import CROPS_FILE, PIXELS_FILE, Crop, read_crops, read_pixels, write_crops
 from roads.handpicked import kept_names
 from roads.packs import IMAGES_FILE, MASKS_FILE, ROWS_FILE, PackReader, read_places
+from roads.parallel import ParallelParams
 from roads.params import read_section
 from roads.sources.massachusetts import read_names
 from roads.stacks import read_stack, write_stack
@@ -145,6 +146,7 @@ def _make_params(folder: Path) -> None:
 
 
 SECTIONS = {name: model for stage in STAGES for name, model in sections_read(stage).items()}
+SECTIONS["parallel"] = ParallelParams  # read by what the stages share
 assert SECTIONS.keys() == params().keys()
 
 
