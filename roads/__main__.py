@@ -1,6 +1,7 @@
 """The command line: `python -m roads predict IMAGE… --out DIR`."""
 
 import argparse
+import functools
 import math
 import sys
 from collections.abc import Sequence
@@ -62,13 +63,15 @@ def predict(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: an argument or the model is no good, or some pictures were not.
     """
-    from roads.predicting import Options, find_pictures, map_roads
+    from roads.predicting import Options, Spread, find_pictures, map_roads
 
     pictures = find_pictures(arguments.images, arguments.out)
     window, overlap = _windows(arguments)
     spur, tolerance = (_as_evaluated(arguments, key, float) for key in ("spur", "tolerance"))
 
     from roads.chosen_model import choose_model, resolve_weights, validation_threshold
+    from roads.cluster import on_cluster
+    from roads.parallel import read_scheduler
 
     weights = resolve_weights(arguments.model)
     threshold = arguments.threshold
@@ -91,7 +94,13 @@ def predict(arguments: argparse.Namespace) -> None:
         tolerance=tolerance,
     )
     model = choose_model(weights, window, arguments.batch, arguments.tta)
-    map_roads(pictures, arguments.out, model, options, force=arguments.force)
+    out: Path = arguments.out
+    spread: Spread = map
+    scheduler = read_scheduler()
+    if scheduler and len(pictures) > 1:
+        pictures, out = [path.absolute() for path in pictures], out.absolute()
+        spread = functools.partial(on_cluster, address=scheduler)
+    map_roads(pictures, out, model, options, force=arguments.force, spread=spread)
 
 
 def _windows(arguments: argparse.Namespace) -> tuple[int, int]:

@@ -1,17 +1,22 @@
 """The model to map roads with: which weights, which threshold, and the net, ready to predict."""
 
+import functools
+import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 from roads.backend import device_name
-from roads.blending import all_turns
+from roads.blending import Predict, all_turns
 from roads.errors import UserError
 from roads.inference import Predictor
 from roads.predicting import Model
 from roads.road_maps import file_hash
+from roads.scores import Float32
+from roads.tiles import Image8
 from roads.unet import size_step
-from roads.weights import WEIGHTS_FILE, WEIGHTS_SUFFIX, find_weights, load_model
+from roads.weights import WEIGHTS_FILE, WEIGHTS_SUFFIX, find_weights, load_model, read_description
 
 CPU_BATCH, GPU_BATCH = 2, 16  # windows at once; on a CPU more take memory and save no time
 PIPELINE = Path("models") / WEIGHTS_FILE
@@ -46,18 +51,51 @@ def choose_model(weights: Path, window: int, batch: int | None, tta: bool) -> Mo
     Raises:
         UserError: the files are missing or broken, or the net takes no windows of that size.
     """
-    net, description = load_model(weights)
-    step = size_step(description.unet)
+    unet = read_description(weights).unet
+    step = size_step(unet)
     if window % step:
         raise UserError(
-            f"--window is {window}: the net of {weights}, of depth {description.unet.depth}, "
+            f"--window is {window}: the net of {weights}, of depth {unet.depth}, "
             f"takes multiples of {step}"
         )
     if batch is None:
         batch = CPU_BATCH if device_name() == "CPU" else GPU_BATCH
-    predictor = Predictor(net, batch)
-    predict = all_turns(predictor) if tta else predictor
-    return Model(predict, batch, weights.as_posix(), file_hash(weights, "sha256"))
+    sha256 = file_hash(weights, "sha256")
+    predict = PredictAnywhere(weights.absolute(), sha256, batch, tta)
+    _predictor(predict)
+    return Model(predict, batch, weights.as_posix(), sha256)
+
+
+@dataclass(frozen=True)
+class PredictAnywhere:
+    """A net's predictions, in any process that sees its files: each loads it once.
+
+    Attributes:
+        weights, sha256: the file, absolute, and its hash.
+        batch: windows predicted at once.
+        tta: predict the mean over all flips and turns.
+    """
+
+    weights: Path
+    sha256: str
+    batch: int
+    tta: bool
+
+    def __call__(self, images: Image8) -> Float32:
+        with _ONE_AT_A_TIME:  # a Dask worker may have several threads
+            return _predictor(self)(images)
+
+
+_ONE_AT_A_TIME = threading.Lock()
+
+
+@functools.lru_cache(maxsize=1)
+def _predictor(wanted: PredictAnywhere) -> Predict:
+    if file_hash(wanted.weights, "sha256") != wanted.sha256:
+        raise UserError(f"{wanted.weights} was replaced meanwhile, or is another file here")
+    net, _ = load_model(wanted.weights)
+    predictor = Predictor(net, wanted.batch)
+    return all_turns(predictor) if wanted.tta else predictor
 
 
 def validation_threshold(weights: Path) -> float | None:

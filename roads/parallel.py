@@ -56,7 +56,7 @@ def in_order(
             wrong with the cluster.
     """
     workers = min(worker_count(), len(items))
-    scheduler = _scheduler()
+    scheduler = read_scheduler()
     if len(items) < FEW or (workers <= 1 and not scheduler):
         results: Iterable[Result] = map(function, items)
     elif scheduler:
@@ -66,7 +66,7 @@ def in_order(
     yield from progress(results, title, len(items))
 
 
-def _scheduler() -> str | None:
+def read_scheduler() -> str | None:
     """`parallel.scheduler` of the params.yaml here, if there is one."""
     if not PARAMS_FILE.exists():
         return None

@@ -2,12 +2,13 @@
 
 import contextlib
 import fcntl
+import functools
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -120,8 +121,41 @@ def find_pictures(paths: Sequence[Path], out: Path) -> list[Path]:
     return found
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a picture.
+
+    Attributes:
+        path: of the picture.
+        line: what to say of it.
+        failed: whether it could not be mapped, which is what `line` then says.
+        notes: what else there is to say.
+        assumed: whether its pixels were taken for a metre, since nothing says how large they are.
+    """
+
+    path: Path
+    line: str
+    failed: bool = False
+    notes: tuple[str, ...] = ()
+    assumed: bool = False
+
+
+class Spread(Protocol):
+    """Calls a function with each picture: as `map` does, or the processes of a cluster."""
+
+    def __call__(
+        self, function: Callable[[Path], Outcome], pictures: Sequence[Path], /
+    ) -> Iterable[Outcome]: ...
+
+
 def map_roads(
-    pictures: Sequence[Path], out: Path, model: Model, options: Options, *, force: bool
+    pictures: Sequence[Path],
+    out: Path,
+    model: Model,
+    options: Options,
+    *,
+    force: bool,
+    spread: Spread = map,
 ) -> None:
     """Map the roads of each picture into `out`; what is done already is left as it is.
 
@@ -131,6 +165,7 @@ def map_roads(
         model: predicts.
         options: how.
         force: do again what is done.
+        spread: where to.
 
     Raises:
         UserError: some pictures failed, each told in a line on stderr before; or another run
@@ -139,35 +174,47 @@ def map_roads(
     failed = 0
     with _only_writer(out):
         remove_leftovers(out)
+        work = functools.partial(map_file, out=out, model=model, options=options, force=force)
         assumed = False
-        for path in pictures:
-            files = RoadMapFiles(out, path.stem, options.format)
-            try:
-                made_from = _made_from(path, model, options)
-                if not force and is_done(files, made_from):
-                    print(f"{path}: done before, in {out}")
-                    continue
-                with open_raster(path) as raster, finishing(files) as unfinished:
-                    for note in raster.notes:
-                        _say(f"{path} {note}")
-                    if options.gsd is None and raster.metres is None and not assumed:
-                        _say(
-                            f"{path} does not say how large its pixels are: 1 m is assumed, here "
-                            "and where that is so again. Say it with --gsd."
-                        )
-                        assumed = True
-                    facts = map_picture(raster, unfinished, model, options)
-                    write_facts(unfinished.facts, made_from | facts)
-            except (UserError, OSError) as error:
-                failed += 1
-                print(f"error: {error}", file=sys.stderr)
-                continue
-            print(
-                f"{path}: {facts['road_km']:.2f} km of road, {facts['road_share']:.1%} of the "
-                f"imagery → {files.overlay}"
-            )
+        for outcome in spread(work, pictures):
+            for note in outcome.notes:
+                _say(note)
+            if outcome.assumed and not assumed:
+                assumed = True
+                _say(
+                    f"{outcome.path} does not say how large its pixels are: 1 m is assumed, here "
+                    "and where that is so again. Say it with --gsd."
+                )
+            failed += outcome.failed
+            if outcome.failed:
+                print(f"error: {outcome.line}", file=sys.stderr)
+            else:
+                print(outcome.line)
     if failed:
         raise UserError(f"{failed} of {len(pictures)} pictures could not be mapped, see above")
+
+
+def map_file(path: Path, *, out: Path, model: Model, options: Options, force: bool) -> Outcome:
+    """Map the roads of one picture, unless that is done already; see `map_roads`."""
+    files = RoadMapFiles(out, path.stem, options.format)
+    notes: list[str] = []
+    assumed = False
+    try:
+        made_from = _made_from(path, model, options)
+        if not force and is_done(files, made_from):
+            return Outcome(path, f"{path}: done before, in {out}")
+        with open_raster(path) as raster, finishing(files) as unfinished:
+            notes += [f"{path} {note}" for note in raster.notes]
+            assumed = options.gsd is None and raster.metres is None
+            facts = map_picture(raster, unfinished, model, options)
+            write_facts(unfinished.facts, made_from | facts)
+    except (UserError, OSError) as error:
+        return Outcome(path, str(error), True, tuple(notes), assumed)
+    line = (
+        f"{path}: {facts['road_km']:.2f} km of road, {facts['road_share']:.1%} of the imagery → "
+        f"{files.overlay}"
+    )
+    return Outcome(path, line, False, tuple(notes), assumed)
 
 
 def map_picture(

@@ -8,7 +8,8 @@ import numpy as np
 from roads.augment import AugmentParams
 from roads.packs import pack_writer
 from roads.recipe import TrainParams
-from roads.unet import UnetParams
+from roads.unet import UnetParams, build_unet
+from roads.weights import Description, save_model
 
 UNET: dict[str, Any] = {
     "filters": 4,
@@ -83,3 +84,16 @@ def write_pack(folder: Path, size: int, train: int, valid: int, test: int = 1) -
                 view[:, left : left + 7] = 1
             images[masks == 1] += 50
             writer.append(split, images, masks)
+
+
+def save_tiny_net(folder: Path) -> Path:
+    """Save an untrained net of two levels; returns its weights file."""
+    params = unet_params(filters=2, depth=2)
+    net = build_unet(params, seed=3)
+    description = Description(
+        unet=params, precision="float32", backend="tensorflow", device="CPU", versions={},
+        crop_size=64, parameters=net.count_params(), training={},
+    )  # fmt: skip
+    path = folder / "unet.weights.h5"
+    save_model(net, path, description)
+    return path

@@ -1,4 +1,4 @@
-"""The data stages on a Dask cluster of two worker processes on this machine."""
+"""Data stages and predict on a Dask cluster of two worker processes on this machine."""
 
 import functools
 import json
@@ -16,12 +16,17 @@ from distributed import Client
 
 import stages.crop
 from roads import cluster
+from roads.__main__ import main
 from roads.cluster import on_cluster, worker_facts
 from roads.crops import Crop
 from roads.errors import UserError
-from roads.tiles import Tile
+from roads.predicting import Model, map_roads
+from roads.scores import Float32
+from roads.tiles import Image8, Tile
 from stages.binarize import BinarizeParams, binarize
 from stages.crop import CropParams
+from tests.packed import save_tiny_net
+from tests.pictures import BRIGHTNESS, brightness, crossing, options, write_tiff
 from tests.project import ROOT, params, write_params
 from tests.stages.test_crop import crop_params, cut_up
 from tests.tiles import save_tiles
@@ -141,6 +146,55 @@ def test_a_stage_run_as_dvc_runs_it_computes_on_the_cluster(here: Path, address:
     assert answer.returncode == 0, answer.stderr
     assert len(answer.stderr.splitlines()) == 1  # what the stage itself says
     assert len(list((here / "masks").glob("*.tif"))) == 6
+
+
+def predict_or_die(marker: Path, windows: Image8) -> Float32:
+    """Predict by brightness; the first process that is asked for the third time is killed."""
+    with marker.open("a") as stream:
+        stream.write(".")
+    if marker.stat().st_size == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return brightness(windows)
+
+
+def test_pictures_are_mapped_on_a_cluster_that_loses_a_worker(
+    tmp_path: Path, address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = [write_tiff(tmp_path / f"{n}.tif", crossing(60 + n, 90, 20, 40)) for n in range(8)]
+    (tmp_path / "7.tif").write_bytes(b"II*\0 and no more")
+    mapped = functools.partial(map_roads, options=options(gsd=1.0), force=False)
+    message = "1 of 8 pictures could not be mapped"
+    with pytest.raises(UserError, match=message):
+        mapped(pictures, tmp_path / "alone", BRIGHTNESS)
+    alone = capsys.readouterr()
+
+    model = Model(functools.partial(predict_or_die, tmp_path / "asked"), 2, "brightness", "0" * 64)
+    spread = functools.partial(on_cluster, address=address)
+    with pytest.raises(UserError, match=message):
+        mapped(pictures, tmp_path / "out", model, spread=spread)
+    assert (tmp_path / "asked").stat().st_size > 8
+    assert capsys.readouterr().err == alone.err
+    alone_files, files = (files_of(tmp_path / name) for name in ("alone", "out"))
+    assert len(files) == 7 * 5
+    assert list(files.values()) == list(alone_files.values())
+
+
+def test_the_command_line_maps_on_the_cluster_and_skips_what_is_done(
+    here: Path, address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = save_tiny_net(here)
+    (here / "in").mkdir()
+    for number in range(3):
+        write_tiff(here / f"in/{number}.tif", crossing(64, 64, 20, 40))
+    words = ["predict", "in", "--model", str(weights), "--window=64", "--overlap=16", "--gsd=1"]
+    use_cluster(here, None)
+    assert main([*words, "--out=alone"]) == 0
+    use_cluster(here, address)
+    assert main([*words, "--out=out"]) == 0
+    assert list(files_of(here / "out").values()) == list(files_of(here / "alone").values())
+    assert f"{here / 'in/2.tif'}: " in capsys.readouterr().out  # a worker needs the whole path
+    assert main([*words, "--out=out"]) == 0
+    assert capsys.readouterr().out.count("done before") == 3
 
 
 def refuse(item: int) -> None:

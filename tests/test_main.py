@@ -17,9 +17,7 @@ from roads.chosen_model import choose_model, resolve_weights, validation_thresho
 from roads.errors import UserError
 from roads.rasters import quiet_gdal
 from roads.road_maps import file_hash
-from roads.unet import build_unet
-from roads.weights import Description, save_model
-from tests.packed import unet_params
+from tests.packed import save_tiny_net
 from tests.pictures import noise, write_tiff
 from tests.project import ROOT
 
@@ -28,16 +26,7 @@ SMALL = ("--window", "64", "--overlap", "16")
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny net in a file."""
-    params = unet_params(filters=2, depth=2)
-    net = build_unet(params, seed=3)
-    description = Description(
-        unet=params, precision="float32", backend="tensorflow", device="CPU", versions={},
-        crop_size=64, parameters=net.count_params(), training={},
-    )  # fmt: skip
-    path = tmp_path_factory.mktemp("model") / "unet.weights.h5"
-    save_model(net, path, description)
-    return path
+    return save_tiny_net(tmp_path_factory.mktemp("model"))
 
 
 def command(*words: object, backend: str = "tensorflow") -> subprocess.Popen[str]:
