@@ -29,7 +29,10 @@ from roads.errors import UserError, exit_status
 from roads.files import write_json
 
 SEEDS = (0, 1, 2)  # of the first and the last rung; the others have the first of these
-FIRST = "train.loss=soft_dice train.learning_rate=1e-4 train.batch_size=16 train.schedule=constant"
+FIRST = (
+    "train.loss=soft_dice train.learning_rate=1e-4 train.batch_size=16 train.schedule=constant "
+    "unet.dropout=0.1 augment.flips=false augment.turns=false"
+)
 ALWAYS = "train.early_stopping_patience=0"  # the budget is spent
 
 # Each adds its parameters to those of all before it.
