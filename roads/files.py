@@ -66,10 +66,22 @@ def told_if_full(path: Path) -> Iterator[None]:
         for number in NO_SPACE:
             reason = os.strerror(number)
             if error.errno == number or reason in str(error):  # HDF5 says it in its text only
-                raise FullDiskError(
-                    f"{path} is not written: {reason.lower()}. Make room and run it again."
-                ) from None
+                raise _full(path, number) from None
         raise
+
+
+def check_room(path: Path, needed: int) -> None:
+    """Raise a FullDiskError that names `path` where fewer bytes are free on its disk.
+
+    For libraries that do not tell when they could not write: GDAL.
+    """
+    if shutil.disk_usage(path.parent).free < needed:
+        raise _full(path, errno.ENOSPC)
+
+
+def _full(path: Path, number: int) -> FullDiskError:
+    reason = os.strerror(number).lower()
+    return FullDiskError(f"{path} is not written: {reason}. Make room and run it again.")
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

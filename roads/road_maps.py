@@ -22,7 +22,7 @@ from rasterio.io import DatasetWriter
 from rasterio.windows import Window
 
 from roads.errors import UserError
-from roads.files import write_json
+from roads.files import check_room, write_json
 from roads.graph import RoadGraph
 from roads.rasters import Bool, Raster, naming_errors
 from roads.resampling import Shape
@@ -30,6 +30,8 @@ from roads.tiles import Image8
 
 PARTIAL = ".partial"
 BLOCK = 256  # side of the tiles in the GeoTIFFs, in pixels
+MOST_UNWRITTEN = 300_000_000  # bytes that GDAL holds back, its cache and a strip of rows
+HEADERS = 65_536  # bytes, more than a TIFF needs beside the pixels
 ROAD = 255  # in the mask, as in the published maps
 OVERLAY_SIDE = 2048  # pixels of an overlay's longer side, at most
 OVERLAY_QUALITY = 90
@@ -160,6 +162,7 @@ class RowWriter:
 
     def _write(self, count: int) -> None:
         rows, valid = (np.concatenate(parts) for parts in zip(*self._held, strict=True))
+        check_room(self._path, room_for((self._dataset.height - self._top, rows.shape[1])))
         window = Window(0, self._top, rows.shape[1], count)
         with naming_errors(self._path):
             self._dataset.write(rows[:count], 1, window=window)
@@ -167,6 +170,14 @@ class RowWriter:
         self._held = [(rows[count:].copy(), valid[count:].copy())]
         self._rows -= count
         self._top += count
+
+
+def room_for(shape: Shape) -> int:
+    """Bytes that GDAL may need to write a band of that shape and its mask, incompressible.
+
+    Of a large one, those that it may hold back in memory; then there is a next look.
+    """
+    return min(2 * shape[0] * shape[1], MOST_UNWRITTEN) + HEADERS
 
 
 @contextlib.contextmanager
@@ -186,6 +197,7 @@ def reading_rows(path: Path) -> Iterator[Callable[[int, int], NDArray[Any]]]:
 
 def convert_to_png(tiff: Path, png: Path, like: Raster) -> None:
     """Rewrite a GeoTIFF as PNG, a few rows in memory, with a world file if it has a place."""
+    check_room(png, room_for(like.shape))
     with naming_errors(png):
         rasterio.shutil.copy(tiff, png, driver="PNG")
     if not like.transform.is_identity:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -20,7 +21,8 @@ from roads.tiles import write_tiles
 from stages.binarize import BinarizeParams, binarize
 from stages.crop import CropParams, SplitParams, crop
 from stages.handpick_filter import HandpickParams, handpick_filter
-from tests.packed import AUGMENT, TRAIN, UNET, write_pack
+from tests.packed import AUGMENT, TRAIN, UNET, save_tiny_net, write_pack
+from tests.pictures import write_tiff
 from tests.project import ROOT, params
 from tests.small_disk import SmallDisk, small_disk
 
@@ -136,6 +138,42 @@ def test_a_training_goes_on_from_its_backup_once_there_is_room(
 ) -> None:
     said = check_full_then_mended("stages.train", 320, inputs, tmp_path / "disk")
     assert "going on after epoch" in said
+
+
+def check_full_then_mapped(kilobytes: int, folder: Path, inputs: Path) -> None:
+    """Map a large picture and a small one, then again with more room."""
+    weights = save_tiny_net(inputs)
+    pixels = np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8)
+    pictures = [write_tiff(inputs / "large.tif", pixels)]
+    pictures += [write_tiff(inputs / "small.tif", pixels[:64, :64])]
+    words = [*map(str, pictures), f"--model={weights}", "--window=64", "--overlap=16", "--gsd=1"]
+    environment = {"CUDA_VISIBLE_DEVICES": ""}
+    with small_disk(folder, kilobytes) as disk:
+        command = [sys.executable, "-m", "roads", "predict", *words, f"--out={folder}/out"]
+        full = disk.run(*command, cwd=ROOT, env=environment)
+        assert full.returncode == 1
+        said = re.findall("^(?!WARNING|predict: ).+", full.stderr, re.MULTILINE)
+        what = f"error: {folder}/out/.large.partial/.* is not written: no space left on device"
+        assert re.match(what, said[0])
+        assert said[1:] == ["error: 1 of 2 pictures could not be mapped, see above"]
+        files = [path.name for path in disk.seen(folder).rglob("*") if path.is_file()]
+        assert len(files) == 5
+        assert all(name.startswith("small") for name in files)
+        disk.resize(PLENTY)
+        mended = disk.run(*command, cwd=ROOT, env=environment)
+        assert mended.returncode == 0, mended.stderr
+        assert "small.tif: done before" in mended.stdout
+        assert len([path for path in disk.seen(folder).rglob("*") if path.is_file()]) == 10
+
+
+def test_a_picture_for_which_there_is_no_room_is_mapped_later(tmp_path: Path) -> None:
+    check_full_then_mapped(300, tmp_path / "disk", tmp_path)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("kilobytes", [200, 400, 500, 600, 700, 800])
+def test_no_room_for_a_picture_at_several_moments(kilobytes: int, tmp_path: Path) -> None:
+    check_full_then_mapped(kilobytes, tmp_path / "disk", tmp_path)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
