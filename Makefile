@@ -27,7 +27,7 @@ repro: $(VENV)/pipeline $(if $(CUDA),$(VENV)/cuda)
 	@echo "and open dvc_plots/index.html. (First 'source $(VENV)/bin/activate'.)"
 
 test: $(VENV)/development
-	python -m pytest
+	python -m pytest --numprocesses=2 --dist=loadfile
 
 soak: $(VENV)/development
 	python -m pytest -m soak

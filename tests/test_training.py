@@ -121,7 +121,6 @@ class KillAt(keras.callbacks.Callback):
         ((2,), {"loss": "weighted_bce", "road_weight": None}),
         ((2,), {"loss": "bce_dice", "cldice_weight": 0.5}),
         ((1, 3), {"augment": {"flips": True, "gamma": 0.2, "saturation": 0.2, "window": 8}}),
-        ((2,), FROZEN),
         # In a frozen epoch, in the first that is not, and in a later one.
         pytest.param((1, 2, 3), FROZEN_TOGETHER, id="frozen"),
     ],
