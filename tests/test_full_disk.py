@@ -136,7 +136,7 @@ def test_a_full_disk_at_several_moments(
 def test_a_training_goes_on_from_its_backup_once_there_is_room(
     inputs: Path, tmp_path: Path
 ) -> None:
-    said = check_full_then_mended("stages.train", 320, inputs, tmp_path / "disk")
+    said = check_full_then_mended("stages.train", 240, inputs, tmp_path / "disk")
     assert "going on after epoch" in said
 
 
