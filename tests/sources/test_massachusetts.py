@@ -33,8 +33,9 @@ ROOT = Path(__file__).parents[2]
 SAT, MAP = "/train/sat/a_15.tiff", "/train/map/a_15.tif"
 DATE = "Mon, 23 Nov 2026 05:15:00 GMT"
 FETCH_IN_ANOTHER_PROCESS = """
-import json, sys
+import json, signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's "&" has it ignored
 from roads.errors import exit_status
 from roads.sources.massachusetts import fetch
 options = json.loads(sys.argv[1])
@@ -479,7 +480,7 @@ def test_interrupted_at_the_keyboard(server: TileServer, run: Run) -> None:
     process = run.start(server, timeout=60)
     wait_for(lambda: len(server.seen) == 2)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)  # of 100 that the server asks for
+    process.communicate(timeout=30)  # the server asks for 100
     assert process.returncode != 0
     assert set(run.cached()) <= {"a_15.tiff.part", "a_15.tiff.part.json"}
     server.faults.clear()
