@@ -208,6 +208,8 @@ def test_a_stage_ends_with_its_dvc_and_leaves_nothing_to_the_next(project: Path)
         time.sleep(0.001)
     os.killpg(process.pid, signal.SIGSTOP)  # so that the stage cannot end before
     process.kill()  # DVC alone
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    os.killpg(process.pid, signal.SIGCONT)  # a worker that was only starting must be able to end
     process.communicate(timeout=60)  # until nobody holds its output any more
     assert not (project / "data/crops").exists()
 
