@@ -90,11 +90,18 @@ class CropBatches(keras.utils.PyDataset):
         return self._read_unchanged(self._rows(index))
 
     def _read_unchanged(self, rows: NDArray[np.integer]) -> tuple[Any, ...]:
+        return (*self.crops(rows), *(self.drawn.of(rows) if self.augmentation else ()))
+
+    def crops(self, rows: NDArray[np.integer]) -> tuple[Image8, Image8]:
+        """Images (n, size, size, 3) and masks (n, size, size, 1) of rows of the pack, as packed.
+
+        Masks are 0 and 1, or IGNORED.
+        """
         images, masks = self.pack.read(self.split, rows)
         if self.ignore_blank:
             for image, mask in zip(images, masks, strict=True):
                 mask[blank_mask(image)] = IGNORED
-        return (images, masks, *(self.drawn.of(rows) if self.augmentation else ()))
+        return images, masks
 
     @functools.cached_property
     def _augment(self) -> Any:

@@ -18,6 +18,8 @@ Float32 = NDArray[np.float32]
 Predict = Callable[[Image8], Float32]  # (n, size, size, 3) uint8 → (n, size, size) float32
 ReadRows = Callable[[int, int], Image8]  # first row, row after the last → (rows, width, 3)
 
+SEVERAL = 4  # batches of windows are handed over together, so that a GPU need not wait for each
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -92,7 +94,7 @@ def _cut(
 
 
 def _predicted(predict: Predict, cuts: Iterator[Image8], batch: int) -> Iterator[Float32]:
-    while some := list(itertools.islice(cuts, batch)):
+    while some := list(itertools.islice(cuts, SEVERAL * batch)):
         yield from predict(np.stack(some))
 
 

@@ -52,13 +52,14 @@ class FiniteLoss(keras.callbacks.Callback):
 
     def __init__(self) -> None:
         super().__init__()
-        self.epoch = 0
+        self.epoch = self.next_check = 0
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        self.epoch = epoch
+        self.epoch, self.next_check = epoch, 0
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        if batch % LOSS_CHECK == 0:
+        if batch >= self.next_check:
+            self.next_check = batch + LOSS_CHECK
             self._check(logs)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:

@@ -31,6 +31,7 @@ class TrainParams(Section):
     monitor: Literal["loss", "dice", "iou"]
     early_stopping_patience: int = Field(ge=0)
     precision: Literal["auto", "float32", "mixed_bfloat16"]
+    loop: Literal["auto", "fit", "resident"]
     devices: Literal["auto"] | Annotated[int, Field(ge=1)]
     weights_folder: Path
     initial_weights: str

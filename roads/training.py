@@ -22,6 +22,7 @@ from roads.errors import UserError
 from roads.losses import Loss, RoadScores, make_loss
 from roads.optimization import MONITORS, learning_rate, make_optimizer, progress_callbacks
 from roads.recipe import TrainParams
+from roads.resident import device_room, fit_resident, resolve_loop
 from roads.resume import Backup
 
 
@@ -95,9 +96,10 @@ def fit(
             first the rows of the epochs before.
 
     Raises:
-        UserError: the loss is no longer a number, or the warm-up or the frozen epochs outlast
-            the training.
+        UserError: the loss is no longer a number, the warm-up or the frozen epochs outlast
+            the training, or it cannot run in `train.loop`.
     """
+    loop = resolve_loop(recipe.loop, devices)
     loss = choose_loss(recipe, train)
     rows: list[Row] = []
     averaged = AveragedWeights(train) if recipe.ema > 0 else None
@@ -119,25 +121,27 @@ def fit(
             compile_model(model, loss, make_optimizer(recipe, rate))
             keeper.restore(model, new_optimizer=len(rows) == start)
             devices.prepare(model)
+        epochs: dict[str, Any] = {
+            "epochs": end,
+            "initial_epoch": len(rows),
+            "callbacks": [
+                EpochSeeds(train, recipe.seed),
+                FiniteLoss(),
+                Console(train, recipe.epochs),
+                Curves(rows, on_epoch),
+                *([averaged] if averaged else []),
+                *judging,
+                *callbacks,
+                best,
+                keeper,
+            ],
+        }
+        if loop == "resident":
+            fit_resident(model, train, valid, room=device_room(), **epochs)
+            continue
         with devices.running():
             model.fit(
-                train.feed(),
-                validation_data=valid.feed(),
-                epochs=end,
-                initial_epoch=len(rows),
-                shuffle=False,
-                verbose=0,
-                callbacks=[
-                    EpochSeeds(train, recipe.seed),
-                    FiniteLoss(),
-                    Console(train, recipe.epochs),
-                    Curves(rows, on_epoch),
-                    *([averaged] if averaged else []),
-                    *judging,
-                    *callbacks,
-                    best,
-                    keeper,
-                ],
+                train.feed(), validation_data=valid.feed(), shuffle=False, verbose=0, **epochs
             )
     if len(rows) < recipe.epochs:
         change = "falls" if recipe.monitor == "loss" else "rises"

@@ -21,6 +21,7 @@ from roads.packs import IMAGES_FILE, MASKS_FILE, PackReader
 from roads.params import read_section
 from roads.processes import LeadersBackup, check_agreement, process_index, run_joined
 from roads.recipe import TrainParams
+from roads.resident import resolve_loop
 from roads.resume import fingerprint, imported_code
 from roads.state import state_folder
 from roads.training import Fitted, fit
@@ -76,7 +77,11 @@ def train(
     check_freezing(params, unet)
     devices = find_devices(params.devices, params.batch_size)
     params = params.model_copy(
-        update={"precision": resolve_precision(params.precision), "devices": devices.count}
+        update={
+            "precision": resolve_precision(params.precision),
+            "loop": resolve_loop(params.loop, devices),
+            "devices": devices.count,
+        }
     )
     with PackReader(data) as pack:
         check_pack(pack, data, unet, augmentation)

@@ -40,6 +40,7 @@ TRAIN: dict[str, Any] = {
     "monitor": "loss",
     "early_stopping_patience": 3,
     "precision": "float32",
+    "loop": "auto",
     "devices": "auto",
     "weights_folder": "models/released",
     "initial_weights": "none",

@@ -1,12 +1,16 @@
 """Batches in, probabilities out: order, padding, one compilation, NaN."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from roads.backend import keras
+from roads import inference
+from roads.backend import backend_name, keras
 from roads.errors import UserError
 from roads.inference import Predictor, predict_split
 from roads.packs import PackReader, pack_writer
@@ -56,6 +60,16 @@ def test_last_batch_is_padded_so_that_the_model_compiles_once() -> None:
     assert len(layer.compilations) == 1
 
 
+@pytest.mark.skipif(backend_name() == "jax", reason="it starts the others")
+def test_all_of_it_on_jax() -> None:
+    answer = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__],
+        env=os.environ | {"KERAS_BACKEND": "jax"}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stdout
+    assert "1 skipped" in answer.stdout
+
+
 def test_nan_is_named() -> None:
     image = keras.Input((None, None, 3), dtype="uint8")
     broken = keras.Model(image, keras.ops.cast(image[..., :1], "float32") * float("nan"))
@@ -63,7 +77,10 @@ def test_nan_is_named() -> None:
         Predictor(broken, batch_size=2)(pictures(1))
 
 
-def test_a_split_comes_in_the_order_of_the_pack(tmp_path: Path) -> None:
+def test_a_split_comes_in_the_order_of_the_pack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference, "SEVERAL", 2)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (7, 8, 8, 3), np.uint8)
     masks = rng.integers(0, 2, (7, 8, 8), np.uint8)
@@ -73,7 +90,7 @@ def test_a_split_comes_in_the_order_of_the_pack(tmp_path: Path) -> None:
     with PackReader(tmp_path) as pack:
         batches = list(predict_split(Predictor(model, 3), pack, "test"))
         assert list(predict_split(Predictor(model, 3), pack, "valid")) == []
-    assert [len(probabilities) for probabilities, _ in batches] == [3, 3, 1]
+    assert [len(probabilities) for probabilities, _ in batches] == [6, 1]
     probabilities, road = (np.concatenate(parts) for parts in zip(*batches, strict=True))
     np.testing.assert_allclose(probabilities, images.mean(axis=3) / 255, rtol=1e-6)
     assert road.dtype == np.bool_
