@@ -16,7 +16,14 @@ from roads.road_maps import file_hash
 from roads.scores import Float32
 from roads.tiles import Image8
 from roads.unet import size_step
-from roads.weights import WEIGHTS_FILE, WEIGHTS_SUFFIX, find_weights, load_model, read_description
+from roads.weights import (
+    SCORES_FILE,
+    WEIGHTS_FILE,
+    WEIGHTS_SUFFIX,
+    find_weights,
+    load_model,
+    read_description,
+)
 
 CPU_BATCH, GPU_BATCH = 2, 16  # windows at once; on a CPU more take memory and save no time
 PIPELINE = Path("models") / WEIGHTS_FILE
@@ -99,19 +106,26 @@ def _predictor(wanted: PredictAnywhere) -> Predict:
 
 
 def validation_threshold(weights: Path) -> float | None:
-    """The threshold that the last stage found best on validation, if it was for these weights.
+    """The threshold that was best on validation for these weights, if that is known.
 
-    Whether it was, dvc.lock says: it has the MD5 of the weights that were evaluated and of the
+    Released weights have their scores beside them. Of others the last stage knows, if it was
+    they that it scored: dvc.lock has the MD5 of the weights that were evaluated and of the
     scores. Whole tiles' threshold if there is one, else the crops'.
     """
     try:
-        stage = yaml.safe_load(LOCK.read_text(encoding="utf-8"))["stages"]["evaluate"]
-        read = {dep["path"]: dep["md5"] for dep in stage["deps"]}
-        wrote = {out["path"]: out["md5"] for out in stage["outs"]}
-        of_these = read["models/unet.weights.h5"] == file_hash(weights, "md5")
-        if not of_these or wrote[TEST_METRICS.as_posix()] != file_hash(TEST_METRICS, "md5"):
-            return None
-        scores = yaml.safe_load(TEST_METRICS.read_text(encoding="utf-8"))
+        beside = weights.with_name(SCORES_FILE)
+        scores = yaml.safe_load((beside if beside.exists() else _last_scores(weights)).read_bytes())
         return float(scores.get("tiles", scores["crops"])["threshold"])
-    except (OSError, UserError, yaml.YAMLError, KeyError, TypeError, ValueError):
+    except (OSError, UserError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError):
         return None
+
+
+def _last_scores(weights: Path) -> Path:
+    """The last stage's scores; KeyError or ValueError where they are not of these weights."""
+    stage = yaml.safe_load(LOCK.read_text(encoding="utf-8"))["stages"]["evaluate"]
+    read = {dep["path"]: dep["md5"] for dep in stage["deps"]}
+    wrote = {out["path"]: out["md5"] for out in stage["outs"]}
+    of_these = read["models/unet.weights.h5"] == file_hash(weights, "md5")
+    if not of_these or wrote[TEST_METRICS.as_posix()] != file_hash(TEST_METRICS, "md5"):
+        raise ValueError
+    return TEST_METRICS

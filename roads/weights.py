@@ -18,6 +18,7 @@ from roads.unet import UnetParams, build_unet
 WEIGHTS_SUFFIX = ".weights.h5"
 WEIGHTS_FILE = f"unet{WEIGHTS_SUFFIX}"  # what `train` writes into `models/`
 RELEASED = Path("models/released")
+SCORES_FILE = "scores.json"  # beside released weights: what the last stage gave them
 
 
 class Description(pydantic.BaseModel):

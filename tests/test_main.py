@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,6 +137,14 @@ def test_the_threshold_is_validations_if_it_was_of_that_model(
     assert validation_threshold(weights) is None
     record(scores)
     assert validation_threshold(weights) is None
+
+
+def test_released_weights_bring_their_threshold(weights: Path, tmp_path: Path) -> None:
+    released = Path(shutil.copytree(weights.parent, tmp_path / "released"))
+    (released / "scores.json").write_text('{"tiles": {"threshold": 0.4}, "crops": {}}')
+    assert validation_threshold(released / weights.name) == 0.4
+    (released / "scores.json").write_text("[]")
+    assert validation_threshold(released / weights.name) is None
 
 
 def test_a_killed_run_goes_on_with_the_next_picture(weights: Path, tmp_path: Path) -> None:
