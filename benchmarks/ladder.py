@@ -16,16 +16,13 @@ import functools
 import json
 import queue
 import re
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from benchmarks.without_dvc import StagesAlone, changed_params
-from roads.errors import UserError, exit_status
+from benchmarks.without_dvc import StagesAlone, changed_params, settings, tiles_from
+from roads.errors import exit_status
 from roads.files import write_json
 
 SEEDS = (0, 1, 2)  # of the first and the last rung; the others have the first of these
@@ -63,19 +60,6 @@ INSTEAD = {
     "clDice added": "train.cldice_weight=0.5",
     "residual blocks": "unet.encoder=residual",
 }
-
-
-def settings(text: str) -> dict[str, Any]:
-    """`a.b=1 c.d=true` as a mapping; numbers such as 1e-4 are numbers."""
-    values = dict(part.split("=", 1) for part in shlex.split(text))
-    return {name: _value(value) for name, value in values.items()}
-
-
-def _value(text: str) -> Any:
-    try:
-        return float(text) if "e" in text else yaml.safe_load(text)
-    except ValueError:
-        return text
 
 
 def runs() -> list[tuple[str, str, dict[str, Any], Sequence[int]]]:
@@ -161,10 +145,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="runs at once")
     parser.add_argument("-S", dest="changes", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
-    if not arguments.tiles.is_dir():
-        raise UserError(f"--tiles: there is no folder {arguments.tiles}")
-    common = {"download.source": "folder", "download.folder": str(arguments.tiles.resolve())}
-    common |= settings(" ".join(arguments.changes))
+    common = tiles_from(arguments.tiles) | settings(" ".join(arguments.changes))
     folders: queue.Queue[Path] = queue.Queue()
     for job in range(arguments.jobs):
         folders.put(arguments.work / f"job-{job}")

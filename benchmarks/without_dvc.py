@@ -5,6 +5,7 @@ is no cache beyond that: it is for a measurement that repeats the pipeline with 
 and for a GPU machine without DVC.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -12,7 +13,8 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,47 @@ import yaml
 
 from roads.errors import UserError
 from roads.files import write_json
+from roads.lifetime import STAGE_VARIABLE
 from roads.params import load_params
 from roads.state import STATE_VARIABLE
 
 PROJECT = Path(__file__).resolve().parent.parent
-RECORD = "stages.json"  # what each stage was last run with
+RECORD = "runs.json"  # what each stage was last run with
+TICK = 5  # seconds after which the record of a stage that is under way is written again
+
+# What stages read that is in Git. Its neighbours are DVC's, and no other run's business.
+GIVEN = (
+    "data/handpicks.csv",
+    "data/massachusetts_roads.csv",
+    "data/own",
+    "models/encoders",
+    "models/released",
+)
+
+
+def settings(text: str) -> dict[str, Any]:
+    """`a.b=1 c.d=true` as a mapping; numbers such as 1e-4 are numbers."""
+    parts = [part.partition("=") for part in shlex.split(text)]
+    return {name: _value(value) for name, _, value in parts}
+
+
+def _value(text: str) -> Any:
+    value = yaml.safe_load(text)
+    if isinstance(value, str):  # to YAML, 1e-4 is one
+        with contextlib.suppress(ValueError):
+            return float(value)
+    return value
+
+
+def tiles_from(folder: Path) -> dict[str, Any]:
+    """The params that take tiles from a folder.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise UserError(f"--tiles: there is no folder {folder}")
+    return {"download.source": "folder", "download.folder": str(folder.resolve())}
 
 
 def changed_params(changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,14 +86,21 @@ class StagesAlone:
     def __init__(self, folder: Path):
         self.folder = folder.resolve()
         self.stages = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
+        given = [path for name in GIVEN for path in _files(PROJECT / name)]
+        for path in given:
+            copy = self.folder / path.relative_to(PROJECT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
         code = sorted([*PROJECT.glob("roads/**/*.py"), *PROJECT.glob("stages/*.py")])
-        self.code = _digest(*(path.read_bytes() for path in code))
-        for kind in ("data", "models"):
-            for path in subprocess.check_output(
-                ["git", "ls-files", kind], cwd=PROJECT, text=True
-            ).splitlines():
-                (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(PROJECT / path, self.folder / path)
+        self.inputs = _digest(*(path.read_bytes() for path in [*code, *given]))
+
+    def keys(self, params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Each stage's name, and a key of all that decides its outcome with these params."""
+        key = self.inputs
+        for name, stage in self.stages.items():
+            read = [params[section][leaf] for section, leaf in map(_split, stage["params"])]
+            key = _digest(key.encode(), stage["cmd"].encode(), json.dumps(read).encode())
+            yield name, key
 
     def run(self, params: Mapping[str, Any], last: str = "evaluate") -> None:
         """Run the stages up to `last` with these params; skip what would only repeat itself.
@@ -64,16 +109,12 @@ class StagesAlone:
             UserError: a stage failed; it has said why.
         """
         (self.folder / "params.yaml").write_text(yaml.safe_dump(dict(params)))
-        record = self.folder / RECORD
-        done = json.loads(record.read_text()) if record.exists() else {}
-        key = self.code
-        for name, stage in self.stages.items():
-            read = [params[section][leaf] for section, leaf in map(_split, stage["params"])]
-            key = _digest(key.encode(), stage["cmd"].encode(), json.dumps(read).encode())
-            if done.get(name) != key:
-                self._run(name, stage)
-                done[name] = key
-                write_json(record, done)
+        record = self._record()
+        for name, key in self.keys(params):
+            if record.get(name, {}).get("key") != key:
+                record[name] = {"key": key, "done": False, "seconds": 0.0}
+            if not record[name]["done"]:
+                self._run(name, record)
             if name == last:
                 return
 
@@ -82,7 +123,17 @@ class StagesAlone:
         values: dict[str, Any] = json.loads((self.folder / f"metrics/{name}.json").read_text())
         return values
 
-    def _run(self, name: str, stage: Mapping[str, Any]) -> None:
+    def seconds(self) -> dict[str, float]:
+        """How long each stage took; if it was killed and run again, all of its tries together."""
+        return {name: run["seconds"] for name, run in self._record().items()}
+
+    def _record(self) -> dict[str, Any]:
+        path = self.folder / RECORD
+        record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        return record
+
+    def _run(self, name: str, record: dict[str, Any]) -> None:
+        stage = self.stages[name]
         for out in [*stage.get("outs", []), *stage.get("metrics", [])]:
             path = self.folder / (out if isinstance(out, str) else next(iter(out)))
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(True)
@@ -90,10 +141,23 @@ class StagesAlone:
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]),
             STATE_VARIABLE: str(self.folder / "state"),
+            STAGE_VARIABLE: name,  # it ends with this process
         }
         command = [sys.executable, *arguments]
-        if subprocess.run(command, cwd=self.folder, env=environment).returncode != 0:
+        before, start = record[name]["seconds"], time.monotonic()
+        with subprocess.Popen(command, cwd=self.folder, env=environment) as process:
+            while process.returncode is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(TICK)
+                record[name]["seconds"] = round(before + time.monotonic() - start, 1)
+                record[name]["done"] = process.returncode == 0
+                write_json(self.folder / RECORD, record)
+        if process.returncode != 0:
             raise UserError(f"the stage {name} failed in {self.folder}")
+
+
+def _files(path: Path) -> list[Path]:
+    return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
 
 
 def _split(name: str) -> tuple[str, str]:

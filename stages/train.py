@@ -1,11 +1,13 @@
 """Train the U-Net on the packed crops, and keep the weights of its best epoch."""
 
 import argparse
+import contextlib
+import functools
+import importlib.util
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-
-import dvclive
 
 from roads.augment import AugmentParams
 from roads.augment_picture import draw_pairs
@@ -56,7 +58,7 @@ def train(
         data: folder with `images.h5` and `masks.h5`.
         models: folder that gets the weights of the best epoch, `unet.weights.h5`, and their
             description, `unet.json`.
-        log: folder that gets the curves, as dvclive writes them, and `augmented.png`.
+        log: folder that gets the curves, in dvclive's layout, and `augmented.png`.
         metrics: JSON file that gets the scores of the best epoch.
         params: how to train.
         unet: what to train.
@@ -118,7 +120,7 @@ def train(
         with (
             backup.held(),
             replacing_folder(log) as folder,
-            dvclive.Live(str(folder), dvcyaml=False, save_dvc_exp=False) as live,
+            curves(folder) as log_row,
         ):
             draw_pairs(folder / PAIRS_FILE, crops)
             fitted = fit(
@@ -129,7 +131,7 @@ def train(
                 backup=backup,
                 devices=devices,
                 callbacks=tensorboard(state_folder("tensorboard") / key),
-                on_epoch=lambda row: log_row(live, row),
+                on_epoch=log_row,
             )
             description = describe(net, fitted, pack.size, params, unet, augmentation)
             save_model(net, models / WEIGHTS_FILE, description)
@@ -217,13 +219,42 @@ def training_facts(
     }
 
 
-def log_row(live: dvclive.Live, row: Row) -> None:
-    """Hand the values of an epoch to dvclive; its steps are our epochs, from 1."""
+@contextlib.contextmanager
+def curves(folder: Path) -> Iterator[Callable[[Row], None]]:
+    """Give a function that adds an epoch's row to the curves in `folder`.
+
+    dvclive writes them where it is installed. A GPU machine without DVC gets the same tables, so
+    that `dvc plots` draws them once they are brought back; only dvclive's summary, `metrics.json`,
+    is not among them: its values are the tables' last lines.
+    """
+    if importlib.util.find_spec("dvclive") is None:
+        yield functools.partial(write_row, folder)
+        return
+    import dvclive
+
+    with dvclive.Live(str(folder), dvcyaml=False, save_dvc_exp=False) as live:
+        yield functools.partial(hand_row, live)
+
+
+def hand_row(live: Any, row: Row) -> None:
+    """Hand the values of an epoch to a `dvclive.Live`; its steps are our epochs, from 1."""
     live.step = int(row["epoch"])
     for name, value in row.items():
         if name != "epoch":
             live.log_metric(name, value)
     live.make_summary()
+
+
+def write_row(folder: Path, row: Row) -> None:
+    """Add the values of an epoch to the tables `plots/metrics/**/NAME.tsv`, as dvclive does."""
+    for name, value in row.items():
+        if name != "epoch":
+            path = folder / "plots/metrics" / f"{name}.tsv"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a", encoding="utf-8") as table:
+                if table.tell() == 0:
+                    table.write(f"step\t{path.stem}\n")
+                table.write(f"{int(row['epoch'])}\t{value}\n")
 
 
 def describe(

@@ -5,12 +5,16 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# Not on a GPU machine that has JAX and what README.md has one bring there.
+ABSENT_ON_GPU_MACHINE = ("dvc", "dvclive", "tensorflow", "rasterio", "dask", "distributed")
 
 # A whole run of the pipeline in seconds.
 SMALL: dict[str, dict[str, Any]] = {
@@ -81,6 +85,14 @@ def copy_project(to: Path) -> Path:
     run(to, "git", "add", "--all")
     run(to, "git", "commit", "--quiet", "--message=start")
     return to
+
+
+def hide(packages: Sequence[str], folder: Path) -> str:
+    """A new folder for PYTHONPATH: a Python that has it finds none of these packages."""
+    folder.mkdir()
+    text = f"import sys\nsys.modules.update(dict.fromkeys({packages!r}))\n"
+    (folder / "sitecustomize.py").write_text(text, encoding="utf-8")
+    return str(folder)
 
 
 def write_params(project: Path, values: dict[str, Any]) -> None:

@@ -3,13 +3,24 @@
 import ast
 import importlib
 import inspect
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from roads.parallel import ParallelParams
 from roads.params import Section, read_section
-from tests.project import ROOT, imported_modules, params, pipeline, stage_module
+from tests.project import (
+    ABSENT_ON_GPU_MACHINE,
+    ROOT,
+    hide,
+    imported_modules,
+    params,
+    pipeline,
+    stage_module,
+)
 
 STAGES = ["download", "handpick-filter", "crop", "binarize", "pack-h5", "train", "evaluate"]
 
@@ -83,6 +94,16 @@ def test_what_stages_share_runs_without_dvc_and_loads_tensorflow_only_as_a_backe
             if isinstance(node, ast.Import | ast.ImportFrom):
                 module = getattr(node, "module", None) or node.names[0].name
                 assert module.split(".")[0] not in ("tensorflow", "dvc", "dvclive"), path
+
+
+def test_every_stage_starts_on_a_machine_with_jax_alone(tmp_path: Path) -> None:
+    path = [str(ROOT), hide(ABSENT_ON_GPU_MACHINE, tmp_path / "hidden")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "KERAS_BACKEND": "jax"}
+    modules = [stage_module(stage).removesuffix(".py").replace("/", ".") for stage in STAGES]
+    code = f"import importlib; [importlib.import_module(name) for name in {modules}]"
+    command = [sys.executable, "-c", code]
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (answer.returncode, answer.stderr) == (0, "")
 
 
 def test_packages_hold_no_code_of_their_own() -> None:

@@ -21,6 +21,7 @@ from roads.recipe import TrainParams
 from roads.weights import load_model, read_description
 from stages.train import train
 from tests.packed import AUGMENT, TRAIN, UNET, augment_params, train_params, unet_params, write_pack
+from tests.project import hide
 
 COMPILED = tempfile.TemporaryDirectory()
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -49,9 +50,15 @@ def environment(backend: str) -> dict[str, str]:
 class Run:
     """`python -m stages.train` in a folder of its own, with a state folder beside it."""
 
-    def __init__(self, folder: Path, packed: Path, backend: str):
+    def __init__(self, folder: Path, packed: Path, backend: str, without: tuple[str, ...] = ()):
         self.folder, self.packed, self.backend = folder, packed, backend
         folder.mkdir()
+        path = [str(ROOT), hide(without, folder / "hidden")]
+        self.environment = {
+            **environment(backend),
+            "PYTHONPATH": os.pathsep.join(path),
+            "ROADS_STATE": str(folder / "state"),
+        }
         params = {"train": TRAIN, "unet": {**UNET, "depth": 2}, "augment": AUGMENT}
         (folder / "params.yaml").write_text(yaml.safe_dump(params))
 
@@ -60,7 +67,7 @@ class Run:
         return subprocess.Popen(
             [sys.executable, "-u", "-m", "stages.train", *paths.split()],
             cwd=self.folder,
-            env={**environment(self.backend), "ROADS_STATE": str(self.folder / "state")},
+            env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -161,6 +168,18 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(whole: Run, tmp_pa
     assert "epoch 1/" not in output
     assert run.results() == whole.results()
     assert run.backups() == []
+
+
+def test_without_dvclive_a_killed_training_leaves_the_same_curves(
+    wholes: dict[str, Run], tmp_path: Path
+) -> None:
+    whole = wholes["jax"]
+    run = Run(tmp_path / "alone", whole.packed, "jax", without=("dvc", "dvclive"))
+    run.kill(run.start_and_stop_after(2))
+    assert "going on after epoch" in run.finish()
+    expected = whole.results()
+    del expected["log/metrics.json"]
+    assert run.results() == expected
 
 
 PREDICT = """
