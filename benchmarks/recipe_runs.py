@@ -139,6 +139,7 @@ def record(pipeline: StagesAlone, changes: Mapping[str, Any], commit: str | None
     crops = pipeline.metrics("data")["train"]["crops"]
     return {
         "command": command(changes),
+        "changes": {name: value for name, value in changes.items() if name != "download.folder"},
         "commit": commit or git_commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": net["device"],

@@ -1,0 +1,146 @@
+"""The model card of released weights, written from what was recorded and measured."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from roads.weights import Description
+
+CARD = """# {name}
+
+A U-Net that gives every pixel of an aerial image (three bands, 8 bits, 1 metre a pixel) its
+probability of road: {parameters:,} parameters, {filters} filters at the first of {depth} levels,
+encoder {encoder}.
+
+| | |
+|---|---|
+| data | Massachusetts Roads Dataset: {tiles} |
+| how | `{command}` |
+| commit | {commit} |
+| hardware | {device}; {versions} |
+| date | {date} |
+| length | {epochs} epochs, the best was {best}; {crops:,} crops trained on; {minutes:.0f} minutes |
+| file | {megabytes:.1f} MB: kernels as float16, the rest as float32, no optimizer state |
+
+## Scores
+
+On {test_tiles} whole test tiles, from the weights as they lie here, by the last stage of the
+pipeline; thresholds are those that are best on validation, intervals are 95 % by bootstrap over
+the tiles. What the scores are: README.md of the project, "The scores".
+
+| protocol | score | as it is | with flips and turns averaged |
+|---|---|---|---|
+{rows}
+
+On {sample_tiles} generated tiles of the built-in sample, which it never saw: IoU {sample_iou:.4f}.
+
+The 49 official test pairs were not available: the test tiles here are official *validation*
+tiles, so figures of other nets, which are scored on those 49, compare roughly at best.
+
+## Use
+
+    python -m roads predict IMAGE… --out DIR --model {name}
+    dvc exp run -S train.initial_weights={name} -S train.epochs=0 {evaluation} \\
+      -S download.source=folder -S download.folder=/absolute/path
+
+The second command scores it, and ends in the scores above. To train on from it, give a number of
+epochs and the net's own `unet.*`{unet}.
+
+## Limits
+
+Labels are OpenStreetMap centrelines drawn 7 pixels wide, so the width of a road is not learned;
+paths, drives and car parks are labelled now and then. All tiles show Massachusetts, in leaf-off
+colour imagery of one kind at 1 m: elsewhere, at other resolutions and seasons, expect less. Roads
+under trees and in shadow break. A probability is no calibrated chance.
+
+## Licence and citation
+
+The dataset comes without a stated licence: these weights are for research. Cite the data as
+Volodymyr Mnih, *Machine Learning for Aerial Image Labeling*, PhD thesis, University of Toronto,
+2013.
+"""
+
+# A row of the table: the protocol, the score, where it is, and where its interval's ends are.
+SCORES: tuple[tuple[str, str, tuple[str, ...], tuple[str, str] | None], ...] = (
+    ("strict", "IoU", ("tiles", "iou"), ("iou_95_low", "iou_95_high")),
+    ("strict", "Dice (F1)", ("tiles", "dice"), ("dice_95_low", "dice_95_high")),
+    ("strict", "precision", ("tiles", "precision"), None),
+    ("strict", "recall", ("tiles", "recall"), None),
+    ("relaxed (ρ = 3), full tile", "break-even", ("relaxed", "full_tile", "break_even"), None),
+    ("relaxed (ρ = 3), centre crop", "break-even", ("relaxed", "centre_crop", "break_even"), None),
+    ("centrelines", "clDice", ("centreline", "cldice"), None),
+    ("road graphs", "APLS", ("graph", "apls"), ("apls_95_low", "apls_95_high")),
+    ("test crops, strict", "Dice", ("dice",), None),
+    ("test crops, strict", "IoU", ("iou",), None),
+)
+
+
+def model_card(
+    name: str,
+    description: Description,
+    record: Mapping[str, Any],
+    scores: Mapping[str, Any],
+    size: int,
+) -> str:
+    """Markdown that says what the weights are, how they came about, and what they score.
+
+    Args:
+        name: of the release.
+        description: of the net.
+        record: of the run, as `benchmarks.recipe_runs` writes it.
+        scores: as `benchmarks.release` finds them.
+        size: of the weights' file in bytes.
+    """
+    unet, training, data = description.unet, description.training, scores["data"]
+    return CARD.format(
+        name=name,
+        parameters=description.parameters,
+        filters=unet.filters,
+        depth=unet.depth,
+        encoder=unet.encoder,
+        tiles=", ".join(
+            f"{data[split]['tiles']} tiles to {purpose} ({data[split]['crops']} crops)"
+            for split, purpose in (("train", "train on"), ("valid", "choose the best epoch by"))
+        )
+        + f"; crops of {description.crop_size}×{description.crop_size} pixels",
+        command=record["command"],
+        commit=record["commit"],
+        device=description.device,
+        versions=", ".join(
+            f"{package} {version}" for package, version in record["versions"].items()
+        ),
+        date=record["date"][:10],
+        epochs=training["epochs_run"],
+        best=training["best"]["epoch"],
+        crops=record["crops_trained_on"],
+        minutes=record["seconds"]["train"] / 60,
+        megabytes=size / 1e6,
+        test_tiles=scores["tiles"]["count"],
+        rows="\n".join(_row(scores, *score) for score in SCORES),
+        sample_tiles=scores["sample"]["tiles"]["count"],
+        sample_iou=scores["sample"]["tiles"]["iou"],
+        evaluation=" ".join(f"-S {key}={value}" for key, value in _evaluation(record).items()),
+        unet="".join(f" `-S unet.{key}={value}`" for key, value in unet.model_dump().items()),
+    )
+
+
+def _row(
+    scores: Mapping[str, Any],
+    protocol: str,
+    score: str,
+    path: tuple[str, ...],
+    interval: tuple[str, str] | None,
+) -> str:
+    cells = []
+    for found in (scores, scores["tta"]):
+        group, (*_, last) = found, path
+        for key in path[:-1]:
+            group = group[key]
+        ends = f" ({group[interval[0]]:.4f} to {group[interval[1]]:.4f})" if interval else ""
+        cells.append(f"{group[last]:.4f}{ends}")
+    return f"| {protocol} | {score} | {cells[0]} | {cells[1]} |"
+
+
+def _evaluation(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What the scores depend on beside the net: which tiles are kept, and how crops are cut."""
+    sections = ("handpick", "crop", "split", "binarize", "pack")
+    return {k: v for k, v in record["changes"].items() if k.split(".")[0] in sections}
