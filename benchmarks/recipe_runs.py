@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.without_dvc import PROJECT, StagesAlone, changed_params, settings, tiles_from
-from roads.errors import exit_status
+from roads.errors import UserError, exit_status
 from roads.files import replacing, write_json
 
 BACKEND = "jax"
@@ -227,12 +227,20 @@ def main() -> None:
         "JAX_COMPILATION_CACHE_DIR": str(arguments.work.resolve() / "compiled"),
     }
     limit = int(arguments.part * 2**20) if arguments.part else None
+    failed = []
     for name, changes in runs.items():
         if time.monotonic() - start > 60 * arguments.minutes:
             say(f"{name} is left for another call")
             continue
-        archive = perform(name, changes, arguments.work, arguments.commit)
-        hand_over(name, archive, arguments.out, limit)
+        try:
+            archive = perform(name, changes, arguments.work, arguments.commit)
+        except UserError as error:  # the others need not suffer for it
+            say(f"{name} failed: {error}")
+            failed.append(name)
+        else:
+            hand_over(name, archive, arguments.out, limit)
+    if failed:
+        raise UserError(f"not finished: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -105,7 +105,9 @@ def test_a_wrong_key_is_told_before_anything_starts(tmp_path: Path) -> None:
     assert not (tmp_path / "work").exists()
 
 
-def test_finished_runs_are_handed_over_and_none_begins_late(tmp_path: Path) -> None:
+def test_finished_runs_are_handed_over_whatever_the_others_do_and_none_begins_late(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "tiles").mkdir()
     changes = RUNS["article"] | ALWAYS | tiles_from(tmp_path / "tiles") | {"unet.filters": 4}
     pipeline = StagesAlone(tmp_path / "work/pipeline")
@@ -113,8 +115,9 @@ def test_finished_runs_are_handed_over_and_none_begins_late(tmp_path: Path) -> N
     archive = tmp_path / "work/finished" / f"article-{key[:16]}.tar.gz"
     archive.parent.mkdir()
     archive.write_bytes(b"whole")
-    answer = call(tmp_path, "--only", "article", "-S", "unet.filters=4")
-    assert answer.returncode == 0
+    answer = call(tmp_path, "--only", "best", "article", "-S", "unet.filters=4")
+    assert "best failed: the stage download failed" in answer.stdout  # for it has no tiles
+    assert answer.stderr.endswith("error: not finished: best\n")
     assert (tmp_path / "out/article.tar.gz").read_bytes() == b"whole"
     answer = call(tmp_path, "--minutes=0")
     late = [line.split()[1] for line in answer.stdout.splitlines() if line.endswith("another call")]
