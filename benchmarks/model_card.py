@@ -39,18 +39,19 @@ tiles, so figures of other nets, which are scored on those 49, compare roughly a
 ## Use
 
     python -m roads predict IMAGE… --out DIR --model {name}
-    dvc exp run -S train.initial_weights={name} -S train.epochs=0 {evaluation} \\
+    dvc exp run -S train.initial_weights={name} -S train.epochs=0 \\
+      {evaluation} \\
       -S download.source=folder -S download.folder=/absolute/path
 
-The second command scores it, and ends in the scores above. To train on from it, give a number of
-epochs and the net's own `unet.*`{unet}.
+The second command ends in the scores above. To train on from these weights give `train.epochs` a
+number, and `unet.*` the values that `unet.json` has.
 
 ## Limits
 
 Labels are OpenStreetMap centrelines drawn 7 pixels wide, so the width of a road is not learned;
-paths, drives and car parks are labelled now and then. All tiles show Massachusetts, in leaf-off
-colour imagery of one kind at 1 m: elsewhere, at other resolutions and seasons, expect less. Roads
-under trees and in shadow break. A probability is no calibrated chance.
+some roads are missing and some lie beside their pictures. All tiles show Massachusetts in imagery
+of one kind at 1 metre: elsewhere, at other resolutions and seasons, expect less. Roads under trees
+and in shadow break. A probability is no calibrated chance.
 
 ## Licence and citation
 
@@ -119,7 +120,6 @@ def model_card(
         sample_tiles=scores["sample"]["tiles"]["count"],
         sample_iou=scores["sample"]["tiles"]["iou"],
         evaluation=" ".join(f"-S {key}={value}" for key, value in _evaluation(record).items()),
-        unet="".join(f" `-S unet.{key}={value}`" for key, value in unet.model_dump().items()),
     )
 
 
@@ -137,6 +137,8 @@ def _row(
             group = group[key]
         ends = f" ({group[interval[0]]:.4f} to {group[interval[1]]:.4f})" if interval else ""
         cells.append(f"{group[last]:.4f}{ends}")
+    if len(path) == 1:
+        cells[1] = "not of crops"
     return f"| {protocol} | {score} | {cells[0]} | {cells[1]} |"
 
 

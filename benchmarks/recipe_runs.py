@@ -48,7 +48,6 @@ BEST: dict[str, Any] = {
     "augment.saturation": 0.1,
     "train.ignore_blank": True,
     "train.loss": "bce_dice",
-    "train.cldice_weight": 0.2,
     "train.optimizer": "adamw",
     "train.learning_rate": 0.001,
     "train.warmup_epochs": 1.0,
@@ -58,7 +57,7 @@ BEST: dict[str, Any] = {
     "train.batch_size": 16,
     "train.monitor": "iou",
     "train.early_stopping_patience": 0,
-    "train.epochs": 100,
+    "train.epochs": 200,
     "evaluate.tta": True,
 }
 
@@ -85,10 +84,10 @@ ARTICLE: dict[str, Any] = {
 # In the order they are run. Neighbours with the same crops share the data stages.
 RUNS: dict[str, dict[str, Any]] = {
     "best": BEST,
-    "article": ARTICLE,
     "plain-encoder": BEST | {"unet.encoder": "plain"},
-    "no-cldice": BEST | {"train.cldice_weight": 0.0},
+    "cldice": BEST | {"train.cldice_weight": 0.2},
     "filters-16": BEST | {"unet.filters": 16},
+    "article": ARTICLE,
 }
 
 # What goes into an archive: the name there, and where it is in the pipeline's folder.

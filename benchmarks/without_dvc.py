@@ -144,6 +144,7 @@ class StagesAlone:
             STAGE_VARIABLE: name,  # it ends with this process
         }
         command = [sys.executable, *arguments]
+        write_json(self.folder / RECORD, record)
         before, start = record[name]["seconds"], time.monotonic()
         with subprocess.Popen(command, cwd=self.folder, env=environment) as process:
             while process.returncode is None:
