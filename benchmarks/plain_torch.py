@@ -5,15 +5,14 @@ Dice, as many threads, and bfloat16 where ours takes it on this machine (autocas
 in PyTorch; not compiled). They take turns, each in a process of its own.
 """
 
-import json
 import statistics
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.peers import Peer
 from benchmarks.report import parser, save
 from roads.backend import backend_name, device_name, keras, resolve_precision
 from roads.losses import make_loss
@@ -50,47 +49,13 @@ class Ours:
         return time.perf_counter() - start
 
 
-class Theirs:
-    """The other process."""
-
-    def __init__(self, python: Path, batches: dict[str, int], precision: str):
-        command = [
-            str(python),
-            str(Path(__file__).with_name("torch_net.py")),
-            f"--threads={worker_count()}",
-            *(f"--{what}-batch={count}" for what, count in batches.items()),
-        ]
-        if precision == "mixed_bfloat16":
-            command.append("--bfloat16")
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self.facts = self._answer()
-
-    def seconds(self, what: str, steps: int) -> float:
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{what} {steps}\n")
-        self.process.stdin.flush()
-        return float(self._answer()["seconds"])
-
-    def _answer(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit("the PyTorch process ended")
-        found: dict[str, Any] = json.loads(line)
-        return found
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
-
-
 def measure(python: Path, batches: dict[str, int], steps: int, rounds: int) -> dict[str, Any]:
     """Crops per second, medians over the rounds after the first; ratios round by round."""
     precision = resolve_precision("auto")
-    ours, theirs = Ours(batches, precision), Theirs(python, batches, precision)
+    words = [f"--{what}-batch={count}" for what, count in batches.items()]
+    words += ["--bfloat16"] if precision == "mixed_bfloat16" else []
+    ours = Ours(batches, precision)
+    theirs = Peer(python, "torch_net.py", [f"--threads={worker_count()}", *words])
     for count in (ours.net.count_params(), theirs.facts["parameters"]):
         if count != PARAMETERS:
             raise SystemExit(f"a net has {count} parameters, not {PARAMETERS}")
@@ -98,7 +63,7 @@ def measure(python: Path, batches: dict[str, int], steps: int, rounds: int) -> d
         "precision": precision,
         "backend": backend_name(),
         "device": device_name(),
-        "torch": theirs.facts["torch"],
+        "torch": theirs.facts["version"],
         "parameters": PARAMETERS,
     }
     for what, count in batches.items():

@@ -49,8 +49,17 @@ def machine() -> dict[str, Any]:
         "load": round(os.getloadavg()[1], 1),  # over the last 5 minutes, ourselves included
         "date": datetime.date.today().isoformat(),
         "python": platform.python_version(),
-        "versions": {package: metadata.version(package) for package in PACKAGES},
+        "versions": versions(),
     }
+
+
+def versions() -> dict[str, str]:
+    """Those of PACKAGES that are installed here; a GPU's machine need not have them all."""
+    found = {}
+    for package in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
 
 
 def processor() -> str:

@@ -20,6 +20,16 @@ Written by `make bench` from `benchmarks/results/*.json`; do not edit. A ratio i
 taken in turns in one run, so it holds on a busy machine too; seconds do not. A part alone:
 `make bench PARTS=data`; other numbers of tiles: `make bench PARTS=data TILES="8 108 1171"`
 (1,171 tiles take 25 GB of the disk; `SCRATCH=/folder` names one). None of it is a test.
+
+On a machine with an NVIDIA GPU one command measures training and prediction there, end to end and
+bare, beside a hand-written JAX loop and compiled PyTorch:
+
+    KERAS_BACKEND=jax python -m benchmarks.gpu_speed --json benchmarks/results/gpu.json
+
+It needs the project's packages but neither DVC nor TensorFlow, JAX with CUDA, and PyTorch with CUDA
+there or in another environment (`--python /its/bin/python`); a peer that is not there is left
+out, and the file says so. Batch sizes and more: `--help`. Then `python -m benchmarks --parts`
+writes this page anew.
 """
 
 
@@ -33,6 +43,7 @@ def write_table() -> None:
         "train": train_feed,
         "predict": tile_prediction,
         "torch": plain_torch,
+        "gpu": gpu_speed,
     }
     lines = [HEAD]
     for part, section in sections.items():
@@ -54,6 +65,8 @@ def measured(values: Values) -> str:
     versions = ", ".join(f"{package} {version}" for package, version in values["versions"].items())
     if "torch" in values:
         versions += f", torch {values['torch']}"
+    for name, facts in values.get("peers", {}).items():
+        versions += f", {name} {facts['version']}"
     return (
         f"{values['date']}, {values['processor']}, {values['processes']} processes, load "
         f"{values['load']} in the last five minutes; Python {values['python']}, {versions}"
@@ -159,3 +172,36 @@ def plain_torch(results: list[Values]) -> Iterator[str]:
             for what, title in (("train", "training step"), ("predict", "prediction"))
         ),
     )
+
+
+def gpu_speed(results: list[Values]) -> Iterator[str]:
+    yield "## On a GPU, beside a hand-written JAX loop and PyTorch\n"
+    yield (
+        "The same net, batches, Adam, soft Dice and precision for all; crops of a peer lie on the "
+        'GPU. "End to end" is training from packed files by `fit` (in brackets with validation '
+        "and backup), and prediction from crops in memory to probabilities in memory.\n"
+    )
+    yield from rows(
+        "| | device | precision | batch | ours end to end, crops/s | ours bare | JAX | PyTorch "
+        "| end to end over bare | over the faster peer |",
+        *(
+            f"| {title} | {values['device']} | {values['precision']} | {found['batch']} "
+            f"| {end_to_end(found['crops_per_second'])} | {speed(found, 'bare')} "
+            f"| {speed(found, 'jax')} | {speed(found, 'torch')} | {found['over_bare']:.2f} "
+            f"| {found.get('over_peer', '–')} |"
+            for values in results
+            for what, title in (("train", "training"), ("predict", "prediction"))
+            for found in [values[what]]
+        ),
+    )
+
+
+def end_to_end(speeds: dict[str, float]) -> str:
+    if "predictor" in speeds:
+        return f"{speeds['predictor']:,.0f}"
+    return f"{speeds['fit']:,.0f} ({speeds['fit_whole']:,.0f})"
+
+
+def speed(found: Values, name: str) -> str:
+    value = found["crops_per_second"].get(name)
+    return "–" if value is None else f"{value:,.0f}"

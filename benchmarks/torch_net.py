@@ -1,7 +1,7 @@
-"""The article's U-Net in a plain PyTorch loop, run by `plain_torch` in an environment of its own.
+"""The article's U-Net in a plain PyTorch loop, in a process and maybe an environment of its own.
 
-Reads lines `train N` and `predict N` from standard input, runs so many steps on one batch of
-random crops, and answers each with the seconds they took. It imports nothing of the project.
+Reads lines `train N` and `predict N` from standard input, runs so many steps on random crops that
+lie on the device, and answers each with the seconds they took. It imports nothing of the project.
 """
 
 import argparse
@@ -14,8 +14,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-SIZE = 256  # pixels
-RATES = (0.1, 0.1, 0.2, 0.2, 0.3)  # of dropout, level by level
+SHARES = (1, 1, 2, 2, 3)  # of the dropout, level by level
+MODES = ("none", "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 
 class Double(nn.Sequential):
@@ -31,19 +31,20 @@ class Double(nn.Sequential):
 
 
 class Unet(nn.Module):
-    """16 filters at the first of five levels, from 0..255 to the logit of road."""
+    """Five levels, from 0..255 to the logit of road."""
 
-    def __init__(self, filters: int = 16):
+    def __init__(self, filters: int, dropout: float):
         super().__init__()
-        widths = [filters * 2**level for level in range(len(RATES))]
+        widths = [filters * 2**level for level in range(len(SHARES))]
+        rates = [dropout * share for share in SHARES]
         befores = [3, *widths]
-        self.down = nn.ModuleList(map(Double, befores, widths, RATES))
-        ups = range(len(RATES) - 2, -1, -1)
+        self.down = nn.ModuleList(map(Double, befores, widths, rates))
+        ups = range(len(SHARES) - 2, -1, -1)
         self.enlarge = nn.ModuleList(
             nn.ConvTranspose2d(widths[level + 1], widths[level], 2, stride=2) for level in ups
         )
         self.up = nn.ModuleList(
-            Double(2 * widths[level], widths[level], RATES[level]) for level in ups
+            Double(2 * widths[level], widths[level], rates[level]) for level in ups
         )
         self.head = nn.Conv2d(filters, 1, 1)
 
@@ -74,43 +75,81 @@ def main() -> None:
     options.add_argument("--threads", type=int, required=True)
     options.add_argument("--train-batch", type=int, required=True)
     options.add_argument("--predict-batch", type=int, required=True)
+    options.add_argument("--crops", type=int, help="on the device, to train on; one batch if unset")
+    options.add_argument("--size", type=int, default=256, help="of a crop, in pixels")
+    options.add_argument("--filters", type=int, default=16, help="at the first level")
+    options.add_argument("--dropout", type=float, default=0.1, help="at the first level")
+    options.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    options.add_argument("--compile", choices=MODES, default="none")
     options.add_argument("--bfloat16", action="store_true")
     arguments = options.parse_args()
+    on_gpu = arguments.device == "cuda"
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    net = Unet().to(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+    torch.backends.cudnn.benchmark = True
+    net = Unet(arguments.filters, arguments.dropout)
+    net = net.to(arguments.device, memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, fused=on_gpu)
 
-    def batch(count: int) -> torch.Tensor:
-        crops = torch.randint(0, 256, (count, 3, SIZE, SIZE), dtype=torch.uint8)
-        return crops.contiguous(memory_format=torch.channels_last)
+    def crops(count: int) -> torch.Tensor:
+        """(count, 3, size, size) with the channels last in memory."""
+        shape = (count, arguments.size, arguments.size, 3)
+        values = torch.randint(0, 256, shape, dtype=torch.uint8, device=arguments.device)
+        return values.permute(0, 3, 1, 2)
 
-    images, others = batch(arguments.train_batch), batch(arguments.predict_batch)
-    masks = (images[:, :1] > 240).float()
+    images, others = crops(arguments.crops or arguments.train_batch), crops(arguments.predict_batch)
+    masks = (images[:, :1] > 240).to(torch.uint8)
+    batches = torch.randperm(len(images), device=arguments.device).split(arguments.train_batch)
 
     def autocast() -> Any:
-        return torch.autocast("cpu", torch.bfloat16, enabled=arguments.bfloat16)
+        return torch.autocast(arguments.device, torch.bfloat16, enabled=arguments.bfloat16)
 
-    def train() -> None:
-        optimizer.zero_grad(set_to_none=True)
+    def loss(pictures: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
         with autocast():
-            logits = net(images.float())
-        soft_dice(logits, masks).backward()
+            logits = net(pictures.float())
+        return soft_dice(logits, wanted.float())
+
+    def probabilities(pictures: torch.Tensor) -> torch.Tensor:
+        with autocast():
+            logits = net(pictures.float())
+        return torch.sigmoid(logits.float())
+
+    if arguments.compile != "none":
+        loss, probabilities = (
+            torch.compile(function, mode=arguments.compile, dynamic=False)
+            for function in (loss, probabilities)
+        )
+
+    def train(step: int) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        if len(batches) == 1:
+            value = loss(images, masks)
+        else:
+            rows = batches[step % len(batches)]
+            value = loss(images[rows], masks[rows])
+        value.backward()
         optimizer.step()
 
     @torch.inference_mode()
-    def predict() -> None:
-        with autocast():
-            logits = net(others.float())
-        torch.sigmoid(logits.float()).numpy()
+    def predict(step: int) -> None:
+        found = probabilities(others)
+        if not on_gpu:
+            found.numpy()
 
-    answer({"parameters": count_parameters(net), "torch": torch.__version__})
+    def wait() -> None:
+        if on_gpu:
+            torch.cuda.synchronize()
+
+    name = torch.cuda.get_device_name() if on_gpu else "CPU"
+    answer({"parameters": count_parameters(net), "version": torch.__version__, "device": name})
     for line in sys.stdin:
         what, steps = line.split()
         net.train(what == "train")
+        wait()
         start = time.perf_counter()
-        for _ in range(int(steps)):
-            train() if what == "train" else predict()
+        for step in range(int(steps)):
+            train(step) if what == "train" else predict(step)
+        wait()
         answer({"seconds": time.perf_counter() - start})
 
 
