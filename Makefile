@@ -56,6 +56,7 @@ $(VENV)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo "Python 3.11 to 3.13 is needed; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+	python -m pip install --quiet --upgrade pip==26.3 setuptools==84.2.1
 	@touch $@
 
 $(VENV)/pipeline: $(VENV)/python requirements.txt
