@@ -30,7 +30,8 @@ class Ours:
     """One batch for each, and the steps as `train` and `evaluate` run them."""
 
     def __init__(self, batches: dict[str, int], precision: str):
-        self.net = build_unet(read_section(UnetParams, "unet"), precision)
+        self.unet = read_section(UnetParams, "unet")
+        self.net = build_unet(self.unet, precision)
         compile_model(self.net, make_loss("soft_dice"), keras.optimizers.Adam(1e-3))
         draw = np.random.default_rng(0)
         self.images = {
@@ -55,7 +56,8 @@ def measure(python: Path, batches: dict[str, int], steps: int, rounds: int) -> d
     words = [f"--{what}-batch={count}" for what, count in batches.items()]
     words += ["--bfloat16"] if precision == "mixed_bfloat16" else []
     ours = Ours(batches, precision)
-    theirs = Peer(python, "torch_net.py", [f"--threads={worker_count()}", *words])
+    words += [f"--threads={worker_count()}", f"--dropout={ours.unet.dropout}"]
+    theirs = Peer(python, "torch_net.py", words)
     for count in (ours.net.count_params(), theirs.facts["parameters"]):
         if count != PARAMETERS:
             raise SystemExit(f"a net has {count} parameters, not {PARAMETERS}")

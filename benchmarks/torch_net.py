@@ -78,7 +78,7 @@ def main() -> None:
     options.add_argument("--crops", type=int, help="on the device, to train on; one batch if unset")
     options.add_argument("--size", type=int, default=256, help="of a crop, in pixels")
     options.add_argument("--filters", type=int, default=16, help="at the first level")
-    options.add_argument("--dropout", type=float, default=0.1, help="at the first level")
+    options.add_argument("--dropout", type=float, required=True, help="at the first level")
     options.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     options.add_argument("--compile", choices=MODES, default="none")
     options.add_argument("--bfloat16", action="store_true")
