@@ -29,6 +29,7 @@ from benchmarks.report import parser, save
 from roads.augment import AugmentParams
 from roads.backend import backend_name, device_name, keras, resolve_precision
 from roads.batches import CropBatches
+from roads.folding import fold
 from roads.inference import Predictor
 from roads.losses import make_loss
 from roads.packs import PackReader, pack_writer
@@ -64,6 +65,7 @@ class Bare:
     def __init__(self, net: UnetParams, precision: str, images: Any, masks: Any, others: Any):
         self.model = build_unet(net, precision)
         compile_model(self.model, make_loss(LOSS), keras.optimizers.Adam(1e-3))
+        self.folded = fold(self.model, net)
         self.images, self.masks, self.others = images, masks, others
         if backend_name() == "jax":
             self._prepare_jax()
@@ -83,14 +85,16 @@ class Bare:
             model.metrics_variables,
         )
         self.state = tuple([jax.numpy.array(v.value) for v in variables] for variables in kinds)
+        folded = self.folded
         self.weights = tuple(
-            [jax.numpy.array(v.value) for v in variables] for variables in kinds[:2]
+            [jax.numpy.array(v.value) for v in variables]
+            for variables in (folded.trainable_variables, folded.non_trainable_variables)
         )
         self.images, self.masks, self.others = map(
             jax.device_put, (self.images, self.masks, self.others)
         )
         self._step = jax.jit(model.train_step, donate_argnums=0)
-        self._forward = jax.jit(lambda weights, images: model.stateless_call(*weights, images)[0])
+        self._forward = jax.jit(lambda weights, images: folded.stateless_call(*weights, images)[0])
 
     def train(self, steps: int) -> float:
         """Seconds of so many steps."""
@@ -111,7 +115,7 @@ class Bare:
             if backend_name() == "jax":
                 found = self._forward(self.weights, self.others)
             else:
-                self.model.predict_on_batch(self.others)
+                self.folded.predict_on_batch(self.others)
         if backend_name() == "jax":
             found.block_until_ready()
         return time.perf_counter() - start
@@ -279,7 +283,7 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     crops = draw.integers(0, 256, (options.predict_batch * steps, size, size, 3), np.uint8)
     masks = (images[..., :1] > 240).astype(np.uint8)
     bare = Bare(net, precision, images, masks, crops[: options.predict_batch])
-    predictor = Predictor(build_unet(net, precision), options.predict_batch)
+    predictor = Predictor(fold(build_unet(net, precision), net), options.predict_batch)
     parameters = {name: peer.facts["parameters"] for name, peer in peers.items()}
     parameters["ours"] = bare.model.count_params()
     if len(set(parameters.values())) > 1:

@@ -19,6 +19,7 @@ from rasterio.windows import Window
 
 from roads.backend import backend_name, device_name, keras, resolve_precision
 from roads.blending import spread_starts
+from roads.folding import fold, load_folded
 from roads.inference import Predictor
 from roads.params import load_params
 from roads.predicting import Model, Options, map_picture
@@ -26,7 +27,6 @@ from roads.rasters import open_raster, quiet_gdal
 from roads.road_maps import RoadMapFiles, finishing
 from roads.sources.sample import generate
 from roads.unet import UnetParams, build_unet
-from roads.weights import load_model
 
 TILE = 1500  # pixels
 DIM = 200  # of 255; white would be missing imagery
@@ -78,9 +78,10 @@ def main() -> None:
     if arguments.bright:
         net = brightness_net()
     elif arguments.weights:
-        net, _ = load_model(arguments.weights)
+        net, _ = load_folded(arguments.weights)
     else:
-        net = build_unet(UnetParams(**params["unet"]), resolve_precision("auto"))
+        unet = UnetParams(**params["unet"])
+        net = fold(build_unet(unet, resolve_precision("auto")), unet)
     options = Options(
         gsd=None, threshold=0.5, window=params["evaluate"]["window"],
         overlap=params["evaluate"]["overlap"], tta=False, format="tif", spur=15.0, tolerance=1.5,

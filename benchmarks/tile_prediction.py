@@ -16,6 +16,7 @@ import numpy as np
 from benchmarks.report import parser, save
 from roads.backend import backend_name, device_name, keras, resolve_precision
 from roads.blending import Windows, predict_tile, spread_starts
+from roads.folding import fold, load_folded
 from roads.graph_scores import Tracing
 from roads.inference import Predictor
 from roads.params import load_params
@@ -24,7 +25,6 @@ from roads.sources.sample import generate
 from roads.tile_scores import TileScores
 from roads.tiles import Image8, blank_mask
 from roads.unet import UnetParams, build_unet
-from roads.weights import load_model
 
 TILE = 1500  # pixels
 
@@ -79,9 +79,10 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=5)
     arguments = options.parse_args()
     if arguments.weights:
-        model, _ = load_model(arguments.weights)
+        model, _ = load_folded(arguments.weights)
     else:
-        model = build_unet(UnetParams(**load_params()["unet"]), resolve_precision("auto"))
+        unet = UnetParams(**load_params()["unet"])
+        model = fold(build_unet(unet, resolve_precision("auto")), unet)
     windows = choose_windows()
     seconds = measure(model, windows, arguments.rounds)
     predict, bare, score = (statistics.median(times) for times in seconds.values())

@@ -10,6 +10,7 @@ import yaml
 from roads.backend import device_name
 from roads.blending import Predict, all_turns
 from roads.errors import UserError
+from roads.folding import load_folded
 from roads.inference import Predictor
 from roads.predicting import Model
 from roads.road_maps import file_hash
@@ -21,7 +22,6 @@ from roads.weights import (
     WEIGHTS_FILE,
     WEIGHTS_SUFFIX,
     find_weights,
-    load_model,
     read_description,
 )
 
@@ -100,7 +100,7 @@ _ONE_AT_A_TIME = threading.Lock()
 def _predictor(wanted: PredictAnywhere) -> Predict:
     if file_hash(wanted.weights, "sha256") != wanted.sha256:
         raise UserError(f"{wanted.weights} was replaced meanwhile, or is another file here")
-    net, _ = load_model(wanted.weights)
+    net, _ = load_folded(wanted.weights)
     predictor = Predictor(net, wanted.batch)
     return all_turns(predictor) if wanted.tta else predictor
 

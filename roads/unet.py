@@ -9,8 +9,10 @@ from pydantic import Field, model_validator
 
 from roads.backend import keras
 from roads.encoders import ENCODERS, NO_WEIGHTS, build_encoder
+from roads.normalization import BatchNormalization
 from roads.params import Section
 
+CONVOLUTION, NORMALIZATION = "_convolution", "_normalization"  # endings of the names of layers
 MOST_FILTERS = 4096  # at the bottom; more than that is a slip, and fills the memory
 
 
@@ -154,12 +156,12 @@ class _Blocks:
             padding="same",
             kernel_initializer=keras.initializers.HeNormal(seed=next(self.seeds)),
             dtype=self.policy,
-            name=f"{name}_convolution",
+            name=name + CONVOLUTION,
         )
         x = convolution(x)
         if self.params.normalization == "batch":
-            normalization = keras.layers.BatchNormalization(
-                momentum=self.params.momentum, dtype=self.policy, name=f"{name}_normalization"
+            normalization = BatchNormalization(
+                momentum=self.params.momentum, dtype=self.policy, name=name + NORMALIZATION
             )
             x = normalization(x)
         activation = keras.layers.Activation(

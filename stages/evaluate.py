@@ -20,6 +20,7 @@ from roads.crop_scores import CropScores, crop_metrics, pool_crops, score_crops
 from roads.curves import write_curves
 from roads.errors import UserError
 from roads.files import replacing_folder, write_csv, write_json
+from roads.folding import load_folded
 from roads.graph_scores import Tracing
 from roads.inference import Predictor, predict_split
 from roads.lifetime import stage_status
@@ -32,7 +33,7 @@ from roads.splits import SplitParams
 from roads.tile_scores import TABLE_COLUMNS, TileScores, table_rows, tile_metrics
 from roads.tiles import Image8, blank_mask
 from roads.unet import size_step
-from roads.weights import WEIGHTS_FILE, Description, load_model
+from roads.weights import WEIGHTS_FILE, Description
 from roads.whole_tiles import WholeTiles, find_whole_tiles, read_labelled
 
 PredictTile = Callable[[Image8], Float32]
@@ -98,7 +99,7 @@ def evaluate(
     Raises:
         UserError: a file is missing or broken, a split is empty, or the model predicts NaN.
     """
-    model, description = load_model(inputs.models / WEIGHTS_FILE)
+    model, description = load_folded(inputs.models / WEIGHTS_FILE)
     check_window(params.window, description)
     tiles = find_tiles(inputs, split)
     with PackReader(inputs.packed) as pack:

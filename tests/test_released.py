@@ -10,6 +10,7 @@ import h5py
 import pytest
 
 from benchmarks.release import LARGEST, SAMPLE
+from roads.folding import load_folded
 from roads.graph_scores import Tracing
 from roads.masks import BinarizeParams
 from roads.sources import folder, sample
@@ -62,7 +63,7 @@ def test_its_card_has_its_scores(name: str) -> None:
 
 def measured(name: str, raw: Path, tiles: list[Tile]) -> dict[str, Any]:
     """What the last stage would say of whole tiles."""
-    net, description = load_model(find_weights(name, RELEASED))
+    net, description = load_folded(find_weights(name, RELEASED))
     section = params()["evaluate"]
     predict = tile_predictor(net, description.crop_size, EvaluateParams(**section))
     by_split = {split: [t for t in tiles if t.split == split] for split in ("valid", "test")}
