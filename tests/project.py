@@ -127,3 +127,12 @@ def _environment() -> dict[str, str]:
     """This process's, with the interpreter's own folder in front and no GPU."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return os.environ | {"PATH": path, "CUDA_VISIBLE_DEVICES": ""}
+
+
+def quick_jax(folder: Path) -> dict[str, str]:
+    """Variables with which JAX compiles in a third of the time, and keeps it in a folder."""
+    return {
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "JAX_COMPILATION_CACHE_DIR": str(folder),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    }

@@ -14,6 +14,7 @@ from roads import devices
 from roads.devices import ONE, Devices, find_devices
 from roads.errors import UserError
 from tests.packed import write_pack
+from tests.project import quick_jax
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 900  # a few, unless the machine is busy
@@ -90,8 +91,7 @@ def train_on_one_and_two(backend: str, folder: Path, settings: dict[str, Any]) -
             "KERAS_BACKEND": backend,
             "CUDA_VISIBLE_DEVICES": "",
             "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-            "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+            **quick_jax(folder / "compiled"),
             "TF_ENABLE_ONEDNN_OPTS": "0",  # its convolution of no crops at all has a wrong shape
         },
         capture_output=True,

@@ -16,6 +16,7 @@ import yaml
 from roads.errors import UserError
 from roads.processes import SLURM_TASKS, VARIABLES, _settings, run_joined
 from tests.packed import AUGMENT, TRAIN, UNET, write_pack
+from tests.project import quick_jax
 
 ROOT = Path(__file__).resolve().parent.parent
 COMPILED = tempfile.TemporaryDirectory()
@@ -59,8 +60,7 @@ class Host:
                 "PYTHONPATH": str(ROOT),
                 "KERAS_BACKEND": "jax",
                 "CUDA_VISIBLE_DEVICES": "",
-                "JAX_COMPILATION_CACHE_DIR": COMPILED.name,
-                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+                **quick_jax(Path(COMPILED.name)),
                 "ROADS_STATE": str(self.folder / "state"),
             },
             stdout=subprocess.PIPE,

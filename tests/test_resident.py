@@ -18,6 +18,7 @@ from roads.packs import PackReader
 from roads.resident import resolve_loop
 from roads.training import Fitted
 from tests.packed import write_pack
+from tests.project import quick_jax
 from tests.test_training import ROOT, SIZE, TOGETHER, TRAIN, VALID, KillAt, KilledError, Training
 
 on_jax = pytest.mark.skipif(backend_name() != "jax", reason="test_all_of_it_on_jax runs these")
@@ -41,12 +42,7 @@ def pack(tmp_path: Path) -> Iterator[PackReader]:
 
 @pytest.mark.skipif(backend_name() == "jax", reason="it starts the others")
 def test_all_of_it_on_jax(tmp_path: Path) -> None:
-    environment = {
-        "KERAS_BACKEND": "jax",
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # it compiles in a third of the time
-    }
+    environment = {"KERAS_BACKEND": "jax", **quick_jax(tmp_path)}
     answer = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__],
         cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=900,

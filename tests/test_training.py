@@ -18,6 +18,7 @@ from roads.resume import Backup
 from roads.training import Fitted, fit
 from roads.unet import build_unet
 from tests.packed import augment_params, train_params, unet_params, write_pack
+from tests.project import quick_jax
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE = 16
@@ -203,8 +204,7 @@ def test_options_work_together_and_an_encoder_is_frozen_on_jax_too(tmp_path: Pat
         env={
             **os.environ,
             "KERAS_BACKEND": "jax",
-            "JAX_COMPILATION_CACHE_DIR": str(tmp_path),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+            **quick_jax(tmp_path),
         },
         capture_output=True,
         text=True,

@@ -21,7 +21,7 @@ from roads.recipe import TrainParams
 from roads.weights import load_model, read_description
 from stages.train import train
 from tests.packed import AUGMENT, TRAIN, UNET, augment_params, train_params, unet_params, write_pack
-from tests.project import hide
+from tests.project import hide, quick_jax
 
 COMPILED = tempfile.TemporaryDirectory()
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -42,8 +42,7 @@ def environment(backend: str) -> dict[str, str]:
         **os.environ,
         "PYTHONPATH": str(ROOT),
         "KERAS_BACKEND": backend,
-        "JAX_COMPILATION_CACHE_DIR": COMPILED.name,
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+        **quick_jax(Path(COMPILED.name)),
     }
 
 
