@@ -23,6 +23,7 @@ from benchmarks.model_card import model_card
 from benchmarks.without_dvc import PROJECT, StagesAlone, changed_params, tiles_from
 from roads.errors import UserError, exit_status
 from roads.files import replacing_folder, write_json
+from roads.road_maps import file_hash
 from roads.weights import (
     RELEASED,
     SCORES_FILE,
@@ -99,7 +100,8 @@ def release(run: Path, name: str, tiles: Path, work: Path) -> Path:
         UserError: a file is missing or too large, a stage failed, or float16 moved the scores.
     """
     record = json.loads((run / "record.json").read_text(encoding="utf-8"))
-    half = work / "nets" / name
+    # Stages are run again where params differ, so other weights need another folder.
+    half = work / "nets" / file_hash(run / WEIGHTS_FILE, "md5") / name
     half.mkdir(parents=True, exist_ok=True)
     weights = half / WEIGHTS_FILE
     store_half(run / WEIGHTS_FILE, weights)

@@ -104,10 +104,19 @@ def test_what_cannot_be_released_is_said(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(UserError, match=r"run/test\.json has no scores of whole tiles"):
         release(run, "new", tmp_path, tmp_path / "work")
     (run / "test.json").write_text(json.dumps(SCORES))
-    moved = {"tta": {"tiles": {"iou": 0.6}}}
-    monkeypatch.setattr(module, "score", lambda *_: moved)
-    with pytest.raises(UserError, match=r"IoU is 0\.6 with float16 weights and was 0\.65"):
-        release(run, "new", tmp_path, tmp_path / "work")
+    nets: list[Path] = []
+
+    def moved(changes: Any, tiles: Any, folder: Path, *_: Any) -> dict[str, Any]:
+        nets.append(folder)
+        return {"tta": {"tiles": {"iou": 0.6}}}
+
+    monkeypatch.setattr(module, "score", moved)
+    store_half(run / "unet.weights.h5", tmp_path / "other.weights.h5")
+    for weights in (run / "unet.weights.h5", tmp_path / "other.weights.h5"):
+        (run / "unet.weights.h5").write_bytes(weights.read_bytes())
+        with pytest.raises(UserError, match=r"IoU is 0\.6 with float16 weights and was 0\.65"):
+            release(run, "new", tmp_path, tmp_path / "work")
+    assert nets[0] != nets[1]  # else the first one's scores would be taken for the second's
     monkeypatch.setattr(module, "LARGEST", 1000)
     with pytest.raises(UserError, match="a release has at most 1,000"):
         release(run, "new", tmp_path, tmp_path / "work")
