@@ -2,7 +2,8 @@
 
 Both have the article's U-Net of 1,946,993 parameters, batches of equal size in memory, Adam, soft
 Dice, as many threads, and bfloat16 where ours takes it on this machine (autocast and channels-last
-in PyTorch; not compiled). They take turns, each in a process of its own.
+in PyTorch; not compiled). Both predict with batch normalization folded into the convolutions. They
+take turns, each in a process of its own.
 """
 
 import statistics

@@ -162,7 +162,8 @@ def plain_torch(results: list[Values]) -> Iterator[str]:
     yield (
         f"The article's net ({found['parameters']:,} parameters), the same batches in memory, "
         f"Adam, soft Dice, {found['precision']}, {found['processes']} threads; PyTorch "
-        "channels-last, with autocast, not compiled.\n"
+        "channels-last, with autocast, not compiled; both predict with batch normalization folded "
+        "into the convolutions.\n"
     )
     yield from rows(
         "| | batch | ours, crops/s | PyTorch, crops/s | ours over PyTorch |",
