@@ -137,7 +137,7 @@ class StagesAlone:
         for out in [*stage.get("outs", []), *stage.get("metrics", [])]:
             path = self.folder / (out if isinstance(out, str) else next(iter(out)))
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(True)
-        _, *arguments = shlex.split(stage["cmd"])
+        _, _, *arguments = shlex.split(stage["cmd"])  # exec python
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]),
             STATE_VARIABLE: str(self.folder / "state"),

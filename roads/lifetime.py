@@ -1,7 +1,9 @@
 """A stage ends with the `dvc` that started it, and runs only once at a time in a folder.
 
 DVC does not end its stage when it is killed itself; the stage would go on to write into what the
-next `dvc repro` makes or brings back.
+next `dvc repro` makes or brings back. DVC starts it in a shell, and only some shells (bash, zsh)
+give their own process to the last command they run: the commands in dvc.yaml say `exec`, so that
+DVC is the stage's parent in each.
 """
 
 import contextlib

@@ -60,6 +60,12 @@ def test_keys_stand_in_one_order_and_the_stage_is_described(stage: str) -> None:
     assert keys[0] == "desc"
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_takes_the_place_of_the_shell_that_dvc_starts(stage: str) -> None:
+    module = stage_module(stage).removesuffix(".py").replace("/", ".")
+    assert pipeline()["stages"][stage]["cmd"].split()[:4] == ["exec", "python", "-m", module]
+
+
 def test_the_committed_params_are_valid_and_all_are_read() -> None:
     # `parallel` says where stages run, not what comes out: one that declared it would rerun.
     elsewhere: dict[str, type[Section]] = {"parallel": ParallelParams}

@@ -198,7 +198,11 @@ def test_a_killed_run_keeps_others_out_goes_on_and_ends_in_the_same_weights(proj
     assert outs(project, "train") == resumed
 
 
-def test_a_stage_ends_with_its_dvc_and_leaves_nothing_to_the_next(project: Path) -> None:
+@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])  # DVC runs a stage in $SHELL
+def test_a_stage_ends_with_its_dvc_and_leaves_nothing_to_the_next(
+    project: Path, shell: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHELL", shell)
     values = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
     values["crop"]["stride"] = 8
     write_params(project, values)
