@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.TiffImagePlugin import AppendingTiffWriter
 
 from roads.errors import UserError
 from roads.tiles import Image8, decoding
@@ -25,13 +26,22 @@ def write_stack(path: Path, pages: Sequence[Image8 | NDArray[np.bool_]]) -> None
     if not one_bit and sum(page.nbytes for page in pages) > BIG_TIFF_BYTES:
         _write_big_stack(path, pages)
         return
-    first, *others = (Image.fromarray(page) for page in pages)
-    first.save(
-        path,
-        save_all=True,
-        append_images=others,
-        compression="group4" if one_bit else None,
-    )
+    with _StackWriter(path, new=True) as stack:
+        for page in pages:
+            Image.fromarray(page).save(stack, "TIFF", compression="group4" if one_bit else None)
+            stack.newFrame()
+
+
+class _StackWriter(AppendingTiffWriter):
+    """Pillow's, which looks for the last page from the first one on each time it adds another."""
+
+    _last: int | None = None  # where the last page says what follows it
+
+    def skipIFDs(self) -> None:  # noqa: N802 - Pillow named it
+        if self._last is not None:
+            self.f.seek(self._last)
+        super().skipIFDs()
+        self._last = self.whereToWriteNewIFDOffset
 
 
 def _write_big_stack(path: Path, pages: Sequence[Image8 | NDArray[np.bool_]]) -> None:

@@ -2,6 +2,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from PIL.TiffImagePlugin import AppendingTiffWriter
 
 from roads import stacks
 from roads.errors import UserError
@@ -22,6 +24,34 @@ def test_a_stack_past_the_limit_is_a_big_tiff(
     write_stack(tmp_path / "a.tif", pages)
     assert (tmp_path / "a.tif").read_bytes()[:4] == magic
     assert np.array_equal(list(read_stack(tmp_path / "a.tif")), pages)
+
+
+@pytest.mark.parametrize("compression", [None, "group4"])
+def test_a_page_more_costs_the_same_however_many_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compression: str | None
+) -> None:
+    colours = [picture(32, 32, seed) for seed in range(40)]
+    pages = [page[..., 0] > 100 if compression else page for page in colours]
+    first, *others = map(Image.fromarray, pages)
+    first.save(
+        tmp_path / "pillow.tif", save_all=True, append_images=others, compression=compression
+    )
+    read = 0
+
+    def count(writer: AppendingTiffWriter, size: int) -> int:
+        nonlocal read
+        read += 1
+        return original(writer, size)
+
+    original = AppendingTiffWriter._read
+    monkeypatch.setattr(AppendingTiffWriter, "_read", count)
+    costs = []
+    for number in (20, 40):
+        read = 0
+        write_stack(tmp_path / f"{number}.tif", pages[:number])
+        costs.append(read)
+    assert costs[1] < 2.1 * costs[0]
+    assert (tmp_path / "40.tif").read_bytes() == (tmp_path / "pillow.tif").read_bytes()
 
 
 def test_a_stack_cut_short_is_named(tmp_path: Path) -> None:
