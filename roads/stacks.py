@@ -4,19 +4,37 @@
 viewer. Nothing is compressed but one-bit masks, so that the bytes depend on no codec's version.
 """
 
+import io
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.TiffImagePlugin import AppendingTiffWriter
+from PIL.TiffImagePlugin import (
+    BITSPERSAMPLE,
+    COMPRESSION,
+    IMAGELENGTH,
+    IMAGEWIDTH,
+    PHOTOMETRIC_INTERPRETATION,
+    ROWSPERSTRIP,
+    STRIPBYTECOUNTS,
+    STRIPOFFSETS,
+    AppendingTiffWriter,
+    ImageFileDirectory_v2,
+    TiffImageFile,
+)
 
 from roads.errors import UserError
 from roads.tiles import Image8, decoding
 
 PAGE_MODES = ("1", "L", "RGB")
+PAGE_TAGS = (
+    IMAGEWIDTH, IMAGELENGTH, BITSPERSAMPLE, COMPRESSION, PHOTOMETRIC_INTERPRETATION, ROWSPERSTRIP,
+)  # fmt: skip
+FAR = 500  # pages, from which on it takes longer to walk to one than to take it out
 BIG_TIFF_BYTES = 4_000_000_000  # classic TIFF ends at 4 GiB
 
 
@@ -62,7 +80,7 @@ def read_stack(path: Path) -> Iterator[Image8 | NDArray[np.bool_]]:
     """
     way_out = "Run `dvc repro -f crop`."
     with decoding(path, way_out):
-        stack = Image.open(path, formats=["TIFF"])
+        stack = cast(TiffImageFile, Image.open(path, formats=["TIFF"]))
     with stack:
         for number in itertools.count():
             with decoding(path, way_out):
@@ -72,5 +90,29 @@ def read_stack(path: Path) -> Iterator[Image8 | NDArray[np.bool_]]:
                     return
                 if stack.mode not in PAGE_MODES:
                     raise UserError(f"{path} has pages of type {stack.mode}. {way_out}")
-                page = np.asarray(stack)
+                far = stack.mode == "1" and number >= FAR
+                page = np.asarray(_alone(stack) if far else stack)
             yield page
+
+
+def _alone(stack: TiffImageFile) -> Image.Image:
+    """The page at hand as a picture of its own: libtiff would walk to it from the first one.
+
+    Raises:
+        ValueError: its parts are longer than the file.
+    """
+    tags, file = stack.tag_v2, cast(BinaryIO, stack.fp)
+    starts, sizes = tags[STRIPOFFSETS], tags[STRIPBYTECOUNTS]
+    if sum(sizes) > file.seek(0, io.SEEK_END):
+        raise ValueError("its parts are longer than the file")
+    own = ImageFileDirectory_v2(prefix=tags.prefix)
+    for tag in PAGE_TAGS:
+        own[tag] = tags[tag]
+    own[STRIPBYTECOUNTS] = sizes
+    own[STRIPOFFSETS] = (0, *itertools.accumulate(sizes[:-1]))  # from the end of the tags on
+    page = io.BytesIO()
+    own.save(page)
+    for start, size in zip(starts, sizes, strict=True):
+        file.seek(start)
+        page.write(file.read(size))
+    return Image.open(page, formats=["TIFF"])

@@ -1,9 +1,10 @@
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 from PIL import Image
-from PIL.TiffImagePlugin import AppendingTiffWriter
+from PIL.TiffImagePlugin import STRIPBYTECOUNTS, AppendingTiffWriter, TiffImageFile
 
 from roads import stacks
 from roads.errors import UserError
@@ -52,6 +53,29 @@ def test_a_page_more_costs_the_same_however_many_there_are(
         costs.append(read)
     assert costs[1] < 2.1 * costs[0]
     assert (tmp_path / "40.tif").read_bytes() == (tmp_path / "pillow.tif").read_bytes()
+
+
+@pytest.mark.parametrize("side", [16, 1000])  # a page of one strip, and one of several
+def test_a_far_page_is_read_without_walking_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: int
+) -> None:
+    pages = [picture(side, side, seed)[..., 0] > 100 for seed in range(4)]
+    write_stack(tmp_path / "a.tif", pages)
+    monkeypatch.setattr(stacks, "FAR", 2)
+    monkeypatch.setattr(stacks, "_alone", alone := mock.Mock(wraps=stacks._alone))
+    found = list(read_stack(tmp_path / "a.tif"))
+    assert all(page.dtype == np.bool_ for page in found)
+    assert np.array_equal(found, pages)
+    assert alone.call_count == 2
+
+
+def test_a_far_page_longer_than_its_file_is_refused(tmp_path: Path) -> None:
+    write_stack(tmp_path / "a.tif", [picture(16, 16)[..., 0] > 100])
+    with TiffImageFile(tmp_path / "a.tif") as stack:
+        (size,) = stack.tag_v2[STRIPBYTECOUNTS]
+        stack.tag_v2[STRIPBYTECOUNTS] = (size, 2**31)
+        with pytest.raises(ValueError, match="longer than the file"):
+            stacks._alone(stack)
 
 
 def test_a_stack_cut_short_is_named(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from PIL import Image
 
+from roads import stacks
 from roads.crops import CROPS_FILE, PIXELS_FILE, Crop, read_crops, read_pixels, write_crops
 from roads.handpicked import kept_names
 from roads.packs import IMAGES_FILE, MASKS_FILE, ROWS_FILE, PackReader, read_places
@@ -95,6 +97,12 @@ def _read_map(path: Path) -> None:
     map_ = read_map(path)
     assert map_.ndim == 2
     assert map_.dtype == np.uint8
+
+
+def _read_stack(path: Path) -> None:
+    for far in (stacks.FAR, 1):
+        with mock.patch.object(stacks, "FAR", far):
+            list(read_stack(path))
 
 
 def _make_stacks(folder: Path) -> None:
@@ -185,7 +193,7 @@ def _read_model(path: Path) -> None:
 SUBJECTS = {
     "image": Subject(24, _make_images, "*", _read_image),
     "map": Subject(12, _make_maps, "*", _read_map),
-    "stack": Subject(8, _make_stacks, "*", lambda path: list(read_stack(path))),
+    "stack": Subject(8, _make_stacks, "*", _read_stack),
     "handpicks": Subject(
         4,
         _table(
