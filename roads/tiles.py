@@ -173,10 +173,12 @@ def _decode(path: Path, mode: str) -> Image8:
         if picture.width * picture.height > MAX_PIXELS:
             raise Image.DecompressionBombError  # Pillow only warns up to twice the limit
         _check_kind(path, picture)
-        upright = ImageOps.exif_transpose(picture)
+        ImageOps.exif_transpose(picture, in_place=True)
+        upright: Image.Image = picture
         if upright.mode in ("P", "PA"):
             upright = upright.convert("RGBA" if "transparency" in upright.info else "RGB")
-        return np.asarray(upright.convert(mode))
+        # Of a large tile a copy takes longer than decoding it.
+        return np.asarray(upright if upright.mode == mode else upright.convert(mode))
 
 
 @contextlib.contextmanager

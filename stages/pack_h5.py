@@ -9,11 +9,12 @@ import argparse
 import itertools
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from roads.crops import (
@@ -33,6 +34,8 @@ from roads.parallel import progress
 from roads.params import Section, read_section
 from roads.stacks import read_stack
 from roads.tiles import SPLITS, Image8
+
+CROPS_AT_ONCE = 256  # are in memory; a tile may have thousands
 
 Pixels = Mapping[tuple[str, int], tuple[int, int]]
 
@@ -76,10 +79,10 @@ def pack_h5(
     by_tile = [list(group) for _, group in itertools.groupby(chosen, lambda crop: crop.tile)]
     with pack_writer(packed, rows, side) as writer:
         for group in progress(by_tile, "pack-h5"):
-            images, roads = _read_tile(crops / IMAGE_FOLDER, masks, group, side)
-            for split in SPLITS:
-                places = [place for place, crop in enumerate(group) if crop.split == split]
-                writer.append(split, images[places], roads[places])
+            for block, images, roads in _read_tile(crops / IMAGE_FOLDER, masks, group, side):
+                for split in SPLITS:
+                    places = [place for place, crop in enumerate(block) if crop.split == split]
+                    writer.append(split, images[places], roads[places])
     write_csv(packed / ROWS_FILE, ROWS_COLUMNS, _numbered(chosen))
     write_json(metrics, _counts(handpicked, index, chosen, pixels, area))
     counts = ", ".join(f"{rows[split]} {split}" for split in SPLITS)
@@ -105,22 +108,36 @@ def _crop_side(images: Path, tile: str) -> int:
 
 def _read_tile(
     images: Path, masks: Path, crops: Sequence[Crop], side: int
-) -> tuple[Image8, Image8]:
-    """The chosen crops of one tile: (n, side, side, 3) and 0/1 (n, side, side) uint8."""
+) -> Iterator[tuple[Sequence[Crop], Image8, Image8]]:
+    """The chosen crops of one tile, and 0/1 masks, up to CROPS_AT_ONCE each time.
+
+    Yields:
+        n crops, (n, side, side, 3) uint8 and (n, side, side) uint8.
+    """
     name, pages = f"{crops[0].tile}.tif", {crop.page for crop in crops}
-    return (
-        _read_pages(images / name, pages, (side, side, IMAGE_CHANNELS), "crop"),
-        _read_pages(masks / name, pages, (side, side), "binarize"),
-    )
+    pictures = _read_pages(images / name, pages, (side, side, IMAGE_CHANNELS), "crop")
+    roads = _read_pages(masks / name, pages, (side, side), "binarize")
+    for start in range(0, len(crops), CROPS_AT_ONCE):
+        block = crops[start : start + CROPS_AT_ONCE]
+        picture_block, road_block = (
+            np.stack(list(itertools.islice(source, len(block))), dtype=np.uint8)
+            for source in (pictures, roads)
+        )
+        yield block, picture_block, road_block
 
 
-def _read_pages(path: Path, pages: set[int], shape: tuple[int, ...], stage: str) -> Image8:
-    chosen = [page for number, page in enumerate(read_stack(path)) if number in pages]
-    if len(chosen) < len(pages) or {page.shape for page in chosen} != {shape}:
+def _read_pages(
+    path: Path, pages: set[int], shape: tuple[int, ...], stage: str
+) -> Iterator[Image8 | NDArray[np.bool_]]:
+    found = 0
+    for number, page in enumerate(read_stack(path)):
+        if number in pages and page.shape == shape:
+            found += 1
+            yield page
+    if found < len(pages):
         raise UserError(
             f"{path} does not have the pages that {CROPS_FILE} names. Run `dvc repro -f {stage}`."
         )
-    return np.stack(chosen, dtype=np.uint8)
 
 
 def _numbered(crops: Sequence[Crop]) -> list[tuple[str, int, str, int, int, int]]:

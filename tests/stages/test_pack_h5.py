@@ -11,6 +11,7 @@ import pytest
 from roads.errors import UserError
 from roads.packs import PackReader, pack_writer
 from roads.splits import SplitParams
+from roads.stacks import read_stack, write_stack
 from roads.tiles import write_tiles
 from stages.binarize import BinarizeParams, binarize
 from stages.crop import CropParams, crop
@@ -88,6 +89,20 @@ def test_rows_of_both_files_belong_together(crops: Path) -> None:
         "train,0,tile0,0,0,0",
         "train,1,tile0,1,0,64",
     ]
+
+
+def test_a_tile_of_many_crops_is_packed_in_blocks(
+    crops: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = pack(crops)
+    monkeypatch.setattr("stages.pack_h5.CROPS_AT_ONCE", 1)
+    blocks = pack(crops, "blocks")
+    for name in ("images.h5", "masks.h5", "rows.csv"):
+        assert (blocks / name).read_bytes() == (whole / name).read_bytes()
+    stack = crops / "sat/tile1.tif"
+    write_stack(stack, list(read_stack(stack))[:1])  # the second page is missing
+    with pytest.raises(UserError, match=r"tile1\.tif does not have the pages"):
+        pack(crops, "short")
 
 
 def test_packing_twice_gives_the_same_bytes(crops: Path) -> None:
