@@ -1,8 +1,11 @@
 """Overlays: which pixel gets which colour, and which things are picked."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
+from matplotlib.axes import Axes
 from PIL import Image
 
 from roads.overlays import best_to_worst, draw_overlay, overlay
@@ -35,6 +38,29 @@ def test_picture_is_a_png_wide_enough_to_see_every_pixel(tmp_path: Path) -> None
         assert picture.format == "PNG"
         assert picture.width > 4 * 256
     assert [path.name for path in (tmp_path / "crops").iterdir()] == ["1.png"]
+
+
+def test_a_large_picture_is_shrunk_before_it_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = []
+
+    def imshow(axes: Axes, picture: np.ndarray, **options: Any) -> Any:
+        shown.append(picture)
+        return original(axes, picture, **options)
+
+    original = Axes.imshow
+    monkeypatch.setattr(Axes, "imshow", imshow)
+    image = np.full((1000, 3000, 3), 80, np.uint8)
+    road = np.zeros((1000, 3000), np.bool_)
+    road[:, :1500] = True
+    draw_overlay(tmp_path / "1.png", image, road, np.float32(0.75) * road, 0.5, "Tile")
+    assert [picture.shape for picture in shown] == [
+        (250, 750, 3), (250, 750), (250, 750), (250, 750, 3),
+    ]  # fmt: skip
+    assert np.unique(shown[0]).tolist() == [80]
+    assert np.array_equal(shown[1][:, [0, -1]], np.tile([1, 0], (250, 1)))
+    assert np.unique(shown[2]).tolist() == [0, 0.75]
 
 
 def test_picks_are_spread_from_best_to_worst() -> None:
