@@ -98,13 +98,14 @@ def read_section(section: type[SomeSection], name: str, path: Path = PARAMS_FILE
 
 def _complaints(name: str, section: type[Section], error: pydantic.ValidationError) -> list[str]:
     lines = []
+    known = f" (known: {', '.join(sorted(section.model_fields))})"
     for problem in error.errors()[:COMPLAINTS]:
         key = ".".join([name, *map(_key, problem["loc"])])
         if not problem["loc"]:  # two keys that contradict each other
             lines.append(problem["msg"].removeprefix("Value error, "))
         elif problem["type"] in ("extra_forbidden", "invalid_key"):
-            known = ", ".join(sorted(section.model_fields))
-            lines.append(f"{key} is not a parameter (known: {known})")
+            lines.append(f"{key} is not a parameter{known}")
+            known = ""  # said once
         elif problem["type"] == "missing":
             lines.append(f"{key} is missing")
         else:

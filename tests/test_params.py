@@ -32,6 +32,7 @@ def test_a_float_that_dvc_wrote_back_is_a_number(tmp_path: Path) -> None:
         ("oven: {degrees: 5, trays: true}", "oven.trays is True"),
         ("oven: {degrees: .nan, trays: 1}", "oven.degrees is nan"),
         ("oven: {degrees: 5}", "oven.trays is missing"),
+        ("oven: {degrees: 5, trays: 1, a: 2, b: 3}", "degrees, trays); oven.b is not a parameter"),
         ("oven: {degrees: 5, trays: 1, trys: 2}", "oven.trys is not a parameter (known: degrees"),
         ("oven: 3", "the section `oven:` is missing"),
         ("kitchen: {}", "the section `oven:` is missing"),
