@@ -18,7 +18,7 @@ encoder {encoder}.
 | commit | {commit} |
 | hardware | {device}; {versions} |
 | date | {date} |
-| length | {epochs} epochs, the best was {best}; {crops:,} crops trained on; {minutes:.0f} minutes |
+| length | {length} |
 | file | {megabytes:.1f} MB: kernels as float16, the rest as float32, no optimizer state |
 
 ## Scores
@@ -87,11 +87,11 @@ def model_card(
     Args:
         name: of the release.
         description: of the net.
-        record: of the run, as `benchmarks.recipe_runs` writes it.
+        record: of the run, as `benchmarks.gpu_run` writes it.
         scores: as `benchmarks.release` finds them.
         size: of the weights' file in bytes.
     """
-    unet, training, data = description.unet, description.training, scores["data"]
+    unet, data = description.unet, scores["data"]
     return CARD.format(
         name=name,
         parameters=description.parameters,
@@ -110,10 +110,7 @@ def model_card(
             f"{package} {version}" for package, version in record["versions"].items()
         ),
         date=record["date"][:10],
-        epochs=training["epochs_run"],
-        best=training["best"]["epoch"],
-        crops=record["crops_trained_on"],
-        minutes=record["seconds"]["train"] / 60,
+        length=_length(description, record),
         megabytes=size / 1e6,
         test_tiles=scores["tiles"]["count"],
         rows="\n".join(_row(scores, *score) for score in SCORES),
@@ -121,6 +118,23 @@ def model_card(
         sample_iou=scores["sample"]["tiles"]["iou"],
         evaluation=" ".join(f"-S {key}={value}" for key, value in _evaluation(record).items()),
     )
+
+
+def _length(description: Description, record: Mapping[str, Any]) -> str:
+    """How long the net was trained, and how fast that was."""
+    training, speed = description.training, record.get("speed")
+    side = training["augment"]["window"] or description.crop_size
+    windows = training["steps"] * training["batch_size"]
+    text = (
+        f"{windows:,} windows of {side}×{side} pixels in {training['steps']:,} steps of "
+        f"{training['batch_size']}; {record['seconds']['train'] / 60:.1f} minutes"
+    )
+    if speed:
+        text += f"; {speed['crops_per_second']:,.0f} crops of 256×256 a second"
+        if speed.get("roofline"):
+            fraction = speed["crops_per_second"] / speed["roofline"]
+            text += f", {fraction:.2f} of what the GPU's memory bandwidth allows"
+    return text
 
 
 def _row(

@@ -1,11 +1,11 @@
 """Makes a release of trained weights: a folder in models/released/ with their scores and card.
 
-    python -m benchmarks.release RUN --name NAME --tiles FOLDER --work FOLDER
+    python -m benchmarks.release NET --record record.json --name NAME --tiles FOLDER --work FOLDER
 
-RUN is what `benchmarks.recipe_runs` packed of a run: the weights, their description and
-`record.json`. Kernels are stored as float16, which halves the file; the weights so stored are then
-scored by the last stage, without and with flips and turns, on the tiles and on a small sample.
-What a net may not be released for is told before: too large a file, or scores that moved.
+NET is a folder with weights and their description, such as `last/` or `best/` of what
+`benchmarks.gpu_run` brings back, and `record.json` lies beside it. Kernels are stored as float16,
+which halves the file; the weights so stored are then scored by the last stage, without and with
+flips and turns, on the tiles and on a small sample.
 """
 
 import argparse
@@ -15,9 +15,6 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import h5py
-import numpy as np
 
 from benchmarks.model_card import model_card
 from benchmarks.without_dvc import PROJECT, StagesAlone, changed_params, tiles_from
@@ -30,10 +27,10 @@ from roads.weights import (
     WEIGHTS_FILE,
     description_path,
     read_description,
+    store_half,
 )
 
 LARGEST = 20_000_000  # bytes
-MOVED = 0.001  # the most that float16 may change the IoU of whole tiles
 TRAINING = ("unet", "augment", "train")  # sections that only a training reads
 SAMPLE: dict[str, Any] = {
     "sample.size": 512,
@@ -41,28 +38,6 @@ SAMPLE: dict[str, Any] = {
     "sample.valid": 2,
     "sample.test": 2,
 }
-
-
-def store_half(weights: Path, to: Path) -> None:
-    """Copy a `.weights.h5` file, its arrays of two axes and more rounded to float16.
-
-    Biases and what belongs to normalization stay float32: they are few, and variances may be
-    smaller than float16 can say. Keras reads both into float32.
-    """
-    with h5py.File(weights) as source, h5py.File(to, "w") as target:
-
-        def copy(name: str, item: h5py.Group | h5py.Dataset) -> None:
-            if isinstance(item, h5py.Group):
-                copied = target.require_group(name)
-            else:
-                values = item[()]
-                copied = target.create_dataset(
-                    name, data=values.astype(np.float16) if values.ndim > 1 else values
-                )
-            copied.attrs.update(item.attrs)
-
-        target.attrs.update(source.attrs)
-        source.visititems(copy)
 
 
 def evaluation(changes: Mapping[str, Any], nets: Path, name: str) -> dict[str, Any]:
@@ -93,35 +68,30 @@ def score(
     return found | {"sample": sample.metrics("test"), "data": pipeline.metrics("data")}
 
 
-def release(run: Path, name: str, tiles: Path, work: Path) -> Path:
+def release(net: Path, recorded: Path, name: str, tiles: Path, work: Path) -> Path:
     """Store, score and describe; returns the released folder.
 
     Raises:
-        UserError: a file is missing or too large, a stage failed, or float16 moved the scores.
+        UserError: a file is missing or too large, or a stage failed.
     """
-    record = json.loads((run / "record.json").read_text(encoding="utf-8"))
+    try:
+        record = json.loads(recorded.read_text(encoding="utf-8"))
+        digest = file_hash(net / WEIGHTS_FILE, "md5")
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename} is missing") from None
     # Stages are run again where params differ, so other weights need another folder.
-    half = work / "nets" / file_hash(run / WEIGHTS_FILE, "md5") / name
+    half = work / "nets" / digest / name
     half.mkdir(parents=True, exist_ok=True)
     weights = half / WEIGHTS_FILE
-    store_half(run / WEIGHTS_FILE, weights)
+    store_half(net / WEIGHTS_FILE, weights)
     if weights.stat().st_size > LARGEST:
         raise UserError(
             f"{weights} has {weights.stat().st_size:,} bytes: a release has at most {LARGEST:,}"
         )
-    shutil.copyfile(run / description_path(weights).name, description_path(weights))
-    trained = json.loads((run / "test.json").read_text(encoding="utf-8"))
-    if "tiles" not in trained:
-        raise UserError(
-            f"{run}/test.json has no scores of whole tiles, and a release is known by them"
-        )
+    shutil.copyfile(net / description_path(weights).name, description_path(weights))
     scores = score(record["changes"], tiles_from(tiles), half.parent, name, work)
-    tta = bool(record["changes"].get("evaluate.tta"))
-    before, after = (found["tiles"]["iou"] for found in (trained, scores["tta"] if tta else scores))
-    if abs(after - before) > MOVED:
-        raise UserError(
-            f"whole tiles' IoU is {after} with float16 weights and was {before} in {run}/test.json"
-        )
+    if "tiles" not in scores:
+        raise UserError("there are no scores of whole tiles, and a release is known by them")
     with replacing_folder(PROJECT / RELEASED / name) as folder:
         for path in (weights, description_path(weights)):
             shutil.copyfile(path, folder / path.name)
@@ -133,12 +103,13 @@ def release(run: Path, name: str, tiles: Path, work: Path) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path, help="folder with weights, description and record.json")
+    parser.add_argument("net", type=Path, help="folder with weights and their description")
+    parser.add_argument("--record", type=Path, required=True, help="record.json of the run")
     parser.add_argument("--name", required=True, help="of the release")
     parser.add_argument("--tiles", type=Path, required=True, help="folder of image and map pairs")
     parser.add_argument("--work", type=Path, required=True, help="folder for all that is made")
     arguments = parser.parse_args()
-    print(release(arguments.run, arguments.name, arguments.tiles, arguments.work))
+    print(release(arguments.net, arguments.record, arguments.name, arguments.tiles, arguments.work))
 
 
 if __name__ == "__main__":

@@ -37,7 +37,9 @@ class CropBatches(keras.utils.PyDataset):
     ):
         """Take the crops of `split`: in their order, or shuffled anew each epoch by `seed`.
 
-        Every crop is used; the last batch is shorter where they don't divide evenly. With
+        In their order, the last batch is shorter where they don't divide evenly. Shuffled, every
+        crop comes `augmentation.repeats` times an epoch, and the last batch is filled up with
+        crops of the first: a step for batches of another size would be compiled, too. With
         `ignore_blank` the masks are IGNORED where imagery is missing. `augmentation` needs a
         seed, and is another one in each epoch. `devices` is where `feed` brings the batches.
         """
@@ -45,18 +47,27 @@ class CropBatches(keras.utils.PyDataset):
         self.pack, self.split, self.batch_size, self.seed = pack, split, batch_size, seed
         self.ignore_blank = ignore_blank
         self.augmentation = augmentation if augmentation and augmentation.active else None
+        self.repeats = augmentation.repeats if augmentation else 1
         self.devices = devices
+        self.count = pack.rows(split)
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw the order and the augmentation of an epoch, counted from 0."""
-        count = self.pack.rows(self.split)
-        self.order = np.arange(count)
+        """Draw the order and the augmentation of an epoch, counted from 0.
+
+        `order` holds numbers of crops: row i of the split is also i + count, i + 2 count and so
+        on, each time augmented in another way.
+        """
         if self.seed is None:
+            self.order = np.arange(self.count)
             return
-        self.order = np.random.default_rng([self.seed, epoch]).permutation(count)
+        random = np.random.default_rng([self.seed, epoch])
+        passes = [random.permutation(self.count) + i * self.count for i in range(self.repeats)]
+        whole = math.ceil(self.count * self.repeats / self.batch_size) * self.batch_size
+        self.order = np.resize(np.concatenate(passes), whole)
         if self.augmentation:
-            self.drawn = draw(self.augmentation, self.pack.size, count, self.seed, epoch)
+            drawn = self.count * self.repeats
+            self.drawn = draw(self.augmentation, self.pack.size, drawn, self.seed, epoch)
 
     def __len__(self) -> int:
         return math.ceil(len(self.order) / self.batch_size)
@@ -93,11 +104,11 @@ class CropBatches(keras.utils.PyDataset):
         return (*self.crops(rows), *(self.drawn.of(rows) if self.augmentation else ()))
 
     def crops(self, rows: NDArray[np.integer]) -> tuple[Image8, Image8]:
-        """Images (n, size, size, 3) and masks (n, size, size, 1) of rows of the pack, as packed.
+        """Images (n, size, size, 3) and masks (n, size, size, 1) of numbers in `order`, as packed.
 
         Masks are 0 and 1, or IGNORED.
         """
-        images, masks = self.pack.read(self.split, rows)
+        images, masks = self.pack.read(self.split, rows % self.count)
         if self.ignore_blank:
             for image, mask in zip(images, masks, strict=True):
                 mask[blank_mask(image)] = IGNORED

@@ -15,12 +15,16 @@ from roads.backend import backend_name, keras
 from roads.batches import CropBatches
 from roads.devices import seed_replicas
 from roads.errors import UserError
+from roads.optimization import timed_rate
+from roads.recipe import TrainParams
 from roads.resume import Arrays, Backup, Progress
 from roads.unet import layers_of
 
+FIRST_STEPS = "the first steps took"  # begins the line that tells so
 Row = dict[str, float]
 Logs = dict[str, Any] | None
 LOSS_CHECK = 16  # steps; looking at the loss makes the host wait for the device
+SNAPSHOT_SECONDS = 15  # at least, between two of them
 
 
 def tensorboard(folder: Path) -> list[keras.callbacks.Callback]:
@@ -74,6 +78,86 @@ class FiniteLoss(keras.callbacks.Callback):
                 )
 
 
+class Clock(keras.callbacks.Callback):
+    """Counts steps and seconds, those of runs that were killed too.
+
+    Attributes:
+        steps: made so far.
+        elapsed: seconds so far, up to the last finished epoch.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps, self.elapsed = 0, 0.0
+        self.epoch_start = 0
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        self.start = time.monotonic() - self.elapsed
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        self.epoch_start = self.steps
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        self.steps = self.epoch_start + batch + 1
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        self.elapsed = time.monotonic() - self.start
+
+
+class TimedRate(Clock):
+    """Has the learning rate follow the time, and ends the training when `train.minutes` are over.
+
+    The rate is set before each step, or where many steps are one call (`fit_resident`), before
+    each call.
+    """
+
+    between_calls = True
+
+    def __init__(self, recipe: TrainParams, warmup: int):
+        super().__init__()
+        assert recipe.minutes is not None
+        self.recipe, self.warmup, self.seconds = recipe, warmup, 60 * recipe.minutes
+
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
+        rate = timed_rate(self.recipe, self._passed(), self.epoch_start + batch, self.warmup)
+        self.model.optimizer.learning_rate = np.float32(rate)
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        super().on_train_batch_end(batch)
+        if self._passed() >= 1:
+            self.model.stop_training = True
+
+    def _passed(self) -> float:
+        return (time.monotonic() - self.start) / self.seconds
+
+
+class Snapshots(keras.callbacks.Callback):
+    """Hands the weights that an epoch was validated with to `write`, every SNAPSHOT_SECONDS.
+
+    Those of the last epoch are always handed over.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[Arrays, list[Row], int], None],
+        rows: list[Row],
+        epochs: int,
+        clock: Clock,
+        averaged: AveragedWeights | None,
+    ):
+        super().__init__()
+        self.write, self.rows, self.epochs = write, rows, epochs
+        self.clock, self.averaged = clock, averaged
+        self.last = -math.inf
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        over = self.model.stop_training or epoch + 1 == self.epochs
+        if over or time.monotonic() - self.last >= SNAPSHOT_SECONDS:
+            weights = self.averaged.weights if self.averaged else self.model.get_weights()
+            self.write(weights, self.rows, self.clock.steps)
+            self.last = time.monotonic()
+
+
 class Curves(keras.callbacks.Callback):
     """Adds a row to `rows` for each epoch: its number from 1, learning rate, and all scores.
 
@@ -101,21 +185,39 @@ def blindness(road_share: float) -> str | None:
 
 
 class Console(keras.callbacks.Callback):
-    """A line for each epoch, and a progress bar within it on a terminal."""
+    """A line for each epoch, and a progress bar within it on a terminal.
 
-    def __init__(self, train: CropBatches, epochs: int):
+    The first line tells how long the first steps took: that is mostly compilation, which the
+    speed in the lines after it leaves out.
+    """
+
+    def __init__(self, train: CropBatches, epochs: int | None):
+        """Call the epochs 1/`epochs` and so on; 1, 2, … where it is not known how many come."""
         super().__init__()
-        self.train, self.epochs = train, epochs
+        self.train, self.of = train, f"/{epochs}" if epochs else ""
+        self.compiled = False
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        self.start = time.monotonic()
-        title = f"epoch {epoch + 1}/{self.epochs}"
+        self.start = self.steady = time.monotonic()
+        self.done = self.first = 0
         self.bar = tqdm(
-            desc=title, total=len(self.train), leave=False, disable=None, dynamic_ncols=True
-        )
+            desc=f"epoch {epoch + 1}{self.of}", total=len(self.train), leave=False, disable=None,
+            dynamic_ncols=True,
+        )  # fmt: skip
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        self.bar.update(batch + 1 - self.bar.n)
+        if not self.compiled:
+            self.compiled = True
+            float((logs or {}).get("loss", 0.0))  # waits for the device
+            self.first, self.steady = batch + 1, time.monotonic()
+            seconds = self.steady - self.start
+            print(f"{FIRST_STEPS} {seconds:.1f} s, most of it to compile", flush=True)
+        self.bar.update(batch + 1 - self.done)
+        self.done = batch + 1
+
+    def on_test_begin(self, logs: Logs = None) -> None:
+        crops = (self.done - self.first) * self.train.batch_size
+        self.speed = crops / max(time.monotonic() - self.steady, 1e-9)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         self.bar.close()
@@ -123,9 +225,9 @@ class Console(keras.callbacks.Callback):
         values = logs or {}
         blind = blindness(float(values["val_road_share"]))
         print(
-            f"epoch {epoch + 1}/{self.epochs}: loss {values['loss']:.4f}, "
+            f"epoch {epoch + 1}{self.of}: loss {values['loss']:.4f}, Dice {values['dice']:.3f}, "
             f"valid loss {values['val_loss']:.4f}, Dice {values['val_dice']:.3f}, "
-            f"IoU {values['val_iou']:.3f}, {seconds:.1f} s"
+            f"IoU {values['val_iou']:.3f}, {seconds:.1f} s, {self.speed:.0f} crops/s"
             + (f"; it predicts {blind}" if blind else ""),
             flush=True,
         )
@@ -134,14 +236,23 @@ class Console(keras.callbacks.Callback):
 class BestEpoch(keras.callbacks.Callback):
     """Holds the weights of the best epoch by a monitored value, the first of equal ones.
 
+    Or those of the last epoch, where these are to be kept.
+
     Keras' ModelCheckpoint would write them to a second file, which a kill can leave older or
     newer than the backup; here they are part of it.
     """
 
-    def __init__(self, monitor: str, mode: str, averaged: AveragedWeights | None = None):
+    def __init__(
+        self,
+        monitor: str,
+        mode: str,
+        averaged: AveragedWeights | None = None,
+        *,
+        last: bool = False,
+    ):
         """Watch `monitor`, best at its "min" or "max"; hold the averaged weights, if any."""
         super().__init__()
-        self.monitor, self.sign = monitor, 1 if mode == "min" else -1
+        self.monitor, self.sign, self.last = monitor, 1 if mode == "min" else -1, last
         self.averaged = averaged
         self.epoch = -1
         self.value = self.sign * math.inf
@@ -150,7 +261,7 @@ class BestEpoch(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         assert logs is not None
         value = float(logs[self.monitor])
-        if self.sign * value < self.sign * self.value:
+        if self.last or self.sign * value < self.sign * self.value:
             self.epoch, self.value = epoch, value
             self.weights = self.averaged.weights if self.averaged else self.model.get_weights()
 
@@ -166,6 +277,8 @@ class Keeper(keras.callbacks.Callback):
         "EarlyStopping": ("wait", "best", "best_epoch", "stopped_epoch"),
         "ReduceLROnPlateau": ("wait", "best", "cooldown_counter"),
         "BestEpoch": ("epoch", "value"),
+        "Clock": ("steps", "elapsed"),
+        "TimedRate": ("steps", "elapsed"),
     }
 
     def __init__(

@@ -1,5 +1,6 @@
 """The optimizer, how its learning rate moves, and which epochs count as progress."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ def warmup_steps(recipe: TrainParams, epoch_steps: int) -> int:
     Raises:
         UserError: training would end before.
     """
-    if recipe.warmup_epochs >= recipe.epochs:
+    if recipe.minutes is None and recipe.warmup_epochs >= recipe.epochs:
         raise UserError(
             f"train.warmup_epochs is {recipe.warmup_epochs:g} and train.epochs {recipe.epochs}: "
             "training would end before its learning rate is reached. Lower the first."
@@ -59,9 +60,12 @@ def learning_rate(recipe: TrainParams, epoch_steps: int, first_epoch: int = 0) -
     """What the optimizer takes for a rate: a number, or a schedule over all the steps.
 
     `cosine` falls to 0 at the last step. The rate of `plateau` must stay a number that
-    callbacks set, so its warm-up is a callback too: `WarmUp`. A schedule goes on from
-    `first_epoch` (counted from 0), where an optimizer that begins there counts its steps from 0.
+    callbacks set, so its warm-up is a callback too: `WarmUp`; so must that of a training whose
+    length is given in minutes, see `timed_rate`. A schedule goes on from `first_epoch` (counted
+    from 0), where an optimizer that begins there counts its steps from 0.
     """
+    if recipe.minutes is not None:
+        return recipe.learning_rate
     schedule = _whole_schedule(recipe, epoch_steps)
     if first_epoch == 0 or isinstance(schedule, float):
         return schedule
@@ -78,6 +82,23 @@ def _whole_schedule(recipe: TrainParams, epoch_steps: int) -> Any:
         return schedules.CosineDecay(0.0, steps - warmup, warmup_target=rate, warmup_steps=warmup)
     if recipe.schedule == "constant" and warmup > 0:
         return schedules.PolynomialDecay(0.0, decay_steps=warmup, end_learning_rate=rate)
+    return rate
+
+
+def timed_rate(recipe: TrainParams, passed: float, step: int, warmup: int) -> float:
+    """The learning rate when a fraction `passed` of `train.minutes` is over.
+
+    `cosine` is that of Loshchilov and Hutter 2017, *SGDR*, equation 5, down to 0.
+
+    Args:
+        recipe: learning_rate, schedule.
+        passed: 0 to 1; after that the rate is 0.
+        step: how many were made.
+        warmup: the steps in which the rate rises from 0 in a line.
+    """
+    rate = recipe.learning_rate * min(1, (step + 1) / (warmup + 1))
+    if recipe.schedule == "cosine":
+        rate *= (1 + math.cos(math.pi * min(passed, 1))) / 2
     return rate
 
 

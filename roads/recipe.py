@@ -23,6 +23,7 @@ class TrainParams(Section):
     warmup_epochs: float = Field(ge=0)
     batch_size: int = Field(ge=1, le=65_536)
     epochs: int = Field(ge=0, le=100_000)
+    minutes: float | None = Field(gt=0)
     freeze_encoder_epochs: int = Field(ge=0)
     schedule: Literal["plateau", "cosine", "constant"]
     plateau_factor: float = Field(gt=0, lt=1)
@@ -30,6 +31,7 @@ class TrainParams(Section):
     plateau_min_delta: float = Field(ge=0)
     monitor: Literal["loss", "dice", "iou"]
     early_stopping_patience: int = Field(ge=0)
+    keep: Literal["best", "last"]
     precision: Literal["auto", "float32", "mixed_bfloat16"]
     loop: Literal["auto", "fit", "resident"]
     devices: Literal["auto"] | Annotated[int, Field(ge=1)]

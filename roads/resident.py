@@ -71,6 +71,7 @@ def fit_resident(
     """Train a compiled net as `keras.Model.fit` does.
 
     A callback with something to do before every batch gets its way: then a call is one step.
+    (Those with an attribute `between_calls` ask for no more than before every call.)
 
     Args:
         model: on the JAX backend.
@@ -83,7 +84,11 @@ def fit_resident(
     """
     every = keras.callbacks.CallbackList(list(callbacks), model=model, epochs=epochs)
     asks = keras.callbacks.Callback.on_train_batch_begin
-    one_by_one = any(type(callback).on_train_batch_begin is not asks for callback in callbacks)
+    one_by_one = any(
+        type(callback).on_train_batch_begin is not asks
+        for callback in callbacks
+        if not getattr(callback, "between_calls", False)
+    )
     side = train.pack.size
     blank = np.zeros((1, side, side, IMAGE_CHANNELS + 1), np.uint8)
     # What `fit` begins with: it makes the variables of the metrics and the optimizer.
@@ -114,7 +119,9 @@ def fit_resident(
     for epoch in range(initial_epoch, epochs):
         model.reset_metrics()
         every.on_epoch_begin(epoch)
-        training.run(every.on_train_batch_begin, every.on_train_batch_end)
+        training.run(
+            every.on_train_batch_begin, every.on_train_batch_end, lambda: model.stop_training
+        )
         logs = _scores(model)
         every.on_test_begin()
         model.reset_metrics()
@@ -174,10 +181,10 @@ class _Feed:
         self.put = jax.device_put
         self.batches, self.most = batches, most
         each = batches.pack.size**2 * (IMAGE_CHANNELS + 1)
-        self.bytes = len(batches.order) * each
+        self.bytes = batches.count * each
         self.whole: tuple[Any, Any] | None = None
         if room is None or self.bytes <= room:
-            self.whole = self.put(batches.crops(np.arange(len(batches.order))))
+            self.whole = self.put(batches.crops(np.arange(batches.count)))
         else:
             chunk = int(room * CHUNK_SHARE) // (each * batches.batch_size)
             self.most = max(1, min(most, chunk))
@@ -187,7 +194,7 @@ class _Feed:
         calls = _calls(self.batches.order, self.batches.batch_size, self.most)
         if self.whole is not None:
             for call in calls:
-                yield call, (*self.whole, call.rows, self._drawn(call))
+                yield call, (*self.whole, call.rows % self.batches.count, self._drawn(call))
             return
         with ThreadPoolExecutor(1) as reader:
             ahead: deque[tuple[_Call, Future[Any]]] = deque()
@@ -217,12 +224,18 @@ class _Steps:
         self.augmentation = feed.batches.augmentation
         self.compiled = jax.jit(self._loop, donate_argnums=0, static_argnums=3)
 
-    def run(self, begin: Callable[[int], None], end: Callable[[int, Any], None]) -> None:
+    def run(
+        self,
+        begin: Callable[[int], None],
+        end: Callable[[int, Any], None],
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Do all batches of an epoch.
 
         Args:
             begin, end: are told the first and the last batch of each call, and `end` the scores;
                 both find the model's variables as they are then, and may change them.
+            stopped: says after a call whether to leave the rest.
         """
         done = 0
         for call, data in self.feed:
@@ -233,6 +246,8 @@ class _Steps:
                     variable.assign(value)
             done += call.steps
             end(done - 1, logs)
+            if stopped():
+                break
 
     def _values(self) -> list[list[Any]]:
         return [[variable.value for variable in group] for group in self.variables]

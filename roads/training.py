@@ -9,29 +9,47 @@ from roads.backend import jit_compile, keras
 from roads.batches import CropBatches, background_per_road
 from roads.callbacks import (
     BestEpoch,
+    Clock,
     Console,
     Curves,
     EpochSeeds,
     FiniteLoss,
     Keeper,
     Row,
+    Snapshots,
+    TimedRate,
     blindness,
 )
 from roads.devices import ONE, Devices
 from roads.errors import UserError
 from roads.losses import Loss, RoadScores, make_loss
-from roads.optimization import MONITORS, learning_rate, make_optimizer, progress_callbacks
+from roads.optimization import (
+    MONITORS,
+    learning_rate,
+    make_optimizer,
+    progress_callbacks,
+    warmup_steps,
+)
 from roads.recipe import TrainParams
 from roads.resident import device_room, fit_resident, resolve_loop
-from roads.resume import Backup
+from roads.resume import Arrays, Backup
+
+ENDLESS = 10**9  # epochs, where the clock ends the training
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """The curves, a row for each epoch, and the row of the epoch whose weights the net has."""
+    """How a training went.
+
+    Attributes:
+        rows: the curves, a row for each epoch.
+        best: the row of the epoch whose weights the net has.
+        steps: how many were made.
+    """
 
     rows: list[Row]
     best: Row
+    steps: int
 
 
 def compile_model(model: keras.Model, loss: Loss, optimizer: keras.optimizers.Optimizer) -> None:
@@ -54,7 +72,7 @@ def phases(recipe: TrainParams) -> list[tuple[int, int]]:
     Raises:
         UserError: training would end before the encoder is trained.
     """
-    frozen, epochs = recipe.freeze_encoder_epochs, recipe.epochs
+    frozen, epochs = recipe.freeze_encoder_epochs, planned_epochs(recipe)
     if frozen == 0:
         return [(0, epochs)]
     if frozen >= epochs:
@@ -63,6 +81,27 @@ def phases(recipe: TrainParams) -> list[tuple[int, int]]:
             "end before the encoder is trained. Lower the first."
         )
     return [(0, frozen), (frozen, epochs)]
+
+
+def planned_epochs(recipe: TrainParams) -> int:
+    """How many epochs there are at most."""
+    return recipe.epochs if recipe.minutes is None else ENDLESS
+
+
+def check_time(recipe: TrainParams, devices: Devices) -> None:
+    """Raise a UserError where a length in minutes does not go with the rest."""
+    if recipe.minutes is None:
+        return
+    if recipe.schedule == "plateau":
+        raise UserError(
+            "train.minutes needs a learning rate that does not wait for a plateau. Set "
+            "train.schedule to cosine (it falls to 0 when the time is over) or constant."
+        )
+    if devices.processes > 1:
+        raise UserError(
+            "train.minutes works in one process: several would not end at the same step. Set it "
+            "to null, and train.epochs to a number."
+        )
 
 
 def fit(
@@ -75,8 +114,14 @@ def fit(
     devices: Devices = ONE,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     on_epoch: Callable[[Row], None] = lambda row: None,
+    snapshot: Callable[[Arrays, list[Row], int], None] | None = None,
 ) -> Fitted:
     """Train a net, and leave it with the weights of its best epoch by `train.monitor`.
+
+    With `train.keep` last they are those of the last epoch. With `train.minutes` training ends by
+    itself when they are over, in the middle of an epoch; what a run that was killed has used up
+    counts. The steps such a run takes depend on the machine's speed, so it cannot be repeated to
+    the bit.
 
     In the first `train.freeze_encoder_epochs` the layer `encoder` keeps its weights, and its batch
     normalization its statistics. Then everything trains, with an optimizer that begins anew, its
@@ -94,21 +139,27 @@ def fit(
         callbacks: more of them; they must remember nothing from epoch to epoch.
         on_epoch: gets the row of each epoch when it ends (see `Curves`); in a run that goes on,
             first the rows of the epochs before.
+        snapshot: now and then gets the weights that an epoch was validated with, in Keras' order,
+            the rows so far, and the number of steps.
 
     Raises:
         UserError: the loss is no longer a number, the warm-up or the frozen epochs outlast
-            the training, or it cannot run in `train.loop`.
+            the training, or it cannot run in `train.loop` or for `train.minutes`.
     """
+    check_time(recipe, devices)
     loop = resolve_loop(recipe.loop, devices)
     loss = choose_loss(recipe, train)
     rows: list[Row] = []
     averaged = AveragedWeights(train) if recipe.ema > 0 else None
-    best = BestEpoch(*MONITORS[recipe.monitor], averaged)
+    best = BestEpoch(*MONITORS[recipe.monitor], averaged, last=recipe.keep == "last")
+    clock = TimedRate(recipe, warmup_steps(recipe, len(train))) if recipe.minutes else Clock()
     judging: list[Any] = progress_callbacks(recipe, len(train))
-    keeper = Keeper(backup, rows, best, judging, recipe.epochs)
+    epochs_told = None if recipe.minutes else recipe.epochs
+    keeper = Keeper(backup, rows, best, [clock, *judging], planned_epochs(recipe))
     keeper.load()
     if rows:
-        print(f"going on after epoch {len(rows)} of {recipe.epochs}, where the last run stopped")
+        of = f" of {epochs_told}" if epochs_told else ""
+        print(f"going on after epoch {len(rows)}{of}, where the last run stopped")
     for row in rows:
         on_epoch(row)
     for start, end in phases(recipe):
@@ -127,11 +178,13 @@ def fit(
             "callbacks": [
                 EpochSeeds(train, recipe.seed),
                 FiniteLoss(),
-                Console(train, recipe.epochs),
+                Console(train, epochs_told),
                 Curves(rows, on_epoch),
                 *([averaged] if averaged else []),
+                clock,
                 *judging,
                 *callbacks,
+                *([Snapshots(snapshot, rows, end, clock, averaged)] if snapshot else []),
                 best,
                 keeper,
             ],
@@ -143,7 +196,7 @@ def fit(
             model.fit(
                 train.feed(), validation_data=valid.feed(), shuffle=False, verbose=0, **epochs
             )
-    if len(rows) < recipe.epochs:
+    if epochs_told and len(rows) < epochs_told:
         change = "falls" if recipe.monitor == "loss" else "rises"
         name = {"loss": "loss", "dice": "Dice", "iou": "IoU"}[recipe.monitor]
         print(f"stopped after epoch {len(rows)}: the validation {name} no longer {change}")
@@ -154,4 +207,4 @@ def fit(
             "has not learned. Train longer, or look at train.learning_rate and train.loss."
         )
     model.set_weights(best.weights)
-    return Fitted(rows, rows[best.epoch])
+    return Fitted(rows, rows[best.epoch], clock.steps)

@@ -9,8 +9,10 @@ from pydantic import Field, model_validator
 
 from roads.backend import keras
 from roads.encoders import ENCODERS, NO_WEIGHTS, build_encoder
+from roads.initial_weights import GlorotUniform, HeNormal
 from roads.normalization import BatchNormalization
 from roads.params import Section
+from roads.pooling import MaxPooling2D
 
 CONVOLUTION, NORMALIZATION = "_convolution", "_normalization"  # endings of the names of layers
 MOST_FILTERS = 4096  # at the bottom; more than that is a slip, and fills the memory
@@ -71,7 +73,8 @@ def build_unet(params: UnetParams, precision: str = "float32", seed: int = 0) ->
         params: the net's shape; `filters` double from level to level.
         precision: Keras dtype policy of the convolutions. Scaling of the input, the head and
             its sigmoid stay float32.
-        seed: draws the weights; the same seed gives the same weights on the same backend.
+        seed: draws the weights; the same seed gives the same weights on every backend, but for
+            an encoder of keras.applications.
 
     Returns:
         A model from images (n, height, width, 3) of 0..255, uint8 or float, to the
@@ -93,7 +96,7 @@ def build_unet(params: UnetParams, precision: str = "float32", seed: int = 0) ->
         skips = []
         for level in range(params.depth - 1):
             skips.append(blocks.down(x, level, f"down{level + 1}"))
-            pool = keras.layers.MaxPooling2D(dtype=blocks.policy, name=f"down{level + 1}_pool")
+            pool = MaxPooling2D(dtype=blocks.policy, name=f"down{level + 1}_pool")
             x = pool(skips[-1])
         x = blocks.down(x, params.depth - 1, "bottom")
     for level in reversed(range(params.depth - 1)):
@@ -124,7 +127,7 @@ class _Blocks:
         self.seeds = _seeds(seed)
 
     def glorot(self) -> keras.Initializer:
-        return keras.initializers.GlorotUniform(seed=next(self.seeds))
+        return GlorotUniform(next(self.seeds))
 
     def double_convolution(self, x: Any, level: int, name: str) -> Any:
         x = self._convolution(x, level, f"{name}_1")
@@ -154,7 +157,7 @@ class _Blocks:
             self.params.filters * 2**level,
             3,
             padding="same",
-            kernel_initializer=keras.initializers.HeNormal(seed=next(self.seeds)),
+            kernel_initializer=HeNormal(next(self.seeds)),
             dtype=self.policy,
             name=name + CONVOLUTION,
         )

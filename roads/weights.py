@@ -51,10 +51,13 @@ def description_path(weights: Path) -> Path:
     return weights.with_name(weights.name.removesuffix(WEIGHTS_SUFFIX) + ".json")
 
 
-def save_model(model: keras.Model, weights: Path, description: Description) -> None:
+def save_model(
+    model: keras.Model, weights: Path, description: Description, *, half: bool = False
+) -> None:
     """Write the weights and their description; the same weights give the same bytes.
 
-    Only what the layers hold is written, not the optimizer's state.
+    Only what the layers hold is written, not the optimizer's state; with `half` as `store_half`
+    has it.
 
     Raises:
         UserError: a weight is not a finite number.
@@ -65,8 +68,30 @@ def save_model(model: keras.Model, weights: Path, description: Description) -> N
     with tempfile.TemporaryDirectory() as folder, replacing(weights) as partial:
         whole = Path(folder) / f"model{WEIGHTS_SUFFIX}"
         bare.save_weights(whole)
-        shutil.copyfile(whole, partial)
+        (store_half if half else shutil.copyfile)(whole, partial)
     write_json(description_path(weights), description.model_dump(mode="json"))
+
+
+def store_half(weights: Path, to: Path) -> None:
+    """Copy a `.weights.h5` file, its arrays of two axes and more rounded to float16.
+
+    Biases and what belongs to normalization stay float32: they are few, and variances may be
+    smaller than float16 can say. Keras reads both into float32.
+    """
+    with h5py.File(weights) as source, h5py.File(to, "w") as target:
+
+        def copy(name: str, item: h5py.Group | h5py.Dataset) -> None:
+            if isinstance(item, h5py.Group):
+                copied = target.require_group(name)
+            else:
+                values = item[()]
+                copied = target.create_dataset(
+                    name, data=values.astype(np.float16) if values.ndim > 1 else values
+                )
+            copied.attrs.update(item.attrs)
+
+        target.attrs.update(source.attrs)
+        source.visititems(copy)
 
 
 def load_model(weights: Path, precision: str | None = None) -> tuple[keras.Model, Description]:

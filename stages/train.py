@@ -17,14 +17,14 @@ from roads.callbacks import Row, tensorboard
 from roads.devices import Devices, find_devices
 from roads.encoders import ENCODERS, encoder_file, load_encoder
 from roads.errors import UserError
-from roads.files import replacing_folder, write_json
+from roads.files import replacing_folder, write_csv, write_json
 from roads.lifetime import stage_status
 from roads.packs import IMAGES_FILE, MASKS_FILE, PackReader
 from roads.params import read_section
 from roads.processes import LeadersBackup, check_agreement, process_index, run_joined
 from roads.recipe import TrainParams
 from roads.resident import resolve_loop
-from roads.resume import fingerprint, imported_code
+from roads.resume import Arrays, fingerprint, imported_code
 from roads.state import state_folder
 from roads.training import Fitted, fit
 from roads.unet import ARCHITECTURE, UnetParams, build_unet, size_step
@@ -40,6 +40,7 @@ from roads.weights import (
 )
 
 PAIRS_FILE = "augmented.png"
+CURVES_FILE = "curves.csv"  # of a snapshot
 NO_WEIGHTS = "none"  # a folder of this name is DVC's dependency where training starts anew
 
 
@@ -51,6 +52,7 @@ def train(
     params: TrainParams,
     unet: UnetParams,
     augmentation: AugmentParams,
+    snapshots: Path | None = None,
 ) -> None:
     """Train a net on packed crops; with no epochs, pass the initial weights on.
 
@@ -64,6 +66,8 @@ def train(
         unet: what to train.
         augmentation: what happens to the training crops; validation crops stay whole and as
             they are.
+        snapshots: folder that gets, now and then while training goes on, a net such as `models`
+            does, with kernels as float16, and the curves so far, `curves.csv`.
 
     Raises:
         UserError: data or initial weights are missing, broken or do not fit the params, the
@@ -123,6 +127,14 @@ def train(
             curves(folder) as log_row,
         ):
             draw_pairs(folder / PAIRS_FILE, crops)
+
+            def snapshot(weights: Arrays, rows: list[Row], steps: int) -> None:
+                assert snapshots is not None
+                so_far = describe(
+                    net, Fitted(rows, rows[-1], steps), pack.size, params, unet, augmentation
+                )
+                save_snapshot(net, weights, rows, so_far, snapshots)
+
             fitted = fit(
                 net,
                 crops,
@@ -132,6 +144,7 @@ def train(
                 devices=devices,
                 callbacks=tensorboard(state_folder("tensorboard") / key),
                 on_epoch=log_row,
+                snapshot=snapshot if snapshots else None,
             )
             description = describe(net, fitted, pack.size, params, unet, augmentation)
             save_model(net, models / WEIGHTS_FILE, description)
@@ -279,9 +292,21 @@ def describe(
             **recipe,
             "augment": augmentation.model_dump(),
             "epochs_run": len(fitted.rows),
+            "steps": fitted.steps,
             "best": fitted.best,
         },
     )
+
+
+def save_snapshot(
+    net: keras.Model, weights: Arrays, rows: list[Row], description: Description, folder: Path
+) -> None:
+    """Write weights of a net under training, and the curves so far; the net stays as it is."""
+    own = net.get_weights()
+    net.set_weights(weights)
+    save_model(net, folder / WEIGHTS_FILE, description, half=True)
+    net.set_weights(own)
+    write_csv(folder / CURVES_FILE, list(rows[0]), [list(row.values()) for row in rows])
 
 
 def scores(net: keras.Model, fitted: Fitted) -> dict[str, Any]:
@@ -304,6 +329,9 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="folder that gets the net")
     parser.add_argument("--log", type=Path, required=True, help="folder that gets the curves")
     parser.add_argument("--metrics", type=Path, required=True, help="gets the scores, as JSON")
+    parser.add_argument(
+        "--snapshots", type=Path, help="folder that gets the net so far every few seconds"
+    )
     arguments = parser.parse_args()
     run_joined(
         lambda: train(
@@ -314,6 +342,7 @@ def main() -> None:
             read_section(TrainParams, "train"),
             read_section(UnetParams, "unet"),
             read_section(AugmentParams, "augment"),
+            arguments.snapshots,
         )
     )
 

@@ -32,6 +32,7 @@ TRAIN: dict[str, Any] = {
     "warmup_epochs": 0.0,
     "batch_size": 4,
     "epochs": 6,
+    "minutes": None,
     "freeze_encoder_epochs": 0,
     "schedule": "plateau",
     "plateau_factor": 0.1,
@@ -39,6 +40,7 @@ TRAIN: dict[str, Any] = {
     "plateau_min_delta": 0.0001,
     "monitor": "loss",
     "early_stopping_patience": 3,
+    "keep": "best",
     "precision": "float32",
     "loop": "auto",
     "devices": "auto",
@@ -49,6 +51,9 @@ TRAIN: dict[str, Any] = {
 
 
 AUGMENT: dict[str, Any] = {
+    "repeats": 1,
+    "rotation": 0.0,
+    "scale": 0.0,
     "flips": False,
     "turns": False,
     "brightness": 0.0,

@@ -17,18 +17,22 @@ def test_every_crop_comes_once_an_epoch_in_an_order_of_seed_and_epoch(tmp_path: 
         for epoch in (0, 1):
             batches.set_epoch(epoch)
             got = [batches[index] for index in range(len(batches))]
-            assert [len(image) for image, _ in got] == [4, 4, 3]
+            assert [len(image) for image, _ in got] == [4, 4, 4]
             np.testing.assert_array_equal(
                 np.concatenate([i for i, _ in got]), images[batches.order]
             )
             np.testing.assert_array_equal(np.concatenate([m for _, m in got]), masks[batches.order])
-            orders.append(list(batches.order))
+            assert batches.order[11] == batches.order[0]  # fills the last batch up
+            orders.append(list(batches.order[:11]))
         assert orders[0] != orders[1]
         assert sorted(orders[0]) == sorted(orders[1]) == list(range(11))
 
-        again = CropBatches(pack, "train", 2, seed=5)
+        again = CropBatches(pack, "train", 11, seed=5)
         again.set_epoch(1)
         assert list(again.order) == orders[1]
+        few = CropBatches(pack, "train", 25, seed=5)
+        assert [len(images) for images, _ in (few[index] for index in range(len(few)))] == [25]
+        assert sorted(few.order) == sorted([*range(11)] * 2 + list(few.order[:3]))
 
 
 def test_without_a_seed_crops_come_in_their_order(tmp_path: Path) -> None:

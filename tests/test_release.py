@@ -10,9 +10,9 @@ import pytest
 
 from benchmarks import release as module
 from benchmarks.model_card import model_card
-from benchmarks.release import evaluation, release, store_half
+from benchmarks.release import evaluation, release
 from roads.errors import UserError
-from roads.weights import load_model, read_description
+from roads.weights import load_model, read_description, store_half
 from tests.packed import save_tiny_net
 
 CHANGES: dict[str, Any] = {
@@ -32,7 +32,8 @@ SCORES: dict[str, Any] = {
 RECORD: dict[str, Any] = {
     "command": "dvc exp run -S crop.size=512", "changes": CHANGES, "commit": "0123abc",
     "versions": {"keras": "3.15.1"}, "date": "2026-11-23T10:00:00+00:00",
-    "crops_trained_on": 12_345, "seconds": {"train": 600.0},
+    "seconds": {"train": 600.0},
+    "speed": {"crops_per_second": 2500.0, "roofline": 5000.0},
 }  # fmt: skip
 
 
@@ -76,7 +77,7 @@ def test_the_card_has_the_numbers_and_how_to_get_them(tmp_path: Path) -> None:
         "sample": {"tiles": TILES | {"count": 2, "iou": 0.5}},
         "data": {"train": split, "valid": split},
     }
-    training = {"epochs_run": 200, "best": {"epoch": 150}}
+    training = {"steps": 1000, "batch_size": 16, "augment": {"window": 384}}
     description = read_description(save_tiny_net(tmp_path)).model_copy(
         update={"training": training, "device": "NVIDIA H200"}
     )
@@ -85,7 +86,8 @@ def test_the_card_has_the_numbers_and_how_to_get_them(tmp_path: Path) -> None:
         "| strict | IoU | 0.6500 (0.6000 to 0.7000) | 0.6600 (0.6000 to 0.7000) |",
         "| relaxed (ρ = 3), full tile | break-even | 0.9300 | 0.9300 |",
         "| hardware | NVIDIA H200; keras 3.15.1 |",
-        "| length | 200 epochs, the best was 150; 12,345 crops trained on; 10 minutes |",
+        "| length | 16,000 windows of 384×384 pixels in 1,000 steps of 16; 10.0 minutes; "
+        "2,500 crops of 256×256 a second, 0.50 of what the GPU's memory bandwidth allows |",
         "| file | 4.1 MB:",
         "| commit | 0123abc |",
         "-S train.initial_weights=new -S train.epochs=0 \\\n      -S crop.size=512 \\\n",
@@ -96,28 +98,26 @@ def test_the_card_has_the_numbers_and_how_to_get_them(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_released_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = tmp_path / "run"
-    run.mkdir()
-    save_tiny_net(run)
-    (run / "record.json").write_text(json.dumps(RECORD))
-    (run / "test.json").write_text(json.dumps({"dice": 0.7}))
-    with pytest.raises(UserError, match=r"run/test\.json has no scores of whole tiles"):
-        release(run, "new", tmp_path, tmp_path / "work")
-    (run / "test.json").write_text(json.dumps(SCORES))
+    net, recorded = tmp_path / "last", tmp_path / "record.json"
+    net.mkdir()
+    save_tiny_net(net)
+    with pytest.raises(UserError, match=r"record\.json is missing"):
+        release(net, recorded, "new", tmp_path, tmp_path / "work")
+    recorded.write_text(json.dumps(RECORD))
     nets: list[Path] = []
 
-    def moved(changes: Any, tiles: Any, folder: Path, *_: Any) -> dict[str, Any]:
+    def of_crops(changes: Any, tiles: Any, folder: Path, *_: Any) -> dict[str, Any]:
         nets.append(folder)
-        return {"tta": {"tiles": {"iou": 0.6}}}
+        return {"dice": 0.7}
 
-    monkeypatch.setattr(module, "score", moved)
-    store_half(run / "unet.weights.h5", tmp_path / "other.weights.h5")
-    for weights in (run / "unet.weights.h5", tmp_path / "other.weights.h5"):
-        (run / "unet.weights.h5").write_bytes(weights.read_bytes())
-        with pytest.raises(UserError, match=r"IoU is 0\.6 with float16 weights and was 0\.65"):
-            release(run, "new", tmp_path, tmp_path / "work")
+    monkeypatch.setattr(module, "score", of_crops)
+    store_half(net / "unet.weights.h5", tmp_path / "other.weights.h5")
+    for weights in (net / "unet.weights.h5", tmp_path / "other.weights.h5"):
+        (net / "unet.weights.h5").write_bytes(weights.read_bytes())
+        with pytest.raises(UserError, match="no scores of whole tiles"):
+            release(net, recorded, "new", tmp_path, tmp_path / "work")
     assert nets[0] != nets[1]  # else the first one's scores would be taken for the second's
     monkeypatch.setattr(module, "LARGEST", 1000)
     with pytest.raises(UserError, match="a release has at most 1,000"):
-        release(run, "new", tmp_path, tmp_path / "work")
+        release(net, recorded, "new", tmp_path, tmp_path / "work")
     assert not (module.PROJECT / "models/released/new").exists()

@@ -1,5 +1,6 @@
 import math
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -9,13 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from roads import callbacks
 from roads.backend import keras
 from roads.batches import CropBatches
 from roads.callbacks import Row
+from roads.devices import ONE, Devices
 from roads.errors import UserError
 from roads.packs import PackReader, pack_writer
 from roads.resume import Backup
-from roads.training import Fitted, fit
+from roads.training import Fitted, check_time, fit
 from roads.unet import build_unet
 from tests.packed import augment_params, train_params, unet_params, write_pack
 from tests.project import quick_jax
@@ -70,6 +73,7 @@ class Training:
         self,
         on_epoch: Callable[[Row], None] = lambda row: None,
         extra: keras.callbacks.Callback | None = None,
+        snapshot: Callable[[list[Any], list[Row], int], None] | None = None,
     ) -> tuple[keras.Model, Fitted]:
         model = build_unet(self.unet, seed=0)
         blank = self.recipe.ignore_blank
@@ -88,6 +92,7 @@ class Training:
             backup=Backup(self.folder, "key"),
             callbacks=[extra] if extra else [],
             on_epoch=on_epoch,
+            snapshot=snapshot,
         )
         return model, fitted
 
@@ -241,8 +246,10 @@ def test_the_weights_are_those_of_the_best_epoch_and_each_epoch_has_a_line(
     assert len(values) == EPOCHS
     assert fitted.best == fitted.rows[int((np.argmin if monitor == "loss" else np.argmax)(values))]
     output = capsys.readouterr()
-    lines = output.out.splitlines()
+    first, *lines = output.out.splitlines()
+    assert re.fullmatch(r"the first steps took \d+\.\d s, most of it to compile", first)
     assert [line.split(":")[0] for line in lines] == [f"epoch {n}/5" for n in range(1, 6)]
+    assert all(re.search(r", \d+\.\d s, [1-9]\d* crops/s", line) for line in lines)
     assert output.err == ""  # no progress bar off a terminal
     loss = model.evaluate(CropBatches(pack, "valid", BATCH), verbose=0)[0]
     assert loss == pytest.approx(fitted.best["valid/loss"], abs=1e-6)
@@ -269,6 +276,94 @@ def test_early_stopping_and_plateau_act_on_the_monitored_value(
     assert f"stopped after epoch 3: the validation {told}" in capsys.readouterr().out
 
 
+class Late(keras.callbacks.Callback):
+    """Has a training believe that each step takes five seconds."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch):
+        super().__init__()
+        self.now, self.rates = 0.0, list[float]()
+        monkeypatch.setattr(callbacks.time, "monotonic", lambda: self.now)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self.now += 5
+        self.rates.append(float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)))
+
+
+TIMED: dict[str, Any] = {
+    "minutes": 1, "schedule": "cosine", "ema": 0.9, "early_stopping_patience": 0, "epochs": 1,
+    "learning_rate": 0.01,
+}  # fmt: skip
+
+
+def test_a_training_of_a_minute_ends_after_a_minute_with_its_rate_at_nothing(
+    pack: PackReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = Late(monkeypatch)
+    _, fitted = Training(pack, tmp_path / "timed", **TIMED).start(extra=late)
+    # Twelve steps take a minute, a thirteenth finds it over; an epoch has six.
+    assert fitted.steps == 13
+    assert [row["epoch"] for row in fitted.rows] == [1, 2, 3]
+    expected = [0.01 * (1 + math.cos(math.pi * min(5 * n / 60, 1))) / 2 for n in range(13)]
+    assert late.rates == pytest.approx(expected, abs=1e-8)
+    assert fitted.rows[-1]["learning_rate"] == 0
+
+
+def test_a_timed_training_that_was_killed_has_only_the_minutes_left(
+    pack: PackReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = Training(pack, tmp_path / "timed", **TIMED)
+
+    class KillLate(Late):
+        def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+            if epoch == 1:
+                raise KilledError
+
+    with pytest.raises(KilledError):
+        training.start(extra=KillLate(monkeypatch))
+    late = Late(monkeypatch)
+    _, fitted = training.start(extra=late)
+    assert (fitted.steps, len(late.rates)) == (13, 7)
+    assert late.rates[0] == pytest.approx(0.005, abs=1e-8)  # half of the minute is gone
+
+
+def test_the_last_weights_are_kept_where_they_are_to_be(pack: PackReader, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"learning_rate": 0.03, "early_stopping_patience": 0, "ema": 0.5}
+    changes |= {"monitor": "dice", "schedule": "constant"}
+    model, fitted = Training(pack, tmp_path / "last", keep="last", **changes).start()
+    _, best = Training(pack, tmp_path / "best", **changes).start()
+    assert fitted.rows == best.rows
+    assert fitted.best == fitted.rows[-1] != best.best
+    loss = model.evaluate(CropBatches(pack, "valid", BATCH), verbose=0)[0]
+    assert loss == pytest.approx(fitted.rows[-1]["valid/loss"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "devices", "told"),
+    [
+        ({"schedule": "plateau"}, ONE, r"train\.minutes .* Set train\.schedule to cosine"),
+        ({}, Devices(2, processes=2), r"train\.minutes works in one process"),
+    ],
+)
+def test_a_length_in_minutes_is_refused_where_it_cannot_be(
+    changes: dict[str, Any], devices: Devices, told: str
+) -> None:
+    with pytest.raises(UserError, match=told):
+        check_time(train_params(**{**TIMED, **changes}), devices)
+
+
+def test_snapshots_are_of_the_weights_that_were_validated(pack: PackReader, tmp_path: Path) -> None:
+    training = Training(pack, tmp_path / "backup", ema=0.5, epochs=3, keep="last")
+    taken: list[tuple[list[Any], int, int]] = []
+    model, fitted = training.start(
+        snapshot=lambda weights, rows, steps: taken.append((weights, len(rows), steps))
+    )
+    # The first epoch, and not the next ones, which come within SNAPSHOT_SECONDS, but the last.
+    assert [(rows, steps) for _, rows, steps in taken] == [(1, 6), (3, 18)]
+    for one, other in zip(taken[-1][0], model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert fitted.steps == 18
+
+
 def test_a_loss_that_is_no_number_ends_training_with_a_way_out(
     pack: PackReader, tmp_path: Path
 ) -> None:
@@ -287,7 +382,7 @@ def test_a_net_that_sees_the_same_everywhere_is_named(
             self.model.get_layer("head").bias.assign([bias])
 
     Training(pack, tmp_path / "backup", epochs=1).start(extra=Blind())
-    line, verdict = capsys.readouterr().out.splitlines()
+    _, line, verdict = capsys.readouterr().out.splitlines()
     assert line.endswith(f"it predicts {told}")
     assert f"the best epoch predicts {told}" in verdict
     assert "train.learning_rate" in verdict

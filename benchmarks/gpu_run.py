@@ -1,0 +1,344 @@
+"""Trains a recipe on a GPU machine without DVC or a network, and is done when the time is over.
+
+    python3 -m benchmarks.gpu_run --tiles FOLDER --wheels FOLDER --work FOLDER --out FOLDER \\
+      --minutes 9
+
+It unpacks the wheels, runs the data stages, measures the speed of two windows, and trains with the
+better one until the time is over. From the first epoch on OUT holds weights that can be released:
+`last/`, replaced every few seconds, and at the end `best/`, those of the best epoch. So nothing
+but the last seconds is lost where the machine is taken away. `benchmarks.release` scores them and
+makes a release of them, on another machine if need be.
+
+What goes wrong is worked around: where a data stage fails the tiles are decoded without it, where
+training fails it is tried in Keras' own loop and then in float32, where the loss is no longer a
+number it goes on from the last snapshot at half the rate, and where no step is done in time it
+is started with a small net. A repeated command finds in WORK what the last one packed, compiled
+and measured.
+
+This file needs Python's standard library only, so that it can bring everything else along; what
+imports the project is in `benchmarks/gpu_work.py`.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+PROJECT = Path(__file__).resolve().parent.parent
+WORKER = [sys.executable, "-m", "benchmarks.gpu_work"]
+TRAINER = [sys.executable, "-m", "stages.train"]
+
+FIRST_STEPS = "the first steps took"  # what training prints once it has compiled
+NOT_A_NUMBER = "the loss is nan"
+FIRST_STEP = 180  # seconds; after that a small net is tried
+TRAINED = 60  # seconds that measuring leaves to the training, at least
+RESERVE = 40  # seconds of the time that are not trained in: start, last validation, last weights
+LEAST = 20  # seconds; with less left nothing is tried again
+EPOCH_SECONDS = 25  # an epoch is made about so long, so that what it ends with does not count
+ENOUGH = 0.5  # of the roofline: then the other window is not measured
+OTHER_WINDOW = 256
+SMALL_NET = {"unet.filters": 16, "unet.encoder": "plain"}
+
+# Bytes that a training step on a 256×256 crop moves at least, by encoder and filters: 14 passes
+# over the bfloat16 output of every convolution, forward and backward.
+STEP_BYTES = {
+    ("plain", 16): 286e6, ("plain", 32): 572e6, ("residual", 32): 685e6,
+}  # fmt: skip
+BANDWIDTH = {"H100": 3.0e12, "H200": 4.3e12}  # bytes a second, measured by copying
+CROP = 256
+
+Params = dict[str, dict[str, Any]]
+
+
+class Ended(NamedTuple):
+    """How a process ended: `reason` is finished, failed, no first step, not a number or late."""
+
+    reason: str
+    seconds: float
+    first_steps: str | None
+
+
+class Script:
+    """One run: where things are, when it must be over, and what it has found out."""
+
+    def __init__(self, arguments: argparse.Namespace):
+        self.deadline = time.monotonic() + 60 * arguments.minutes
+        self.arguments = arguments
+        self.work, self.out = arguments.work.resolve(), arguments.out.resolve()
+        self.work.mkdir(parents=True, exist_ok=True)
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.log = (self.out / "log.txt").open("a", encoding="utf-8")
+        self.table: list[tuple[str, str]] = []
+        paths = [str(PROJECT), *unpack_wheels(arguments.wheels, self.work / "site")]
+        cache = self.work / "compiled"
+        self.environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")]),
+            "PYTHONUNBUFFERED": "1",
+            "KERAS_BACKEND": "jax",
+            "KERAS_HOME": str(self.work / "keras"),
+            "ROADS_STATE": str(self.work / "state"),
+            "DVC_STAGE": "train",  # a stage so named ends with the process that started it
+            "JAX_COMPILATION_CACHE_DIR": str(cache),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        }
+
+    def left(self) -> float:
+        """Seconds."""
+        return self.deadline - time.monotonic()
+
+    def say(self, text: str) -> None:
+        line = f"{datetime.now(UTC):%H:%M:%S} {text}"
+        print(line, flush=True)
+        print(line, file=self.log, flush=True)
+
+    def note(self, what: str, value: str) -> None:
+        """A row of the table that comes last."""
+        self.table.append((what, value))
+        self.say(f"{what}: {value}")
+
+    def run(
+        self, command: Sequence[str], folder: Path, seconds: float, first_step: float | None = None
+    ) -> Ended:
+        """Run a command to its end, but no longer than `seconds`, and show what it prints.
+
+        Args:
+            first_step: seconds within which it must say that the first steps are done.
+        """
+        start = time.monotonic()
+        seen: dict[str, str] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        process = subprocess.Popen(
+            command, cwd=folder, env=self.environment, text=True, errors="replace",
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+        def read() -> None:
+            assert process.stdout is not None
+            for line in process.stdout:
+                for mark in (FIRST_STEPS, NOT_A_NUMBER):
+                    if mark in line:
+                        seen[mark] = line.strip()
+                self.say(line.rstrip())
+
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        reason = None
+        while process.poll() is None:
+            passed = time.monotonic() - start
+            if first_step is not None and passed > first_step and FIRST_STEPS not in seen:
+                reason = "no first step"
+            elif passed > seconds:
+                reason = "late"
+            if reason:
+                process.kill()
+                process.wait()
+                break
+            time.sleep(0.1)
+        reader.join(5)
+        if reason is None:
+            reason = "finished" if process.returncode == 0 else "failed"
+            if reason == "failed" and NOT_A_NUMBER in seen:
+                reason = "not a number"
+        return Ended(reason, time.monotonic() - start, seen.get(FIRST_STEPS))
+
+    def ask(self, *words: str) -> Any:
+        """What the worker answers, as JSON; None where it fails."""
+        answer = subprocess.run(
+            [*WORKER, *words], cwd=PROJECT, env=self.environment, text=True, stdout=subprocess.PIPE
+        )
+        return json.loads(answer.stdout) if answer.returncode == 0 else None
+
+    def halve(self, model: Path, to: Path) -> None:
+        """Copy a trained net, its kernels as float16."""
+        words = [*WORKER, "halve", "--model", str(model), "--to", str(to)]
+        self.run(words, self.work, max(self.left(), LEAST))
+
+
+def unpack_wheels(wheels: Path | None, site: Path) -> list[str]:
+    """Make packages of wheels importable from `site`: a wheel is an archive of what it installs.
+
+    Returns:
+        `site`, or nothing where there are no wheels: then what is installed must do.
+    """
+    archives = sorted(wheels.glob("*.whl")) if wheels else []
+    for archive in archives:
+        with zipfile.ZipFile(archive) as file:
+            file.extractall(site)
+    return [str(site)] if archives else []
+
+
+def changed(params: Params, changes: Mapping[str, Any]) -> Params:
+    """Params with other values, for example `{"train.epochs": 3}`."""
+    copy = {section: dict(values) for section, values in params.items()}
+    for name, value in changes.items():
+        section, _, key = name.partition(".")
+        copy[section][key] = value
+    return copy
+
+
+def digest(params: Params) -> str:
+    return hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def write_params(params: Params, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "params.yaml").write_text(json.dumps(params, indent=1))  # JSON is YAML
+
+
+def after(reason: str, params: Params, out: Path) -> dict[str, Any] | None:
+    """What to change for another try of a training that ended so; None where nothing is left."""
+    train = params["train"]
+    if reason == "no first step":
+        small = {"filters": params["unet"]["filters"], "encoder": params["unet"]["encoder"]}
+        return None if small == {"filters": 16, "encoder": "plain"} else dict(SMALL_NET)
+    if reason == "not a number":
+        changes: dict[str, Any] = {"train.learning_rate": train["learning_rate"] / 2}
+        if (out / "last" / "unet.weights.h5").exists():
+            changes |= {"train.weights_folder": str(out), "train.initial_weights": "last"}
+        return changes
+    if reason == "failed" and train["loop"] != "fit":
+        return {"train.loop": "fit"}
+    if reason == "failed" and train["precision"] != "float32":
+        return {"train.precision": "float32"}
+    return None
+
+
+def roofline(params: Params, device: str) -> float | None:
+    """The crops of 256×256 a second that the memory of a GPU allows; None where it is not known."""
+    moved = STEP_BYTES.get((params["unet"]["encoder"], params["unet"]["filters"]))
+    rates = [rate for name, rate in BANDWIDTH.items() if name in device]
+    return rates[0] / moved if moved and rates else None
+
+
+def measure(script: Script, params: Params, packed: Path) -> tuple[Params, dict[str, Any] | None]:
+    """Measure the recipe's window, and the other one where that is slow; take the better.
+
+    The recipe's larger window stays unless the other trains on a quarter more pixels a second:
+    half of the context of a small window's pixels is cut off.
+    """
+    found: dict[int, dict[str, Any]] = {}
+    wanted = params["augment"]["window"]
+    for window in (wanted, OTHER_WINDOW):
+        if window in found or (found and script.left() < 4 * FIRST_STEP):
+            continue
+        tried = changed(params, {"augment.window": window})
+        folder = script.work / f"measured-{digest(tried)}"
+        report = folder / "speed.json"
+        if not report.exists():
+            write_params(tried, folder)
+            words = [*WORKER, "measure", "--packed", str(packed), "--report", str(report)]
+            script.run(words, folder, min(FIRST_STEP, script.left() - TRAINED))
+        if not report.exists():
+            script.note(f"speed with windows of {window}", "not measured")
+            break
+        found[window] = speed = json.loads(report.read_text())
+        crops = speed["windows_per_second"] * window**2 / CROP**2
+        most = roofline(params, speed["device"])
+        speed |= {"crops_per_second": crops, "roofline": most}
+        fraction = f", {crops / most:.2f} of the roofline" if most else ""
+        script.note(
+            f"speed with windows of {window}",
+            f"{speed['windows_per_second']:.0f} windows/s, {crops:.0f} crops of {CROP}/s{fraction}"
+            f"; first call {speed['first_call']:.0f} s",
+        )
+        if most and crops > ENOUGH * most:
+            break
+    if not found:
+        return params, None
+    best = wanted
+    other = found.get(OTHER_WINDOW)
+    if other and other["crops_per_second"] > 1.25 * found[wanted]["crops_per_second"]:
+        best = OTHER_WINDOW
+    repeats = round(EPOCH_SECONDS * found[best]["windows_per_second"] / found[best]["crops"])
+    return changed(params, {"augment.window": best, "augment.repeats": max(1, repeats)}), found[
+        best
+    ]
+
+
+def train(script: Script, params: Params, packed: Path) -> tuple[Params, Ended]:
+    """Train until the time is over, again with something changed where it fails."""
+    tries = 0
+    while True:
+        tries += 1
+        folder = script.work / f"train-{tries}-{os.getpid()}"
+        seconds = script.left() - RESERVE
+        params = changed(params, {"train.minutes": max(seconds, 1) / 60})
+        write_params(params, folder)
+        for name in ("models/encoders/none", "models/released/none"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        words = [
+            *TRAINER, "--data", str(packed), "--model", "models", "--log", "metrics/train",
+            "--metrics", "metrics/train.json", "--snapshots", str(script.out / "last"),
+        ]  # fmt: skip
+        ended = script.run(words, folder, script.left() - 3, FIRST_STEP)
+        script.note(f"training, try {tries}", f"{ended.reason} after {ended.seconds:.0f} s")
+        if ended.reason == "finished":
+            script.halve(folder / "models", script.out / "best")
+            return params, ended
+        changes = after(ended.reason, params, script.out)
+        if changes is None or script.left() < RESERVE + LEAST:
+            return params, ended
+        script.note("tried again with", json.dumps(changes))
+        params = changed(params, changes)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tiles", type=Path, required=True, help="folder of image and map pairs")
+    parser.add_argument("--wheels", type=Path, help="folder of wheels that this Python lacks")
+    parser.add_argument("--work", type=Path, required=True, help="folder for all that is made")
+    parser.add_argument("--out", type=Path, required=True, help="folder that gets the weights")
+    parser.add_argument("--minutes", type=float, required=True, help="from now until the end")
+    parser.add_argument("--recipe", type=Path, default=PROJECT / "recipes/best.yaml")
+    parser.add_argument("-S", dest="changes", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--commit", default="", help="of the project, where there is no Git to ask")
+    arguments = parser.parse_args()
+    script = Script(arguments)
+    tiles = str(arguments.tiles.resolve())
+    plan = script.ask(
+        "plan", "--recipe", str(arguments.recipe.resolve()), "--tiles", tiles,
+        "--commit", arguments.commit, *(f"-S{change}" for change in arguments.changes),
+    )  # fmt: skip
+    if plan is None:
+        return 1
+    params: Params = plan["params"]
+    write_params(params, script.work)
+    words = [*WORKER, "prepare", "--tiles", tiles, "--work", str(script.work)]
+    prepared = script.run(words, script.work, script.left())
+    script.note("packed crops", f"{prepared.reason} after {prepared.seconds:.0f} s")
+    if prepared.reason != "finished":
+        return 1
+    packed = script.work / "packed"
+    params, speed = measure(script, params, packed)
+    params, ended = train(script, params, packed)
+    record = plan["record"]
+    found = {
+        "augment.window": params["augment"]["window"],
+        "augment.repeats": params["augment"]["repeats"],
+        "train.minutes": round(params["train"]["minutes"], 2),
+    }
+    record["changes"] |= found
+    record["command"] += "".join(f" -S {name}={value}" for name, value in found.items())
+    record |= {
+        "params": params,
+        "speed": speed,
+        "seconds": {"train": round(ended.seconds, 1)},
+        "tries": script.table,
+    }
+    (script.out / "record.json").write_text(json.dumps(record, indent=2) + "\n")
+    print("\n" + "\n".join(f"{what:34}{value}" for what, value in script.table), flush=True)
+    return 0 if (script.out / "last" / "unet.weights.h5").exists() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

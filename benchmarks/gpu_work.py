@@ -1,0 +1,225 @@
+"""The parts of `benchmarks.gpu_run` that import the project; each runs in a process of its own."""
+
+import argparse
+import json
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from benchmarks.without_dvc import PROJECT, StagesAlone, changed_params, settings, tiles_from
+from roads.augment import AugmentParams
+from roads.backend import device_name, keras, resolve_precision, versions
+from roads.batches import CropBatches
+from roads.errors import UserError, exit_status
+from roads.packs import PackReader, pack_writer
+from roads.params import load_params, read_section
+from roads.recipe import TrainParams
+from roads.resume import Backup
+from roads.tiles import SPLITS, blank_mask, read_image, read_map
+from roads.training import fit
+from roads.unet import UnetParams, build_unet
+from roads.weights import WEIGHTS_FILE, description_path, store_half
+from roads.windows import cut, window_corners
+
+STEPS = 128  # that are timed
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The params that a recipe changes, for example `{"train.epochs": 3}`."""
+    recipe: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return recipe
+
+
+def plan(recipe: Path, changes: list[str], tiles: Path, commit: str) -> dict[str, Any]:
+    """All params of a run, and the beginning of its record.
+
+    Raises:
+        UserError: there is no such key, or no such folder.
+    """
+    changed = read_recipe(recipe) | settings(" ".join(changes))
+    whole = changed | tiles_from(tiles)
+    return {
+        "params": changed_params(whole),
+        "record": {
+            "command": command(whole),
+            "changes": {"download.source": "folder", **changed},
+            "commit": commit or git_commit(),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": {
+                "python": platform.python_version(),
+                "numpy": metadata.version("numpy"),
+                **versions(),
+            },
+        },
+    }
+
+
+def command(changes: Mapping[str, Any]) -> str:
+    """The run as an experiment of DVC, the folder of the tiles left open."""
+    named = {**changes, "download.folder": "/absolute/path"}
+    words = [
+        f"-S {name}={value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in named.items()
+    ]
+    return f"KERAS_BACKEND=jax dvc exp run {' '.join(words)}"
+
+
+def git_commit() -> str | None:
+    """The commit of this checkout, with `-dirty` if it was edited; None where Git is missing."""
+    words = shlex.split("git describe --always --dirty --abbrev=40 --exclude=*")
+    try:
+        answer = subprocess.run(words, cwd=PROJECT, capture_output=True, text=True)
+    except FileNotFoundError:
+        return None
+    return answer.stdout.strip() or None
+
+
+def prepare(tiles: Path, work: Path) -> None:
+    """Make `work/packed` by the pipeline's stages, or where one of them fails without them."""
+    params = load_params(work / "params.yaml")
+    packed = work / "packed"
+    try:
+        pipeline = StagesAlone(work / "pipeline")
+        pipeline.run(params, last="pack-h5")
+        made = pipeline.folder / "data/packed"
+    except Exception as error:
+        print(f"the data stages failed ({error}); the tiles are decoded without them", flush=True)
+        made = work / "decoded"
+        decode(tiles, made, params)
+    packed.unlink(missing_ok=True)
+    packed.symlink_to(made)
+    with PackReader(packed) as pack:
+        for split in SPLITS:
+            print(f"{split}: {pack.rows(split)} crops of {pack.size} pixels", flush=True)
+
+
+def decode(tiles: Path, packed: Path, params: Mapping[str, Any]) -> None:
+    """Cut and pack tiles laid out as `SPLIT/sat` and `SPLIT/map`; what cannot be read is left out.
+
+    Every split gets what lies in its folder, and crops that are blank by more than
+    `crop.max_blank` are dropped, as the stages do.
+    """
+    crop, threshold = params["crop"], params["binarize"]["threshold"]
+    found: dict[str, list[tuple[Any, Any]]] = {split: [] for split in SPLITS}
+    for split in SPLITS:
+        maps = {path.stem: path for path in sorted((tiles / split / "map").glob("*"))}
+        for path in sorted((tiles / split / "sat").glob("*")):
+            try:
+                image = read_image(path)
+                mask = (read_map(maps[path.stem]) > threshold).astype(np.uint8)
+            except (UserError, KeyError) as error:
+                print(f"{path} is left out: {error}", flush=True)
+                continue
+            blank = blank_mask(image)
+            corners = window_corners(*mask.shape, crop["size"], crop["stride"], crop["edge"])
+            for top, left in corners:
+                if cut(blank, top, left, crop["size"]).mean() <= crop["max_blank"]:
+                    pair = (cut(whole, top, left, crop["size"]) for whole in (image, mask))
+                    found[split].append(tuple(pair))  # type: ignore[arg-type]
+    rows = {split: len(pairs) for split, pairs in found.items()}
+    with pack_writer(packed, rows, crop["size"]) as writer:
+        for split, pairs in found.items():
+            for image, mask in pairs:
+                writer.append(split, image[None], mask[None])
+
+
+class Timer(keras.callbacks.Callback):
+    """Times STEPS steps after the first call, then ends the training."""
+
+    def __init__(self, batch_size: int):
+        super().__init__()
+        self.batch_size = batch_size
+        self.first: int | None = None
+        self.speed = 0.0
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.start = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        float((logs or {})["loss"])  # waits for the device
+        now = time.monotonic()
+        if self.first is None:
+            self.first, self.first_call, self.since = batch, now - self.start, now
+        elif batch - self.first >= STEPS:
+            self.speed = (batch - self.first) * self.batch_size / (now - self.since)
+            self.model.stop_training = True
+
+
+def measure(packed: Path, report: Path) -> None:
+    """Write the windows that the training in params.yaml takes a second, and what it compiled."""
+    train = read_section(TrainParams, "train")
+    train = train.model_copy(
+        update={"minutes": 1e6, "precision": resolve_precision(train.precision)}
+    )
+    unet, augmentation = read_section(UnetParams, "unet"), read_section(AugmentParams, "augment")
+    timer = Timer(train.batch_size)
+    with PackReader(packed) as pack, tempfile.TemporaryDirectory() as folder:
+        blank = train.ignore_blank
+        fit(
+            build_unet(unet, train.precision, train.seed),
+            CropBatches(
+                pack, "train", train.batch_size, train.seed, ignore_blank=blank,
+                augmentation=augmentation,
+            ),
+            CropBatches(pack, "valid", train.batch_size, ignore_blank=blank),
+            train,
+            backup=Backup(Path(folder), "measured"),
+            callbacks=[timer],
+        )  # fmt: skip
+        values = {
+            "windows_per_second": timer.speed,
+            "first_call": timer.first_call,
+            "window": augmentation.window or pack.size,
+            "crops": pack.rows("train"),
+            "device": device_name(),
+        }
+    report.write_text(json.dumps(values))
+
+
+def halve(model: Path, to: Path) -> None:
+    """Copy a net, its kernels as float16."""
+    to.mkdir(parents=True, exist_ok=True)
+    store_half(model / WEIGHTS_FILE, to / WEIGHTS_FILE)
+    name = description_path(model / WEIGHTS_FILE).name
+    shutil.copyfile(model / name, to / name)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    parts = {name: verbs.add_parser(name) for name in ("plan", "prepare", "measure", "halve")}
+    parts["plan"].add_argument("--recipe", type=Path, required=True)
+    parts["plan"].add_argument("--commit", required=True)
+    parts["plan"].add_argument("-S", dest="changes", action="append", default=[])
+    for name in ("plan", "prepare"):
+        parts[name].add_argument("--tiles", type=Path, required=True)
+    parts["prepare"].add_argument("--work", type=Path, required=True)
+    parts["measure"].add_argument("--packed", type=Path, required=True)
+    parts["measure"].add_argument("--report", type=Path, required=True)
+    parts["halve"].add_argument("--model", type=Path, required=True)
+    parts["halve"].add_argument("--to", type=Path, required=True)
+    given = parser.parse_args()
+    if given.verb == "plan":
+        print(json.dumps(plan(given.recipe, given.changes, given.tiles, given.commit)))
+    elif given.verb == "prepare":
+        prepare(given.tiles, given.work)
+    elif given.verb == "measure":
+        measure(given.packed, given.report)
+    else:
+        halve(given.model, given.to)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))
