@@ -8,10 +8,12 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from roads.backend import keras
+from roads.convolution import Conv2D
 from roads.encoders import ENCODERS, NO_WEIGHTS, build_encoder
 from roads.initial_weights import GlorotUniform, HeNormal
 from roads.normalization import BatchNormalization
 from roads.params import Section
+from roads.pointwise import PointwiseConv2D
 from roads.pooling import MaxPooling2D
 
 CONVOLUTION, NORMALIZATION = "_convolution", "_normalization"  # endings of the names of layers
@@ -102,7 +104,7 @@ def build_unet(params: UnetParams, precision: str = "float32", seed: int = 0) ->
     for level in reversed(range(params.depth - 1)):
         x = blocks.up(x, skips[level], level, f"up{level + 1}")
         x = blocks.double_convolution(x, level, f"up{level + 1}")
-    head = keras.layers.Conv2D(
+    head = PointwiseConv2D(
         1, 1, activation="sigmoid", kernel_initializer=blocks.glorot(), dtype="float32", name="head"
     )
     return keras.Model(image, head(x), name="unet")
@@ -143,7 +145,7 @@ class _Blocks:
         y = self.double_convolution(x, level, name)
         if self.params.encoder != "residual":
             return y
-        past = keras.layers.Conv2D(
+        past = PointwiseConv2D(
             self.params.filters * 2**level,
             1,
             kernel_initializer=self.glorot(),
@@ -153,9 +155,10 @@ class _Blocks:
         return keras.layers.Add(dtype=self.policy, name=f"{name}_add")([y, past(x)])
 
     def _convolution(self, x: Any, level: int, name: str) -> Any:
-        convolution = keras.layers.Conv2D(
+        convolution = Conv2D(
             self.params.filters * 2**level,
             3,
+            normalized=self.params.normalization == "batch",
             padding="same",
             kernel_initializer=HeNormal(next(self.seeds)),
             dtype=self.policy,
