@@ -190,6 +190,16 @@ def digest(params: Params) -> str:
     return hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def command(changes: Mapping[str, Any]) -> str:
+    """The run as an experiment of DVC, the folder of the tiles left open."""
+    named = {**changes, "download.folder": "/absolute/path"}
+    words = [
+        f"-S {name}={value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in named.items()
+    ]
+    return f"KERAS_BACKEND=jax dvc exp run {' '.join(words)}"
+
+
 def write_params(params: Params, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "params.yaml").write_text(json.dumps(params, indent=1))  # JSON is YAML
@@ -328,8 +338,8 @@ def main() -> int:
         "train.minutes": round(params["train"]["minutes"], 2),
     }
     record["changes"] |= found
-    record["command"] += "".join(f" -S {name}={value}" for name, value in found.items())
     record |= {
+        "command": command(record["changes"]),
         "params": params,
         "speed": speed,
         "seconds": {"train": round(ended.seconds, 1)},

@@ -49,11 +49,9 @@ def plan(recipe: Path, changes: list[str], tiles: Path, commit: str) -> dict[str
         UserError: there is no such key, or no such folder.
     """
     changed = read_recipe(recipe) | settings(" ".join(changes))
-    whole = changed | tiles_from(tiles)
     return {
-        "params": changed_params(whole),
+        "params": changed_params(changed | tiles_from(tiles)),
         "record": {
-            "command": command(whole),
             "changes": {"download.source": "folder", **changed},
             "commit": commit or git_commit(),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -64,16 +62,6 @@ def plan(recipe: Path, changes: list[str], tiles: Path, commit: str) -> dict[str
             },
         },
     }
-
-
-def command(changes: Mapping[str, Any]) -> str:
-    """The run as an experiment of DVC, the folder of the tiles left open."""
-    named = {**changes, "download.folder": "/absolute/path"}
-    words = [
-        f"-S {name}={value if isinstance(value, str) else json.dumps(value)}"
-        for name, value in named.items()
-    ]
-    return f"KERAS_BACKEND=jax dvc exp run {' '.join(words)}"
 
 
 def git_commit() -> str | None:
@@ -123,7 +111,8 @@ def decode(tiles: Path, packed: Path, params: Mapping[str, Any]) -> None:
                 print(f"{path} is left out: {error}", flush=True)
                 continue
             blank = blank_mask(image)
-            corners = window_corners(*mask.shape, crop["size"], crop["stride"], crop["edge"])
+            height, width = mask.shape
+            corners = window_corners(height, width, crop["size"], crop["stride"], crop["edge"])
             for top, left in corners:
                 if cut(blank, top, left, crop["size"]).mean() <= crop["max_blank"]:
                     pair = (cut(whole, top, left, crop["size"]) for whole in (image, mask))

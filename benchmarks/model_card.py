@@ -125,9 +125,10 @@ def _length(description: Description, record: Mapping[str, Any]) -> str:
     training, speed = description.training, record.get("speed")
     side = training["augment"]["window"] or description.crop_size
     windows = training["steps"] * training["batch_size"]
+    epochs = f"epoch {training['best']['epoch']} of {training['epochs_run']}"
     text = (
-        f"{windows:,} windows of {side}×{side} pixels in {training['steps']:,} steps of "
-        f"{training['batch_size']}; {record['seconds']['train'] / 60:.1f} minutes"
+        f"{epochs}; {windows:,} windows of {side}×{side} pixels in {training['steps']:,} steps of "
+        f"{training['batch_size']} in all; {record['seconds']['train'] / 60:.1f} minutes"
     )
     if speed:
         text += f"; {speed['crops_per_second']:,.0f} crops of 256×256 a second"

@@ -8,13 +8,11 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from roads.backend import keras
-from roads.convolution import Conv2D
 from roads.encoders import ENCODERS, NO_WEIGHTS, build_encoder
 from roads.initial_weights import GlorotUniform, HeNormal
-from roads.normalization import BatchNormalization
+from roads.layers import BatchNormalization, Conv2DTranspose, MaxPooling2D
+from roads.layers import Conv2D as PointwiseConv2D
 from roads.params import Section
-from roads.pointwise import PointwiseConv2D
-from roads.pooling import MaxPooling2D
 
 CONVOLUTION, NORMALIZATION = "_convolution", "_normalization"  # endings of the names of layers
 MOST_FILTERS = 4096  # at the bottom; more than that is a slip, and fills the memory
@@ -155,10 +153,9 @@ class _Blocks:
         return keras.layers.Add(dtype=self.policy, name=f"{name}_add")([y, past(x)])
 
     def _convolution(self, x: Any, level: int, name: str) -> Any:
-        convolution = Conv2D(
+        convolution = keras.layers.Conv2D(
             self.params.filters * 2**level,
             3,
-            normalized=self.params.normalization == "batch",
             padding="same",
             kernel_initializer=HeNormal(next(self.seeds)),
             dtype=self.policy,
@@ -176,7 +173,7 @@ class _Blocks:
         return activation(x)
 
     def up(self, x: Any, skip: Any, level: int, name: str) -> Any:
-        larger = keras.layers.Conv2DTranspose(
+        larger = Conv2DTranspose(
             self.params.filters * 2**level,
             2,
             strides=2,

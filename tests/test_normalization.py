@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from roads.backend import backend_name, keras
-from roads.normalization import BatchNormalization
+from roads.layers import BatchNormalization
 
 pytestmark = pytest.mark.skipif(backend_name() != "tensorflow", reason="it is Keras' elsewhere")
 

@@ -77,7 +77,10 @@ def test_the_card_has_the_numbers_and_how_to_get_them(tmp_path: Path) -> None:
         "sample": {"tiles": TILES | {"count": 2, "iou": 0.5}},
         "data": {"train": split, "valid": split},
     }
-    training = {"steps": 1000, "batch_size": 16, "augment": {"window": 384}}
+    training = {
+        "steps": 1000, "batch_size": 16, "augment": {"window": 384}, "epochs_run": 20,
+        "best": {"epoch": 15},
+    }  # fmt: skip
     description = read_description(save_tiny_net(tmp_path)).model_copy(
         update={"training": training, "device": "NVIDIA H200"}
     )
@@ -86,7 +89,8 @@ def test_the_card_has_the_numbers_and_how_to_get_them(tmp_path: Path) -> None:
         "| strict | IoU | 0.6500 (0.6000 to 0.7000) | 0.6600 (0.6000 to 0.7000) |",
         "| relaxed (ρ = 3), full tile | break-even | 0.9300 | 0.9300 |",
         "| hardware | NVIDIA H200; keras 3.15.1 |",
-        "| length | 16,000 windows of 384×384 pixels in 1,000 steps of 16; 10.0 minutes; "
+        "| length | epoch 15 of 20; 16,000 windows of 384×384 pixels in 1,000 steps of 16 in all; "
+        "10.0 minutes; "
         "2,500 crops of 256×256 a second, 0.50 of what the GPU's memory bandwidth allows |",
         "| file | 4.1 MB:",
         "| commit | 0123abc |",

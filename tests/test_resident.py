@@ -1,5 +1,6 @@
 """JAX's loop beside Keras' `fit`; most of it runs in a process of its own, on that backend."""
 
+import math
 import os
 import subprocess
 import sys
@@ -19,7 +20,18 @@ from roads.resident import resolve_loop
 from roads.training import Fitted
 from tests.packed import write_pack
 from tests.project import quick_jax
-from tests.test_training import ROOT, SIZE, TOGETHER, TRAIN, VALID, KillAt, KilledError, Training
+from tests.test_training import (
+    ROOT,
+    SIZE,
+    TIMED,
+    TOGETHER,
+    TRAIN,
+    VALID,
+    KillAt,
+    KilledError,
+    Late,
+    Training,
+)
 
 on_jax = pytest.mark.skipif(backend_name() != "jax", reason="test_all_of_it_on_jax runs these")
 AUGMENTED: dict[str, Any] = {
@@ -31,6 +43,7 @@ AUGMENTED: dict[str, Any] = {
     "augment": {"flips": True, "turns": True, "gamma": 0.2, "saturation": 0.2, "window": 8},
 }
 CROP = SIZE**2 * 4  # bytes
+LAYERS = str(Path(__file__).with_name("test_layers.py"))
 
 
 @pytest.fixture
@@ -44,11 +57,11 @@ def pack(tmp_path: Path) -> Iterator[PackReader]:
 def test_all_of_it_on_jax(tmp_path: Path) -> None:
     environment = {"KERAS_BACKEND": "jax", **quick_jax(tmp_path)}
     answer = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__, LAYERS],
         cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=900,
     )  # fmt: skip
     assert answer.returncode == 0, answer.stdout
-    assert "11 passed, 2 skipped" in answer.stdout
+    assert "21 passed, 2 skipped" in answer.stdout
 
 
 def assert_equal(one: tuple[keras.Model, Fitted], other: tuple[keras.Model, Fitted]) -> None:
@@ -104,6 +117,36 @@ def test_killed_and_started_again_it_ends_as_if_it_never_was(
             broken.start(extra=KillAt(epoch))
     assert_equal(broken.start(), whole)
     assert_close(Training(pack, tmp_path / "fit", loop="fit", **changes).start(), whole)
+
+
+@on_jax
+def test_the_rate_of_a_timed_training_is_set_between_calls_and_compiles_nothing_again(
+    pack: PackReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs: list[str] = []
+    run = resident._Steps.run
+
+    def noted(steps: Any, *arguments: Any) -> None:
+        call, data = next(iter(steps.feed))
+        lowered = steps.compiled.lower(steps._values(), data, call.steps, call.batch)
+        programs.append(lowered.as_text())
+        run(steps, *arguments)
+
+    monkeypatch.setattr(resident._Steps, "run", noted)
+    monkeypatch.setattr(resident, "STEPS", 2)
+    late = Late(monkeypatch)
+    Training(pack, tmp_path / "once", loop="resident", **TIMED).start(extra=late)
+    # A call of two steps takes five seconds here; the thirteenth finds the minute over.
+    expected = [0.01 * (1 + math.cos(math.pi * min(5 * n / 60, 1))) / 2 for n in range(13)]
+    assert late.rates == pytest.approx(expected, abs=1e-8)
+    ours = set(programs)
+    assert len(ours) == 2  # of training and of validation
+    programs.clear()
+    late = Late(monkeypatch)
+    longer = Training(pack, tmp_path / "longer", loop="resident", **{**TIMED, "minutes": 2})
+    _, fitted = longer.start(extra=late)
+    assert (fitted.steps, len(late.rates)) == (50, 25)
+    assert set(programs) <= ours
 
 
 @on_jax
