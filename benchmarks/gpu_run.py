@@ -1,19 +1,17 @@
-"""Trains a recipe on a GPU machine without DVC or a network, and is done when the time is over.
+"""Trains a recipe on a GPU machine without DVC or a network, and finishes within the time given.
 
     python3 -m benchmarks.gpu_run --tiles FOLDER --wheels FOLDER --work FOLDER --out FOLDER \\
       --minutes 9
 
-It unpacks the wheels, runs the data stages, measures the speed of two windows, and trains with the
-better one until the time is over. From the first epoch on OUT holds weights that can be released:
-`last/`, replaced every few seconds, and at the end `best/`, those of the best epoch. So nothing
-but the last seconds is lost where the machine is taken away. `benchmarks.release` scores them and
-makes a release of them, on another machine if need be.
+It unpacks the wheels, runs the data stages, measures the speed of a step, and trains until the time
+is over. After every epoch, about 25 seconds, OUT gets weights that can be released: `last/`; at the
+end `best/` holds those of the best epoch. So a machine that is taken away costs one epoch.
+`benchmarks.release` scores the weights and makes a release of them, on another machine if need be.
 
-What goes wrong is worked around: where a data stage fails the tiles are decoded without it, where
-training fails it is tried in Keras' own loop and then in float32, where the loss is no longer a
-number it goes on from the last snapshot at half the rate, and where no step is done in time it
-is started with a small net. A repeated command finds in WORK what the last one packed, compiled
-and measured.
+Where a data stage fails, the tiles are decoded without it. Where training fails it is tried in
+Keras' own loop and then in float32, and where the loss is no longer a number at half the rate, each
+time from the last snapshot; where no step is done in time, with a small net. A repeated command
+finds in WORK what the last one packed, compiled and measured.
 
 This file needs Python's standard library only, so that it can bring everything else along; what
 imports the project is in `benchmarks/gpu_work.py`.
@@ -23,12 +21,13 @@ import argparse
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,14 +37,13 @@ WORKER = [sys.executable, "-m", "benchmarks.gpu_work"]
 TRAINER = [sys.executable, "-m", "stages.train"]
 
 FIRST_STEPS = "the first steps took"  # what training prints once it has compiled
-NOT_A_NUMBER = "the loss is nan"
+NOT_A_NUMBER = ("so training cannot go on", "numbers that are not finite")
 FIRST_STEP = 180  # seconds; after that a small net is tried
 TRAINED = 60  # seconds that measuring leaves to the training, at least
 RESERVE = 30  # seconds of the time that are not trained in: start, last validation, last weights
 LEAST = 20  # seconds; with less left nothing is tried again
 EPOCH_SECONDS = 25  # an epoch is made about so long, so that what it ends with does not count
-ENOUGH = 0.5  # of the roofline: then the other window is not measured
-OTHER_WINDOW = 256
+FEW_REPEATS = 4  # where the speed is not known: an epoch must end before the time does
 SMALL_NET = {"unet.filters": 16, "unet.encoder": "plain"}
 
 # Bytes that a training step on a 256×256 crop moves at least, by encoder and filters: 14 passes
@@ -64,7 +62,9 @@ class Ended(NamedTuple):
 
     reason: str
     seconds: float
-    first_steps: str | None
+
+
+Record = Callable[[Params, Ended | None], None]
 
 
 class Script:
@@ -115,7 +115,7 @@ class Script:
             first_step: seconds within which it must say that the first steps are done.
         """
         start = time.monotonic()
-        seen: dict[str, str] = {}
+        seen: set[str] = set()
         folder.mkdir(parents=True, exist_ok=True)
         process = subprocess.Popen(
             command, cwd=folder, env=self.environment, text=True, errors="replace",
@@ -125,9 +125,7 @@ class Script:
         def read() -> None:
             assert process.stdout is not None
             for line in process.stdout:
-                for mark in (FIRST_STEPS, NOT_A_NUMBER):
-                    if mark in line:
-                        seen[mark] = line.strip()
+                seen.update(mark for mark in (FIRST_STEPS, *NOT_A_NUMBER) if mark in line)
                 self.say(line.rstrip())
 
         reader = threading.Thread(target=read, daemon=True)
@@ -147,9 +145,9 @@ class Script:
         reader.join(5)
         if reason is None:
             reason = "finished" if process.returncode == 0 else "failed"
-            if reason == "failed" and NOT_A_NUMBER in seen:
+            if reason == "failed" and not seen.isdisjoint(NOT_A_NUMBER):
                 reason = "not a number"
-        return Ended(reason, time.monotonic() - start, seen.get(FIRST_STEPS))
+        return Ended(reason, time.monotonic() - start)
 
     def ask(self, *words: str) -> Any:
         """What the worker answers, as JSON; None where it fails."""
@@ -209,18 +207,20 @@ def after(reason: str, params: Params, out: Path) -> dict[str, Any] | None:
     """What to change for another try of a training that ended so; None where nothing is left."""
     train = params["train"]
     if reason == "no first step":
-        small = {"filters": params["unet"]["filters"], "encoder": params["unet"]["encoder"]}
-        return None if small == {"filters": 16, "encoder": "plain"} else dict(SMALL_NET)
+        unet = params["unet"]
+        small = all(unet[name.partition(".")[2]] == value for name, value in SMALL_NET.items())
+        return None if small else dict(SMALL_NET)
     if reason == "not a number":
         changes: dict[str, Any] = {"train.learning_rate": train["learning_rate"] / 2}
-        if (out / "last" / "unet.weights.h5").exists():
-            changes |= {"train.weights_folder": str(out), "train.initial_weights": "last"}
-        return changes
-    if reason == "failed" and train["loop"] != "fit":
-        return {"train.loop": "fit"}
-    if reason == "failed" and train["precision"] != "float32":
-        return {"train.precision": "float32"}
-    return None
+    elif reason == "failed" and train["loop"] != "fit":
+        changes = {"train.loop": "fit", "augment.repeats": FEW_REPEATS}
+    elif reason == "failed" and train["precision"] != "float32":
+        changes = {"train.precision": "float32", "augment.repeats": FEW_REPEATS}
+    else:
+        return None
+    if (out / "last" / "unet.weights.h5").exists():
+        changes |= {"train.weights_folder": str(out), "train.initial_weights": "last"}
+    return changes
 
 
 def roofline(params: Params, device: str) -> float | None:
@@ -231,75 +231,77 @@ def roofline(params: Params, device: str) -> float | None:
 
 
 def measure(script: Script, params: Params, packed: Path) -> tuple[Params, dict[str, Any] | None]:
-    """Measure the recipe's window, and the other one where that is slow; take the better.
+    """Measure the speed of training, and have an epoch last about EPOCH_SECONDS by it.
 
-    The recipe's larger window stays unless the other trains on a quarter more pixels a second:
-    half of the context of a small window's pixels is cut off.
+    Returns:
+        The params with `augment.repeats` set, and what was measured, if it was.
     """
-    found: dict[int, dict[str, Any]] = {}
-    wanted = params["augment"]["window"]
-    for window in (wanted, OTHER_WINDOW):
-        if window in found or (found and script.left() < 4 * FIRST_STEP):
-            continue
-        tried = changed(params, {"augment.window": window})
-        folder = script.work / f"measured-{digest(tried)}"
-        report = folder / "speed.json"
-        if not report.exists():
-            write_params(tried, folder)
-            words = [*WORKER, "measure", "--packed", str(packed), "--report", str(report)]
-            script.run(words, folder, min(FIRST_STEP, script.left() - TRAINED))
-        if not report.exists():
-            script.note(f"speed with windows of {window}", "not measured")
-            break
-        found[window] = speed = json.loads(report.read_text())
-        crops = speed["windows_per_second"] * window**2 / CROP**2
-        most = roofline(params, speed["device"])
-        speed |= {"crops_per_second": crops, "roofline": most}
-        fraction = f", {crops / most:.2f} of the roofline" if most else ""
-        script.note(
-            f"speed with windows of {window}",
-            f"{speed['windows_per_second']:.0f} windows/s, {crops:.0f} crops of {CROP}/s{fraction}"
-            f"; first call {speed['first_call']:.0f} s",
-        )
-        if most and crops > ENOUGH * most:
-            break
-    if not found:
-        return params, None
-    best = wanted
-    other = found.get(OTHER_WINDOW)
-    if other and other["crops_per_second"] > 1.25 * found[wanted]["crops_per_second"]:
-        best = OTHER_WINDOW
-    repeats = round(EPOCH_SECONDS * found[best]["windows_per_second"] / found[best]["crops"])
-    return changed(params, {"augment.window": best, "augment.repeats": max(1, repeats)}), found[
-        best
-    ]
+    folder = script.work / f"measured-{digest(params)}"
+    report = folder / "speed.json"
+    if not report.exists():
+        write_params(params, folder)
+        words = [*WORKER, "measure", "--packed", str(packed), "--report", str(report)]
+        script.run(words, folder, min(FIRST_STEP, script.left() - TRAINED))
+    if not report.exists():
+        script.note("speed", "not measured")
+        return changed(params, {"augment.repeats": FEW_REPEATS}), None
+    speed: dict[str, Any] = json.loads(report.read_text())
+    crops = speed["windows_per_second"] * speed["window"] ** 2 / CROP**2
+    most = roofline(params, speed["device"])
+    fraction = f", {crops / most:.2f} of the roofline" if most else ""
+    script.note(
+        f"speed with windows of {speed['window']}",
+        f"{speed['windows_per_second']:.0f} windows/s, {crops:.0f} crops of {CROP}/s{fraction}"
+        f"; first call {speed['first_call']:.0f} s",
+    )
+    repeats = max(1, round(EPOCH_SECONDS * speed["windows_per_second"] / speed["crops"]))
+    speed |= {"crops_per_second": crops, "roofline": most}
+    return changed(params, {"augment.repeats": repeats}), speed
 
 
-def train(script: Script, params: Params, packed: Path) -> tuple[Params, Ended]:
-    """Train until the time is over, again with something changed where it fails."""
+def train(script: Script, params: Params, packed: Path, record: Record) -> Ended:
+    """Train until the time is over, again with something changed where it fails.
+
+    Args:
+        record: is called with the params of each try before it and with how it ended after it.
+    """
+    for name in ("last", "best"):  # of another run, maybe with another net
+        shutil.rmtree(script.out / name, ignore_errors=True)
     tries = 0
     while True:
         tries += 1
         folder = script.work / f"train-{tries}-{os.getpid()}"
-        seconds = script.left() - RESERVE
-        params = changed(params, {"train.minutes": max(seconds, 1) / 60})
+        params = changed(params, {"train.minutes": max(script.left() - RESERVE, 1) / 60})
         write_params(params, folder)
-        for name in ("models/encoders/none", "models/released/none"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
         words = [
             *TRAINER, "--data", str(packed), "--model", "models", "--log", "metrics/train",
             "--metrics", "metrics/train.json", "--snapshots", str(script.out / "last"),
         ]  # fmt: skip
+        record(params, None)
         ended = script.run(words, folder, script.left() - 3, FIRST_STEP)
         script.note(f"training, try {tries}", f"{ended.reason} after {ended.seconds:.0f} s")
+        record(params, ended)
         if ended.reason == "finished":
             script.halve(folder / "models", script.out / "best")
-            return params, ended
+            return ended
         changes = after(ended.reason, params, script.out)
         if changes is None or script.left() < RESERVE + LEAST:
-            return params, ended
+            return ended
         script.note("tried again with", json.dumps(changes))
         params = changed(params, changes)
+
+
+def difference(params: Params, others: Params) -> dict[str, Any]:
+    """The values that are not those of `others`, for example `{"train.epochs": 3}`.
+
+    Paths of this machine are left out.
+    """
+    return {
+        f"{section}.{key}": value
+        for section, values in params.items()
+        for key, value in values.items()
+        if value != others[section][key] and key != "weights_folder"
+    }
 
 
 def main() -> int:
@@ -330,22 +332,23 @@ def main() -> int:
         return 1
     packed = script.work / "packed"
     params, speed = measure(script, params, packed)
-    params, ended = train(script, params, packed)
-    record = plan["record"]
-    found = {
-        "augment.window": params["augment"]["window"],
-        "augment.repeats": params["augment"]["repeats"],
-        "train.minutes": round(params["train"]["minutes"], 2),
-    }
-    record["changes"] |= found
-    record |= {
-        "command": command(record["changes"]),
-        "params": params,
-        "speed": speed,
-        "seconds": {"train": round(ended.seconds, 1)},
-        "tries": script.table,
-    }
-    (script.out / "record.json").write_text(json.dumps(record, indent=2) + "\n")
+
+    def record(now: Params, ended: Ended | None) -> None:
+        """Write the record, so that what lies beside it can be released whenever this ends."""
+        changes = plan["record"]["changes"] | difference(now, plan["params"])
+        values = plan["record"] | {
+            "changes": changes,
+            "command": command(changes),
+            "params": now,
+            "speed": speed,
+            "seconds": {"train": round(ended.seconds, 1) if ended else None},
+            "tries": script.table,
+        }
+        partial = script.out / "record.partial"
+        partial.write_text(json.dumps(values, indent=2) + "\n")
+        partial.replace(script.out / "record.json")
+
+    train(script, params, packed, record)
     print("\n" + "\n".join(f"{what:34}{value}" for what, value in script.table), flush=True)
     return 0 if (script.out / "last" / "unet.weights.h5").exists() else 1
 

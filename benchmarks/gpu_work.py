@@ -49,8 +49,11 @@ def plan(recipe: Path, changes: list[str], tiles: Path, commit: str) -> dict[str
         UserError: there is no such key, or no such folder.
     """
     changed = read_recipe(recipe) | settings(" ".join(changes))
+    params = changed_params(changed | tiles_from(tiles))
+    for section, key in (("train", "weights_folder"), ("unet", "encoder_folder")):
+        params[section][key] = str(PROJECT / params[section][key])  # it is trained elsewhere
     return {
-        "params": changed_params(changed | tiles_from(tiles)),
+        "params": params,
         "record": {
             "changes": {"download.source": "folder", **changed},
             "commit": commit or git_commit(),
@@ -147,7 +150,7 @@ class Timer(keras.callbacks.Callback):
 
 
 def measure(packed: Path, report: Path) -> None:
-    """Write the windows that the training in params.yaml takes a second, and what it compiled."""
+    """Write the windows that the training in params.yaml takes a second, and its first call."""
     train = read_section(TrainParams, "train")
     train = train.model_copy(
         update={"minutes": 1e6, "precision": resolve_precision(train.precision)}

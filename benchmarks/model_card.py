@@ -128,8 +128,10 @@ def _length(description: Description, record: Mapping[str, Any]) -> str:
     epochs = f"epoch {training['best']['epoch']} of {training['epochs_run']}"
     text = (
         f"{epochs}; {windows:,} windows of {side}×{side} pixels in {training['steps']:,} steps of "
-        f"{training['batch_size']} in all; {record['seconds']['train'] / 60:.1f} minutes"
+        f"{training['batch_size']} in all"
     )
+    if record["seconds"]["train"]:  # not of a run that was killed
+        text += f"; {record['seconds']['train'] / 60:.1f} minutes"
     if speed:
         text += f"; {speed['crops_per_second']:,.0f} crops of 256×256 a second"
         if speed.get("roofline"):

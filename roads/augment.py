@@ -1,4 +1,4 @@
-"""Augmentation: crops are flipped, rotated, scaled, recoloured and cut, in each epoch again.
+"""Augmentation: crops are flipped, rotated, scaled, recoloured and cut, redrawn every epoch.
 
 What happens to a crop is drawn by numpy from (seed, epoch, its row in the pack), so that it
 depends neither on the backend nor on the batches; it is done by keras.ops, in the same way in
@@ -18,7 +18,9 @@ from roads.params import Section
 ops = keras.ops
 STREAM = 2  # tells these draws from those of the order and of dropout, of the same seed and epoch
 DRAWS = 12  # uniform numbers for each crop
-RESAMPLED = 0.5  # of the crops are rotated and scaled: that blurs, and what is predicted is sharp
+RESAMPLED = (
+    0.5  # fraction of crops rotated and scaled; that blurs, and pictures to predict are sharp
+)
 MISSING = 255  # white: what a pixel outside the crop looks like
 
 
@@ -91,8 +93,8 @@ def draw(params: AugmentParams, size: int, count: int, seed: int, epoch: int) ->
     """Draw what happens to `count` crops, `size` pixels wide, in an epoch.
 
     Where crops are rotated or scaled, RESAMPLED of them are. Row i is the same however many rows
-    there are. Every processor draws the same bits: there are
-    only sums and products of uniform numbers, and sines rounded from float64 to float32.
+    there are. Every processor draws the same bits: there are only sums and products of uniform
+    numbers, and sines rounded from float64 to float32.
     """
     uniform = np.random.default_rng([seed, epoch, STREAM]).random((count, DRAWS))
     room = size - (params.window or size) + 1

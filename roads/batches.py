@@ -174,8 +174,9 @@ def background_per_road(batches: CropBatches) -> float:
     """How many background pixels there are for one of road; 1 where there is no road at all."""
     road = background = 0
     process, processes = batches.devices.process, batches.devices.processes
-    for index in range(process, len(batches), processes):
-        _, masks = batches[index]
+    size = batches.batch_size
+    for index in range(process, math.ceil(batches.count / size), processes):
+        _, masks = batches.crops(np.arange(batches.count)[index * size :][:size])
         road += int((masks == 1).sum())
         background += int((masks == 0).sum())
     road, background = add_up([road, background])

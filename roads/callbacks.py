@@ -217,7 +217,8 @@ class Console(keras.callbacks.Callback):
 
     def on_test_begin(self, logs: Logs = None) -> None:
         crops = (self.done - self.first) * self.train.batch_size
-        self.speed = crops / max(time.monotonic() - self.steady, 1e-9)
+        speed = crops / max(time.monotonic() - self.steady, 1e-9)
+        self.speed = f", {speed:.0f} crops/s" if crops else ""
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         self.bar.close()
@@ -227,7 +228,7 @@ class Console(keras.callbacks.Callback):
         print(
             f"epoch {epoch + 1}{self.of}: loss {values['loss']:.4f}, Dice {values['dice']:.3f}, "
             f"valid loss {values['val_loss']:.4f}, Dice {values['val_dice']:.3f}, "
-            f"IoU {values['val_iou']:.3f}, {seconds:.1f} s, {self.speed:.0f} crops/s"
+            f"IoU {values['val_iou']:.3f}, {seconds:.1f} s{self.speed}"
             + (f"; it predicts {blind}" if blind else ""),
             flush=True,
         )

@@ -21,6 +21,7 @@ class Conv2D(keras.layers.Conv2D):
     def call(self, inputs: Any) -> Any:
         if backend_name() != "jax":
             return super().call(inputs)
+        assert self.kernel_size == self.strides == (1, 1)
         x = ops.cast(inputs, self.compute_dtype)
         kernel = ops.cast(self.kernel, self.compute_dtype)[0, 0]
         channels, filters = kernel.shape
@@ -45,6 +46,7 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
     def call(self, inputs: Any) -> Any:
         if backend_name() != "jax":
             return super().call(inputs)
+        assert self.kernel_size == self.strides == (2, 2)
         x = ops.cast(inputs, self.compute_dtype)
         kernel = ops.cast(self.kernel, self.compute_dtype)  # (2, 2, out, in)
         _, height, width, _ = x.shape

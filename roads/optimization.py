@@ -10,6 +10,7 @@ from roads.errors import UserError
 from roads.recipe import TrainParams
 
 SPARED = ["bias", "gamma", "beta"]  # weight decay would only pull these off centre
+WARMUP_MOST = 0.1  # of the time of a training whose length is given in minutes
 MONITORS = {"loss": ("val_loss", "min"), "dice": ("val_dice", "max"), "iou": ("val_iou", "max")}
 
 
@@ -94,9 +95,10 @@ def timed_rate(recipe: TrainParams, passed: float, step: int, warmup: int) -> fl
         recipe: learning_rate, schedule.
         passed: 0 to 1; after that the rate is 0.
         step: how many were made.
-        warmup: the steps in which the rate rises from 0 in a line.
+        warmup: the steps in which the rate rises from 0 in a line, or a tenth of the time where
+            that is shorter.
     """
-    rate = recipe.learning_rate * min(1, (step + 1) / (warmup + 1))
+    rate = recipe.learning_rate * min(1, max((step + 1) / (warmup + 1), passed / WARMUP_MOST))
     if recipe.schedule == "cosine":
         rate *= (1 + math.cos(math.pi * min(passed, 1))) / 2
     return rate
@@ -122,13 +124,14 @@ class WarmUp(keras.callbacks.Callback):
 def progress_callbacks(recipe: TrainParams, epoch_steps: int) -> list[keras.callbacks.Callback]:
     """Early stopping and the schedule `plateau`, both by `train.monitor`.
 
-    Training stops after `early_stopping_patience` epochs in a row that are no better than the
-    best (0 never stops). On a plateau, `plateau_patience` epochs without progress by more than
-    `plateau_min_delta`, the learning rate is multiplied by `plateau_factor`.
+    Training stops after `early_stopping_patience` epochs in a row that are no better than the best;
+    0 never stops, and neither does a training whose length is given in minutes. On a plateau,
+    `plateau_patience` epochs without progress by more than `plateau_min_delta`, the learning rate
+    is multiplied by `plateau_factor`.
     """
     monitor, mode = MONITORS[recipe.monitor]
     callbacks: list[keras.callbacks.Callback] = []
-    if recipe.early_stopping_patience > 0:
+    if recipe.early_stopping_patience > 0 and recipe.minutes is None:
         stop = keras.callbacks.EarlyStopping(
             monitor, patience=recipe.early_stopping_patience, mode=mode
         )

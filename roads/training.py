@@ -92,6 +92,11 @@ def check_time(recipe: TrainParams, devices: Devices) -> None:
     """Raise a UserError where a length in minutes does not go with the rest."""
     if recipe.minutes is None:
         return
+    if recipe.freeze_encoder_epochs > 0:
+        raise UserError(
+            "train.minutes does not go with train.freeze_encoder_epochs: the time could be over "
+            "before the encoder is trained. Set one of the two to its default."
+        )
     if recipe.schedule == "plateau":
         raise UserError(
             "train.minutes needs a learning rate that does not wait for a plateau. Set "

@@ -66,8 +66,8 @@ def train(
         unet: what to train.
         augmentation: what happens to the training crops; validation crops stay whole and as
             they are.
-        snapshots: folder that gets, now and then while training goes on, a net such as `models`
-            does, with kernels as float16, and the curves so far, `curves.csv`.
+        snapshots: folder that gets after an epoch, if some seconds have passed, a net such as
+            `models` does, with kernels as float16, and the curves so far, `curves.csv`.
 
     Raises:
         UserError: data or initial weights are missing, broken or do not fit the params, the
@@ -330,7 +330,7 @@ def main() -> None:
     parser.add_argument("--log", type=Path, required=True, help="folder that gets the curves")
     parser.add_argument("--metrics", type=Path, required=True, help="gets the scores, as JSON")
     parser.add_argument(
-        "--snapshots", type=Path, help="folder that gets the net so far every few seconds"
+        "--snapshots", type=Path, help="folder that gets the net so far after every epoch"
     )
     arguments = parser.parse_args()
     run_joined(

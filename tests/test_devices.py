@@ -109,7 +109,7 @@ def train_on_one_and_two(backend: str, folder: Path, settings: dict[str, Any]) -
 def test_two_devices_train_as_one_does_and_resume_to_the_last_bit(
     backend: str, dropout: float, tmp_path: Path
 ) -> None:
-    """With all that has a state or sums over a batch; the last batch has a single crop."""
+    """With all that has a state or sums over a batch."""
     settings = {
         "dropout": dropout,
         "train": {

@@ -290,7 +290,7 @@ class Late(keras.callbacks.Callback):
 
 
 TIMED: dict[str, Any] = {
-    "minutes": 1, "schedule": "cosine", "ema": 0.9, "early_stopping_patience": 0, "epochs": 1,
+    "minutes": 1, "schedule": "cosine", "ema": 0.9, "early_stopping_patience": 1, "epochs": 1,
     "learning_rate": 0.01,
 }  # fmt: skip
 
@@ -341,6 +341,7 @@ def test_the_last_weights_are_kept_where_they_are_to_be(pack: PackReader, tmp_pa
     ("changes", "devices", "told"),
     [
         ({"schedule": "plateau"}, ONE, r"train\.minutes .* Set train\.schedule to cosine"),
+        ({"freeze_encoder_epochs": 1}, ONE, r"train\.minutes .* train\.freeze_encoder_epochs"),
         ({}, Devices(2, processes=2), r"train\.minutes works in one process"),
     ],
 )
