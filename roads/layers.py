@@ -14,8 +14,7 @@ FEW = 4  # channels that are added up one by one, so that XLA can fuse their sum
 class Conv2D(keras.layers.Conv2D):
     """For kernels of 1×1, computed without cuDNN on JAX.
 
-    As sums and products they are fused with what is around them. (Together with the batch
-    normalization below: 590 windows of 384×384 a second instead of 552, on an H100.)
+    As sums and products they are fused with what is around them.
     """
 
     def call(self, inputs: Any) -> Any:
@@ -39,8 +38,7 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
 
     The kernels do not overlap, so each pixel becomes four by a product of its own. XLA does not
     see that the gradient of the weights is one of cuDNN's, and runs a convolution with a kernel as
-    large as the picture instead: three of them took 11.5 of the 27 ms of a training step (H100,
-    32 filters, 16 windows of 384×384).
+    large as the picture instead (docs/recipes.md, "Speed").
     """
 
     def call(self, inputs: Any) -> Any:
