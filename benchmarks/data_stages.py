@@ -27,17 +27,22 @@ from PIL import Image, ImageSequence
 
 from benchmarks.report import parser, save, scratch
 from benchmarks.tiles import raw_tiles
-from roads.crops import CROPS_FILE, IMAGE_FOLDER, MAP_FOLDER, Crop, kept_crops
-from roads.packs import IMAGES_FILE, MASKS_FILE
-from roads.parallel import in_order
-from roads.params import PARAMS_FILE, read_section
-from roads.splits import SplitParams
-from roads.stacks import write_stack
-from roads.tiles import SPLITS, Tile, read_tiles
-from stages.binarize import BinarizeParams, binarize
-from stages.crop import CropParams, crop
-from stages.handpick_filter import HandpickParams, handpick_filter
-from stages.pack_h5 import PackParams, pack_h5
+from roads.dataset.crops import CROPS_FILE, IMAGE_FOLDER, MAP_FOLDER, Crop, kept_crops
+from roads.dataset.packs import IMAGES_FILE, MASKS_FILE
+from roads.dataset.stacks import write_stack
+from roads.dataset.tiles import Tile, read_tiles
+from roads.parallel.pool import in_order
+from roads.params.binarize import BinarizeParams
+from roads.params.crop import CropParams
+from roads.params.handpick import HandpickParams
+from roads.params.pack import PackParams
+from roads.params.split import SplitParams
+from roads.runtime.names import SPLITS
+from roads.runtime.params import PARAMS_FILE, read_section
+from stages.binarize import binarize
+from stages.crop import crop
+from stages.handpick_filter import handpick_filter
+from stages.pack_h5 import pack_h5
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("handpick-filter", "crop", "binarize", "pack-h5")

@@ -1,6 +1,6 @@
 """Our net on a GPU beside a hand-written JAX loop and PyTorch, in crops per second.
 
-Of ours: training end to end by `roads.training.fit` from packed files, the bare step on a batch
+Of ours: training end to end by `roads.training.fit.fit` from packed files, the bare step on a batch
 that lies on the device, prediction end to end from crops in memory, and the bare forward pass.
 The same net, batch, loss and precision for all; PyTorch compiled, with channels last. All take
 turns, each peer in a process of its own, and one computes at a time. (On a CPU it only shows
@@ -26,19 +26,20 @@ import numpy as np
 
 from benchmarks.peers import Peer
 from benchmarks.report import parser, save
-from roads.augment import AugmentParams
-from roads.backend import backend_name, device_name, keras, resolve_precision
-from roads.batches import CropBatches
-from roads.folding import fold
-from roads.inference import Predictor
-from roads.losses import make_loss
-from roads.packs import PackReader, pack_writer
-from roads.parallel import worker_count
-from roads.params import read_section
-from roads.recipe import TrainParams
-from roads.resume import Backup
-from roads.training import compile_model, fit
-from roads.unet import UnetParams, build_unet
+from roads.dataset.packs import PackReader, pack_writer
+from roads.models.backend import backend_name, device_name, keras, resolve_precision
+from roads.models.unet import build_unet
+from roads.parallel.pool import worker_count
+from roads.params.augment import AugmentParams
+from roads.params.train import TrainParams
+from roads.params.unet import UnetParams
+from roads.prediction.folding import fold
+from roads.prediction.inference import Predictor
+from roads.runtime.params import read_section
+from roads.training.backup import Backup
+from roads.training.batches import CropBatches
+from roads.training.fit import compile_model, fit
+from roads.training.losses import make_loss
 
 LOSS = "soft_dice"
 VALID = 2  # batches

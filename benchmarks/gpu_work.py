@@ -19,19 +19,22 @@ import numpy as np
 import yaml
 
 from benchmarks.without_dvc import PROJECT, StagesAlone, changed_params, settings, tiles_from
-from roads.augment import AugmentParams
-from roads.backend import device_name, keras, resolve_precision, versions
-from roads.batches import CropBatches
-from roads.errors import UserError, exit_status
-from roads.packs import PackReader, pack_writer
-from roads.params import load_params, read_section
-from roads.recipe import TrainParams
-from roads.resume import Backup
-from roads.tiles import SPLITS, blank_mask, read_image, read_map
-from roads.training import fit
-from roads.unet import UnetParams, build_unet
-from roads.weights import WEIGHTS_FILE, description_path, store_half
-from roads.windows import cut, window_corners
+from roads.dataset.grid import cut, window_corners
+from roads.dataset.packs import PackReader, pack_writer
+from roads.imagery.blank import blank_mask
+from roads.imagery.pictures import read_image, read_map
+from roads.models.backend import device_name, keras, resolve_precision, versions
+from roads.models.unet import build_unet
+from roads.models.weights import WEIGHTS_FILE, description_path, store_half
+from roads.params.augment import AugmentParams
+from roads.params.train import TrainParams
+from roads.params.unet import UnetParams
+from roads.runtime.errors import UserError, exit_status
+from roads.runtime.names import SPLITS
+from roads.runtime.params import load_params, read_section
+from roads.training.backup import Backup
+from roads.training.batches import CropBatches
+from roads.training.fit import fit
 
 STEPS = 128  # that are timed
 

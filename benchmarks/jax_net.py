@@ -149,7 +149,7 @@ def pool(x: jax.Array) -> jax.Array:
 
 
 def soft_dice(masks: jax.Array, predicted: jax.Array) -> jax.Array:
-    """As `roads.losses.soft_dice`."""
+    """As `roads.training.losses.soft_dice`."""
     return 1 - (2 * (masks * predicted).sum() + 1) / (masks.sum() + predicted.sum() + 1)
 
 

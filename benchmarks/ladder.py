@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.without_dvc import StagesAlone, changed_params, settings, tiles_from
-from roads.errors import exit_status
-from roads.files import write_json
+from roads.runtime.errors import exit_status
+from roads.runtime.files import write_json
 
 SEEDS = (0, 1, 2)  # of the first and the last rung; the others have the first of these
 FIRST = (

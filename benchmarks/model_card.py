@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from roads.weights import Description
+from roads.models.weights import Description
 
 CARD = """# {name}
 

@@ -18,12 +18,12 @@ from PIL import Image
 from benchmarks.data_stages import ROOT, Paths, by_tile, timed
 from benchmarks.report import parser, save, scratch
 from benchmarks.tiles import raw_tiles
-from roads.crops import Crop
-from roads.packs import PackReader
-from roads.parallel import in_order
-from roads.params import read_section
-from roads.tiles import Tile, read_pair, read_tiles
-from stages.crop import CropParams
+from roads.dataset.crops import Crop
+from roads.dataset.packs import PackReader
+from roads.dataset.tiles import Tile, read_pair, read_tiles
+from roads.parallel.pool import in_order
+from roads.params.crop import CropParams
+from roads.runtime.params import read_section
 
 READS = 1000  # crops
 OURS, PLAIN = ["crops", "masks", "packed"], ["images", "masks"]

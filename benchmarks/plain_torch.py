@@ -15,13 +15,14 @@ import numpy as np
 
 from benchmarks.peers import Peer
 from benchmarks.report import parser, save
-from roads.backend import backend_name, device_name, keras, resolve_precision
-from roads.folding import fold
-from roads.losses import make_loss
-from roads.parallel import worker_count
-from roads.params import read_section
-from roads.training import compile_model
-from roads.unet import UnetParams, build_unet
+from roads.models.backend import backend_name, device_name, keras, resolve_precision
+from roads.models.unet import build_unet
+from roads.parallel.pool import worker_count
+from roads.params.unet import UnetParams
+from roads.prediction.folding import fold
+from roads.runtime.params import read_section
+from roads.training.fit import compile_model
+from roads.training.losses import make_loss
 
 PARAMETERS = 1_946_993  # the article's
 SIZE = 256  # pixels

@@ -17,16 +17,17 @@ import numpy as np
 import rasterio
 from rasterio.windows import Window
 
-from roads.backend import backend_name, device_name, keras, resolve_precision
-from roads.blending import spread_starts
-from roads.folding import fold, load_folded
-from roads.inference import Predictor
-from roads.params import load_params
-from roads.predicting import Model, Options, map_picture
-from roads.rasters import open_raster, quiet_gdal
-from roads.road_maps import RoadMapFiles, finishing
+from roads.mapping.outputs import RoadMapFiles, finishing
+from roads.mapping.predicting import Model, Options, map_picture
+from roads.mapping.rasters import open_raster, quiet_gdal
+from roads.models.backend import backend_name, device_name, keras, resolve_precision
+from roads.models.unet import build_unet
+from roads.params.unet import UnetParams
+from roads.prediction.blending import spread_starts
+from roads.prediction.folding import fold, load_folded
+from roads.prediction.inference import Predictor
+from roads.runtime.params import load_params
 from roads.sources.sample import generate
-from roads.unet import UnetParams, build_unet
 
 TILE = 1500  # pixels
 DIM = 200  # of 255; white would be missing imagery

@@ -18,10 +18,7 @@ from typing import Any
 
 from benchmarks.model_card import model_card
 from benchmarks.without_dvc import PROJECT, StagesAlone, changed_params, tiles_from
-from roads.errors import UserError, exit_status
-from roads.files import replacing_folder, write_json
-from roads.road_maps import file_hash
-from roads.weights import (
+from roads.models.weights import (
     RELEASED,
     SCORES_FILE,
     WEIGHTS_FILE,
@@ -29,6 +26,8 @@ from roads.weights import (
     read_description,
     store_half,
 )
+from roads.runtime.errors import UserError, exit_status
+from roads.runtime.files import file_hash, replacing_folder, write_json
 
 LARGEST = 20_000_000  # bytes
 TRAINING = ("unet", "augment", "train")  # sections that only a training reads

@@ -11,8 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from roads.files import write_json
-from roads.parallel import worker_count
+from roads.parallel.pool import worker_count
+from roads.runtime.files import write_json
 
 PACKAGES = ("numpy", "pillow", "h5py", "dvc", "tensorflow", "keras")
 

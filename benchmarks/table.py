@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from roads.files import replacing
+from roads.runtime.files import replacing
 
 FOLDER = Path(__file__).resolve().parent
 RESULTS = FOLDER / "results"

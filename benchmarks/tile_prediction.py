@@ -14,17 +14,19 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.report import parser, save
-from roads.backend import backend_name, device_name, keras, resolve_precision
-from roads.blending import Windows, predict_tile, spread_starts
-from roads.folding import fold, load_folded
-from roads.graph_scores import Tracing
-from roads.inference import Predictor
-from roads.params import load_params
-from roads.scores import HALF
+from roads.imagery.blank import blank_mask
+from roads.metrics.counts import HALF
+from roads.metrics.graph_scores import Tracing
+from roads.metrics.tile_scores import TileScores
+from roads.models.backend import backend_name, device_name, keras, resolve_precision
+from roads.models.unet import build_unet
+from roads.params.unet import UnetParams
+from roads.prediction.blending import Windows, predict_tile, spread_starts
+from roads.prediction.folding import fold, load_folded
+from roads.prediction.inference import Predictor
+from roads.runtime.arrays import Image8
+from roads.runtime.params import load_params
 from roads.sources.sample import generate
-from roads.tile_scores import TileScores
-from roads.tiles import Image8, blank_mask
-from roads.unet import UnetParams, build_unet
 
 TILE = 1500  # pixels
 

@@ -3,8 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+from roads.dataset.tiles import Tile, read_tiles, write_tiles
 from roads.sources import sample
-from roads.tiles import Tile, read_tiles, write_tiles
 
 SIZE = 1500  # pixels
 GENERATED = {"train": 6, "valid": 1, "test": 1}

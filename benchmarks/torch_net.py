@@ -77,7 +77,7 @@ def count_parameters(net: nn.Module) -> int:
 
 
 def soft_dice(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-    """As `roads.losses.soft_dice`."""
+    """As `roads.training.losses.soft_dice`."""
     predicted = torch.sigmoid(logits.float())
     return 1 - (2 * (predicted * masks).sum() + 1) / (predicted.sum() + masks.sum() + 1)
 

@@ -15,15 +15,16 @@ from typing import Any
 import numpy as np
 
 from benchmarks.report import parser, save
-from roads.augment import AugmentParams
-from roads.backend import backend_name, device_name, keras, resolve_precision
-from roads.batches import CropBatches
-from roads.packs import PackReader, pack_writer
-from roads.params import read_section
-from roads.recipe import TrainParams
-from roads.resume import Backup
-from roads.training import fit
-from roads.unet import UnetParams, build_unet
+from roads.dataset.packs import PackReader, pack_writer
+from roads.models.backend import backend_name, device_name, keras, resolve_precision
+from roads.models.unet import build_unet
+from roads.params.augment import AugmentParams
+from roads.params.train import TrainParams
+from roads.params.unet import UnetParams
+from roads.runtime.params import read_section
+from roads.training.backup import Backup
+from roads.training.batches import CropBatches
+from roads.training.fit import fit
 
 SIZE = 256  # pixels
 BATCH = 4

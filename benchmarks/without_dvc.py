@@ -20,11 +20,11 @@ from typing import Any
 
 import yaml
 
-from roads.errors import UserError
-from roads.files import write_json
-from roads.lifetime import STAGE_VARIABLE
-from roads.params import load_params
-from roads.state import STATE_VARIABLE
+from roads.runtime.errors import UserError
+from roads.runtime.files import write_json
+from roads.runtime.params import load_params
+from roads.runtime.stage import STAGE_VARIABLE
+from roads.runtime.state import STATE_VARIABLE
 
 PROJECT = Path(__file__).resolve().parent.parent
 RECORD = "runs.json"  # what each stage was last run with

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from roads.errors import UserError, exit_status
+from roads.runtime.errors import UserError, exit_status
 
 Number = TypeVar("Number", int, float)
 
@@ -63,15 +63,15 @@ def predict(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: an argument or the model is no good, or some pictures were not.
     """
-    from roads.predicting import Options, Spread, find_pictures, map_roads
+    from roads.mapping.predicting import Options, Spread, find_pictures, map_roads
 
     pictures = find_pictures(arguments.images, arguments.out)
     window, overlap = _windows(arguments)
     spur, tolerance = (_as_evaluated(arguments, key, float) for key in ("spur", "tolerance"))
 
-    from roads.chosen_model import choose_model, resolve_weights, validation_threshold
-    from roads.cluster import on_cluster
-    from roads.parallel import read_scheduler
+    from roads.mapping.chosen_model import choose_model, resolve_weights, validation_threshold
+    from roads.parallel.cluster import on_cluster
+    from roads.parallel.pool import read_scheduler
 
     weights = resolve_weights(arguments.model)
     threshold = arguments.threshold
@@ -115,7 +115,7 @@ def _windows(arguments: argparse.Namespace) -> tuple[int, int]:
 
 def _as_evaluated(arguments: argparse.Namespace, key: str, kind: type[Number]) -> Number:
     """An argument as given, or as params.yaml says for `evaluate`."""
-    from roads.params import PARAMS_FILE, load_params
+    from roads.runtime.params import PARAMS_FILE, load_params
 
     value = getattr(arguments, key)
     if value is None:

@@ -18,10 +18,11 @@ from typing import Any
 
 import yaml
 
-from roads.errors import UserError, exit_status
-from roads.parallel import progress, worker_count
+from roads.parallel.pool import worker_count
+from roads.runtime.errors import UserError, exit_status
+from roads.runtime.progress import progress
+from roads.runtime.state import dvc_cache, state_folder
 from roads.sources.cache import PART_SUFFIX, RECORD_SUFFIX
-from roads.state import dvc_cache, state_folder
 
 WAY_OUT = (
     "`make verify MEND=1` moves what is damaged away; then `dvc repro` makes it anew, and what is "

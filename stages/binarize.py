@@ -13,14 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from roads.crops import CROPS_FILE, MAP_FOLDER, PIXELS_COLUMNS, PIXELS_FILE, kept_crops
-from roads.errors import UserError
-from roads.files import replacing_folder, write_csv
-from roads.lifetime import stage_status
-from roads.masks import BinarizeParams, road_mask
-from roads.parallel import in_order
-from roads.params import read_section
-from roads.stacks import read_stack, write_stack
+from roads.dataset.crops import CROPS_FILE, MAP_FOLDER, PIXELS_COLUMNS, PIXELS_FILE, kept_crops
+from roads.dataset.masks import road_mask
+from roads.dataset.stacks import read_stack, write_stack
+from roads.parallel.pool import in_order
+from roads.params.binarize import BinarizeParams
+from roads.runtime.errors import UserError
+from roads.runtime.files import replacing_folder, write_csv
+from roads.runtime.params import read_section
+from roads.runtime.stage import stage_status
 
 
 def binarize(crops: Path, masks: Path, params: BinarizeParams) -> None:

@@ -9,35 +9,21 @@ import argparse
 import functools
 import sys
 from pathlib import Path
-from typing import Literal, Self
 
-from pydantic import Field, model_validator
-
-from roads.crops import CROPS_FILE, IMAGE_FOLDER, MAP_FOLDER, Crop, write_crops
-from roads.files import replacing_folder
-from roads.handpicked import kept_names
-from roads.lifetime import stage_status
-from roads.parallel import in_order
-from roads.params import Section, read_section
-from roads.splits import SplitParams, split_crops
-from roads.stacks import write_stack
-from roads.tiles import Image8, Tile, blank_mask, read_pair, read_tiles
-from roads.windows import cut, window_corners
-
-
-class CropParams(Section):
-    """`crop:` in params.yaml."""
-
-    size: int = Field(ge=16, le=4096)
-    stride: int = Field(ge=1)
-    edge: Literal["drop", "shift", "pad"]
-    max_blank: float = Field(ge=0, le=1)
-
-    @model_validator(mode="after")
-    def _leaves_no_gaps(self) -> Self:
-        if self.stride > self.size:
-            raise ValueError(f"crop.stride {self.stride} is larger than crop.size {self.size}")
-        return self
+from roads.dataset.crops import CROPS_FILE, IMAGE_FOLDER, MAP_FOLDER, Crop, write_crops
+from roads.dataset.grid import cut, window_corners
+from roads.dataset.handpicked import kept_names
+from roads.dataset.splits import split_crops
+from roads.dataset.stacks import write_stack
+from roads.dataset.tiles import Tile, read_pair, read_tiles
+from roads.imagery.blank import blank_mask
+from roads.parallel.pool import in_order
+from roads.params.crop import CropParams
+from roads.params.split import SplitParams
+from roads.runtime.arrays import Image8
+from roads.runtime.files import replacing_folder
+from roads.runtime.params import read_section
+from roads.runtime.stage import stage_status
 
 
 def crop(raw: Path, handpicked: Path, crops: Path, params: CropParams, split: SplitParams) -> None:

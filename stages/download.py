@@ -8,39 +8,16 @@ import argparse
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Literal
 
-from pydantic import Field
-
-from roads.files import replacing_folder
-from roads.lifetime import stage_status
-from roads.params import Section, read_section
+from roads.dataset.tiles import write_tiles
+from roads.params.download import DownloadParams
+from roads.params.sample import SampleParams
+from roads.runtime.files import replacing_folder
+from roads.runtime.names import SPLITS
+from roads.runtime.params import read_section
+from roads.runtime.stage import stage_status
+from roads.runtime.state import state_folder
 from roads.sources import folder, massachusetts, sample
-from roads.state import state_folder
-from roads.tiles import SPLITS, write_tiles
-
-
-class SampleParams(Section):
-    """`sample:` in params.yaml."""
-
-    seed: int = Field(ge=0, lt=2**32)
-    size: int = Field(ge=256, le=5000)
-    train: int = Field(ge=1, le=1000)
-    valid: int = Field(ge=1, le=1000)
-    test: int = Field(ge=1, le=1000)
-
-
-class DownloadParams(Section):
-    """`download:` in params.yaml."""
-
-    source: Literal["sample", "massachusetts", "folder"]
-    folder: Path
-    base_url: str = Field(pattern=r"^https?://[^\s/]+\S*$")
-    limit: int | None = Field(ge=1)
-    allow_missing: bool
-    connections: int = Field(ge=1, le=64)
-    retries: int = Field(ge=0, le=100)
-    timeout: float = Field(gt=0, le=3600)
 
 
 def download(raw: Path, names: Path, params: DownloadParams, generated: SampleParams) -> None:

@@ -10,53 +10,32 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
-from pydantic import Field, model_validator
-
-from roads.backend import keras
-from roads.blending import Windows, all_turns, predict_tile
-from roads.crop_scores import CropScores, crop_metrics, pool_crops, score_crops
-from roads.curves import write_curves
-from roads.errors import UserError
-from roads.files import replacing_folder, write_csv, write_json
-from roads.folding import load_folded
-from roads.graph_scores import Tracing
-from roads.inference import Predictor, predict_split
-from roads.lifetime import stage_status
-from roads.masks import BinarizeParams
-from roads.packs import PackReader, read_places
-from roads.params import Section, read_section
-from roads.score_pictures import draw_crops, draw_tiles
-from roads.scores import LEVELS, Float32, LevelCounts, to_levels
-from roads.splits import SplitParams
-from roads.tile_scores import TABLE_COLUMNS, TileScores, table_rows, tile_metrics
-from roads.tiles import Image8, blank_mask
-from roads.unet import size_step
-from roads.weights import WEIGHTS_FILE, Description
-from roads.whole_tiles import WholeTiles, find_whole_tiles, read_labelled
+from roads.dataset.packs import PackReader, read_places
+from roads.dataset.whole_tiles import WholeTiles, find_whole_tiles, read_labelled
+from roads.imagery.blank import blank_mask
+from roads.metrics.counts import LEVELS, LevelCounts, to_levels
+from roads.metrics.crop_scores import CropScores, crop_metrics, pool_crops, score_crops
+from roads.metrics.curves import write_curves
+from roads.metrics.graph_scores import Tracing
+from roads.metrics.score_pictures import draw_crops, draw_tiles
+from roads.metrics.tile_scores import TABLE_COLUMNS, TileScores, table_rows, tile_metrics
+from roads.models.backend import keras
+from roads.models.weights import WEIGHTS_FILE, Description
+from roads.params.binarize import BinarizeParams
+from roads.params.evaluate import EvaluateParams
+from roads.params.split import SplitParams
+from roads.params.unet import size_step
+from roads.prediction.blending import Windows, all_turns, predict_tile
+from roads.prediction.folding import load_folded
+from roads.prediction.inference import Predictor, predict_split
+from roads.runtime.arrays import Float32, Image8
+from roads.runtime.errors import UserError
+from roads.runtime.files import replacing_folder, write_csv, write_json
+from roads.runtime.params import read_section
+from roads.runtime.stage import stage_status
 
 PredictTile = Callable[[Image8], Float32]
-
-
-class EvaluateParams(Section):
-    """`evaluate:` in params.yaml."""
-
-    batch_size: int = Field(ge=1, le=65_536)
-    overlays: int = Field(ge=0, le=10_000)
-    window: int = Field(ge=16, le=8192)
-    overlap: int = Field(ge=0)
-    tta: bool
-    spur: float = Field(ge=0)
-    tolerance: float = Field(ge=0)
-
-    @model_validator(mode="after")
-    def _windows_go_forward(self) -> Self:
-        if self.overlap >= self.window:
-            raise ValueError(
-                f"evaluate.overlap {self.overlap} is not less than evaluate.window {self.window}"
-            )
-        return self
 
 
 @dataclass(frozen=True)

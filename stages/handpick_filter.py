@@ -11,26 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydantic import Field
 
-from roads.contact_sheet import save_contact_sheet
-from roads.errors import UserError, excerpt, one_line
-from roads.files import read_csv, write_csv
-from roads.handpicked import HANDPICKED_COLUMNS
-from roads.lifetime import stage_status
-from roads.parallel import in_order
-from roads.params import Section, read_section
-from roads.tiles import Image8, Tile, blank_share, read_pair, read_tiles, sound_name
+from roads.dataset.contact_sheet import save_contact_sheet
+from roads.dataset.handpicked import HANDPICKED_COLUMNS
+from roads.dataset.tiles import Tile, read_pair, read_tiles
+from roads.imagery.blank import blank_share
+from roads.parallel.pool import in_order
+from roads.params.handpick import HandpickParams
+from roads.runtime.arrays import Image8
+from roads.runtime.errors import UserError, excerpt, one_line
+from roads.runtime.files import read_csv, write_csv
+from roads.runtime.names import sound_name
+from roads.runtime.params import read_section
+from roads.runtime.stage import stage_status
 
 PICK_COLUMNS = ("name", "decision", "reason")
 BORDERLINE = 0.1  # a blank fraction this near the limit is worth a person's look
 THUMBNAIL = 250  # pixels
-
-
-class HandpickParams(Section):
-    """`handpick:` in params.yaml."""
-
-    max_blank: float = Field(ge=0, le=1)
 
 
 @dataclass(frozen=True)

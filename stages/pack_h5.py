@@ -15,36 +15,23 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
-from roads.crops import (
-    CROPS_FILE,
-    IMAGE_FOLDER,
-    PIXELS_FILE,
-    Crop,
-    read_crops,
-    read_pixels,
-)
-from roads.errors import UserError
-from roads.files import write_csv, write_json
-from roads.handpicked import read_verdicts
-from roads.lifetime import stage_status
-from roads.packs import IMAGE_CHANNELS, ROWS_COLUMNS, ROWS_FILE, pack_writer
-from roads.parallel import progress
-from roads.params import Section, read_section
-from roads.stacks import read_stack
-from roads.tiles import SPLITS, Image8
+from roads.dataset.crops import CROPS_FILE, IMAGE_FOLDER, PIXELS_FILE, Crop, read_crops, read_pixels
+from roads.dataset.handpicked import read_verdicts
+from roads.dataset.packs import IMAGE_CHANNELS, ROWS_COLUMNS, ROWS_FILE, pack_writer
+from roads.dataset.stacks import read_stack
+from roads.params.pack import PackParams
+from roads.runtime.arrays import Image8
+from roads.runtime.errors import UserError
+from roads.runtime.files import write_csv, write_json
+from roads.runtime.names import SPLITS
+from roads.runtime.params import read_section
+from roads.runtime.progress import progress
+from roads.runtime.stage import stage_status
 
 CROPS_AT_ONCE = 256  # are in memory; a tile may have thousands
 
 Pixels = Mapping[tuple[str, int], tuple[int, int]]
-
-
-class PackParams(Section):
-    """`pack:` in params.yaml."""
-
-    min_road: float = Field(ge=0, lt=1)
-    min_road_everywhere: bool
 
 
 def pack_h5(

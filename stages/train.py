@@ -9,26 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from roads.augment import AugmentParams
-from roads.augment_picture import draw_pairs
-from roads.backend import backend_name, device_name, keras, resolve_precision, versions
-from roads.batches import CropBatches
-from roads.callbacks import Row, tensorboard
-from roads.devices import Devices, find_devices
-from roads.encoders import ENCODERS, encoder_file, load_encoder
-from roads.errors import UserError
-from roads.files import replacing_folder, write_csv, write_json
-from roads.lifetime import stage_status
-from roads.packs import IMAGES_FILE, MASKS_FILE, PackReader
-from roads.params import read_section
-from roads.processes import LeadersBackup, check_agreement, process_index, run_joined
-from roads.recipe import TrainParams
-from roads.resident import resolve_loop
-from roads.resume import Arrays, fingerprint, imported_code
-from roads.state import state_folder
-from roads.training import Fitted, fit
-from roads.unet import ARCHITECTURE, UnetParams, build_unet, size_step
-from roads.weights import (
+from roads.dataset.packs import IMAGES_FILE, MASKS_FILE, PackReader
+from roads.models.backend import backend_name, device_name, keras, resolve_precision, versions
+from roads.models.encoders import ENCODERS, encoder_file, load_encoder
+from roads.models.unet import ARCHITECTURE, build_unet
+from roads.models.weights import (
     WEIGHTS_FILE,
     Description,
     description_path,
@@ -38,6 +23,22 @@ from roads.weights import (
     read_description,
     save_model,
 )
+from roads.params.augment import AugmentParams
+from roads.params.train import TrainParams
+from roads.params.unet import UnetParams, size_step
+from roads.runtime.errors import UserError
+from roads.runtime.files import replacing_folder, write_csv, write_json
+from roads.runtime.params import read_section
+from roads.runtime.stage import stage_status
+from roads.runtime.state import state_folder
+from roads.training.augment_picture import draw_pairs
+from roads.training.backup import Arrays, fingerprint, imported_code
+from roads.training.batches import CropBatches
+from roads.training.callbacks import Row, tensorboard
+from roads.training.devices import Devices, find_devices
+from roads.training.fit import Fitted, fit
+from roads.training.processes import LeadersBackup, check_agreement, process_index, run_joined
+from roads.training.resident_loop import resolve_loop
 
 PAIRS_FILE = "augmented.png"
 CURVES_FILE = "curves.csv"  # of a snapshot

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from roads.augment import AugmentParams
-from roads.packs import pack_writer
-from roads.recipe import TrainParams
-from roads.unet import UnetParams, build_unet
-from roads.weights import Description, save_model
+from roads.dataset.packs import pack_writer
+from roads.models.unet import build_unet
+from roads.models.weights import Description, save_model
+from roads.params.augment import AugmentParams
+from roads.params.train import TrainParams
+from roads.params.unet import UnetParams
 
 UNET: dict[str, Any] = {
     "filters": 4,

@@ -8,10 +8,10 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio import Affine
 
-from roads.blending import Float32
-from roads.predicting import Model, Options
-from roads.rasters import quiet_gdal
-from roads.tiles import Image8
+from roads.mapping.predicting import Model, Options
+from roads.mapping.rasters import quiet_gdal
+from roads.prediction.blending import Float32
+from roads.runtime.arrays import Image8
 
 UTM = "EPSG:32619"  # the Massachusetts Roads Dataset's part of the Earth; metres
 CORNER = (300_000.0, 4_690_000.0)  # there, its upper left

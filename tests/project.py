@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+STAGES = ["download", "handpick-filter", "crop", "binarize", "pack-h5", "train", "evaluate"]
 
 # Not on a GPU machine that has JAX and what README.md has one bring there.
 ABSENT_ON_GPU_MACHINE = ("dvc", "dvclive", "tensorflow", "rasterio", "dask", "distributed")

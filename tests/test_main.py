@@ -14,10 +14,10 @@ import pytest
 import rasterio
 
 from roads.__main__ import main
-from roads.chosen_model import choose_model, resolve_weights, validation_threshold
-from roads.errors import UserError
-from roads.rasters import quiet_gdal
-from roads.road_maps import file_hash
+from roads.mapping.chosen_model import choose_model, resolve_weights, validation_threshold
+from roads.mapping.rasters import quiet_gdal
+from roads.runtime.errors import UserError
+from roads.runtime.files import file_hash
 from tests.packed import save_tiny_net
 from tests.pictures import noise, write_tiff
 from tests.project import ROOT
@@ -189,7 +189,7 @@ def test_memory_does_not_grow_with_the_height(tmp_path: Path) -> None:
     code = (
         "import re, sys\n"
         "from pathlib import Path\n"
-        "from roads.predicting import map_roads\n"
+        "from roads.mapping.predicting import map_roads\n"
         "from tests.pictures import BRIGHTNESS, options\n"
         "picture, out = map(Path, sys.argv[1:])\n"
         "map_roads([picture], out, BRIGHTNESS, options(window=512, overlap=128), force=False)\n"

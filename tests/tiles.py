@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from roads.tiles import Image8, Tile, stored_file, stored_path, write_tiles
+from roads.dataset.tiles import Tile, stored_file, stored_path, write_tiles
+from roads.runtime.arrays import Image8
 
 RNG_SEED = 7
 

@@ -13,13 +13,14 @@ from urllib.parse import quote
 
 import filelock
 
-from roads.errors import UserError
-from roads.files import replacing, write_json
-from roads.parallel import progress
+from roads.dataset.tiles import stored_file
+from roads.runtime.arrays import Image8
+from roads.runtime.errors import UserError
+from roads.runtime.files import replacing, write_json
+from roads.runtime.progress import progress
+from roads.runtime.state import STATE_VARIABLE, stale
 from roads.sources.http import Downloader, RefusedError, UnavailableError
 from roads.sources.partial import Part
-from roads.state import STATE_VARIABLE, stale
-from roads.tiles import Image8, stored_file
 
 RECORD_SUFFIX = ".json"
 PART_SUFFIX = ".part"

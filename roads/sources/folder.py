@@ -7,18 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from roads.errors import UserError, excerpt
-from roads.parallel import in_order
-from roads.tiles import (
-    MAX_NAME,
-    Tile,
-    check_same_size,
-    read_image,
-    read_map,
-    sound_name,
-    stored_file,
-    stored_path,
-)
+from roads.dataset.tiles import Tile, stored_file, stored_path
+from roads.imagery.pictures import check_same_size, read_image, read_map
+from roads.parallel.pool import in_order
+from roads.runtime.errors import UserError, excerpt
+from roads.runtime.names import MAX_NAME, sound_name
 
 SPLIT_FOLDERS = {"train": "train", "training": "train", "valid": "valid", "val": "valid",
                  "validation": "valid", "test": "test", "testing": "test"}  # fmt: skip

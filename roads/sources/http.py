@@ -13,7 +13,7 @@ import requests
 import urllib3.exceptions
 from urllib3.util import Retry
 
-from roads.errors import UserError
+from roads.runtime.errors import UserError
 from roads.sources.deadline import PunctualAdapter, deadline
 from roads.sources.partial import Origin, Part
 

@@ -7,10 +7,13 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from roads.errors import UserError, excerpt
+from roads.dataset.tiles import StoredFile, Tile, stored_path
+from roads.imagery.pictures import read_image, read_map
+from roads.runtime.arrays import Image8
+from roads.runtime.errors import UserError, excerpt
+from roads.runtime.names import SPLITS
 from roads.sources.cache import Cache
 from roads.sources.http import BACKOFF, Downloader
-from roads.tiles import SPLITS, Image8, StoredFile, Tile, read_image, read_map, stored_path
 
 COLUMNS = ["split", "name"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")

@@ -9,7 +9,7 @@ from typing import Self
 
 import requests
 
-from roads.files import write_json
+from roads.runtime.files import write_json
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from roads.files import replacing
-from roads.parallel import in_order
+from roads.dataset.tiles import Tile, stored_file, stored_path
+from roads.parallel.pool import in_order
+from roads.runtime.arrays import Image8
+from roads.runtime.files import replacing
+from roads.runtime.names import SPLITS
 from roads.sources.scenery.brushes import Canvas
 from roads.sources.scenery.curves import Point, between
 from roads.sources.scenery.image import draw_image
 from roads.sources.scenery.plan import Plan
 from roads.sources.scenery.streets import make_plan
-from roads.tiles import SPLITS, Image8, Tile, stored_file, stored_path
 
 ROAD_WIDTH = 7  # pixels; the published maps draw every road as a line of this width
 MAP_FINER = 4  # the map is drawn this much finer than its pixels, which makes its edges grey

@@ -17,7 +17,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from roads.errors import UserError
+from roads.runtime.errors import UserError
 from tests.hostile.mutations import mutate
 from tests.project import ROOT
 

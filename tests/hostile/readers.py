@@ -10,21 +10,24 @@ from unittest import mock
 import numpy as np
 from PIL import Image
 
-from roads import stacks
-from roads.crops import CROPS_FILE, PIXELS_FILE, Crop, read_crops, read_pixels, write_crops
-from roads.handpicked import kept_names
-from roads.packs import IMAGES_FILE, MASKS_FILE, ROWS_FILE, PackReader, read_places
-from roads.parallel import ParallelParams
-from roads.params import read_section
+from roads.dataset import stacks
+from roads.dataset.crops import CROPS_FILE, PIXELS_FILE, Crop, read_crops, read_pixels, write_crops
+from roads.dataset.handpicked import kept_names
+from roads.dataset.packs import IMAGES_FILE, MASKS_FILE, ROWS_FILE, PackReader, read_places
+from roads.dataset.stacks import read_stack, write_stack
+from roads.dataset.tiles import TILES_FILE, read_tiles
+from roads.imagery.blank import blank_share
+from roads.imagery.pictures import read_image, read_map
+from roads.models.unet import build_unet
+from roads.models.weights import WEIGHTS_FILE, Description, description_path, load_model, save_model
+from roads.params.parallel import ParallelParams
+from roads.runtime.names import SPLITS
+from roads.runtime.params import read_section
 from roads.sources.massachusetts import read_names
-from roads.stacks import read_stack, write_stack
-from roads.tiles import SPLITS, TILES_FILE, blank_share, read_image, read_map, read_tiles
-from roads.unet import build_unet
-from roads.weights import WEIGHTS_FILE, Description, description_path, load_model, save_model
 from stages.handpick_filter import read_picks
 from tests.packed import unet_params, write_pack
+from tests.pipeline.test_dvc_yaml import STAGES, sections_read
 from tests.project import ROOT, params
-from tests.test_pipeline_file import STAGES, sections_read
 from tests.tiles import picture, road_map, save_tiles
 
 SIDE = 12  # pixels: in small files damage hits what they say of themselves

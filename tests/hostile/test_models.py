@@ -14,12 +14,12 @@ import h5py
 import numpy as np
 import pytest
 
-from roads.backend import keras
-from roads.encoders import load_encoder
-from roads.errors import UserError
-from roads.packs import IMAGES_FILE, MASKS_FILE, PackReader
-from roads.unet import build_unet
-from roads.weights import WEIGHTS_FILE, Description, load_model, load_weights, save_model
+from roads.dataset.packs import IMAGES_FILE, MASKS_FILE, PackReader
+from roads.models.backend import keras
+from roads.models.encoders import load_encoder
+from roads.models.unet import build_unet
+from roads.models.weights import WEIGHTS_FILE, Description, load_model, load_weights, save_model
+from roads.runtime.errors import UserError
 from tests.packed import unet_params, write_pack
 from tests.project import ROOT
 
@@ -255,9 +255,9 @@ write_pack(folder / "packed", 16, 4, 2, 2)
 net = unet_params(filters=1, depth=2)
 train(folder / "packed", folder / "models", folder / "log", folder / "train.json",
       train_params(epochs=2), net, augment_params(flips=True))
-from roads.inference import Predictor, predict_split
-from roads.packs import PackReader
-from roads.weights import load_model
+from roads.prediction.inference import Predictor, predict_split
+from roads.dataset.packs import PackReader
+from roads.models.weights import load_model
 model, _ = load_model(folder / "models" / "unet.weights.h5")
 with PackReader(folder / "packed") as pack:
     for _ in predict_split(Predictor(model, 2), pack, "test"):

@@ -9,12 +9,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roads.errors import UserError
-from roads.params import read_section
-from roads.recipe import TrainParams
-from roads.splits import SplitParams
-from stages.crop import CropParams
-from stages.evaluate import EvaluateParams
+from roads.params.crop import CropParams
+from roads.params.evaluate import EvaluateParams
+from roads.params.split import SplitParams
+from roads.params.train import TrainParams
+from roads.runtime.errors import UserError
+from roads.runtime.params import read_section
 from tests.hostile.readers import SECTIONS
 from tests.project import params
 
@@ -64,7 +64,7 @@ def change_one_value(data: st.DataObject) -> None:
 def check(name: str, values: dict[str, Any], path: Path) -> Any:
     """The section as `read_section` gives it, without a file between."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("roads.params.load_params", lambda _: {name: values})
+        patch.setattr("roads.runtime.params.load_params", lambda _: {name: values})
         return read_section(SECTIONS[name], name, path)
 
 

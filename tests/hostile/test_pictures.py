@@ -13,14 +13,18 @@ import pytest
 import tifffile
 from PIL import Image
 
-from roads.errors import UserError, exit_status
-from roads.masks import BinarizeParams
+from roads.dataset.tiles import read_pair, read_tiles
+from roads.dataset.whole_tiles import read_labelled
+from roads.imagery.pictures import read_image, read_map
+from roads.params.binarize import BinarizeParams
+from roads.params.crop import CropParams
+from roads.params.handpick import HandpickParams
+from roads.params.split import SplitParams
+from roads.runtime.arrays import Image8
+from roads.runtime.errors import UserError, exit_status
 from roads.sources.folder import fetch
-from roads.splits import SplitParams
-from roads.tiles import Image8, read_image, read_map, read_pair, read_tiles
-from roads.whole_tiles import read_labelled
-from stages.crop import CropParams, crop
-from stages.handpick_filter import HandpickParams, handpick_filter
+from stages.crop import crop
+from stages.handpick_filter import handpick_filter
 from tests.tiles import picture, road_map, save_tiles
 
 HEIGHT, WIDTH = 24, 32

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from roads.errors import UserError
+from roads.dataset.tiles import read_pair
+from roads.runtime.errors import UserError
 from roads.sources.folder import fetch
-from roads.tiles import read_pair
 from tests.tiles import picture, road_map
 
 

@@ -22,21 +22,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from roads.errors import UserError
+from roads.dataset.tiles import Tile, read_pair
+from roads.runtime.errors import UserError
 from roads.sources.http import Downloader, RefusedError
 from roads.sources.massachusetts import fetch, read_names
-from roads.tiles import Tile, read_pair
+from tests.project import ROOT
 from tests.sources import tile_server
 from tests.sources.tile_server import TileServer, serving
 
-ROOT = Path(__file__).parents[2]
 SAT, MAP = "/train/sat/a_15.tiff", "/train/map/a_15.tif"
 DATE = "Mon, 23 Nov 2026 05:15:00 GMT"
 FETCH_IN_ANOTHER_PROCESS = """
 import json, signal, sys
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's "&" has it ignored
-from roads.errors import exit_status
+from roads.runtime.errors import exit_status
 from roads.sources.massachusetts import fetch
 options = json.loads(sys.argv[1])
 folders = {key: Path(options.pop(key)) for key in ("raw", "names", "cache")}

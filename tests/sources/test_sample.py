@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from roads.parallel import WORKERS_VARIABLE
+from roads.dataset.tiles import Tile, read_pair
+from roads.imagery.blank import blank_share
+from roads.parallel.pool import WORKERS_VARIABLE
+from roads.runtime.arrays import Image8
+from roads.runtime.names import SPLITS
 from roads.sources import sample
 from roads.sources.scenery.plan import Plan, Road
 from roads.sources.scenery.streets import make_plan
-from roads.tiles import SPLITS, Image8, Tile, blank_share, read_pair
 
 SEED = 1
 RELEASED = "a7da722eb6c27840190b729c0577ded239346c6369f2488ff0bc77f908cd64ba"

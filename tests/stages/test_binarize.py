@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from roads.crops import Crop, read_pixels, write_crops
-from roads.errors import UserError
-from roads.stacks import read_stack, write_stack
-from stages.binarize import BinarizeParams, binarize
+from roads.dataset.crops import Crop, read_pixels, write_crops
+from roads.dataset.stacks import read_stack, write_stack
+from roads.params.binarize import BinarizeParams
+from roads.runtime.errors import UserError
+from stages.binarize import binarize
 
 LEVELS = np.arange(256, dtype=np.uint8).reshape(16, 16)
 

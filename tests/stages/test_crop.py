@@ -4,12 +4,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from roads.crops import Crop, read_crops
-from roads.errors import UserError
-from roads.splits import SplitParams, split_crops
-from roads.stacks import read_stack
-from roads.tiles import read_tiles, write_tiles
-from stages.crop import CropParams, crop
+from roads.dataset.crops import Crop, read_crops
+from roads.dataset.splits import split_crops
+from roads.dataset.stacks import read_stack
+from roads.dataset.tiles import read_tiles, write_tiles
+from roads.params.crop import CropParams
+from roads.params.split import SplitParams
+from roads.runtime.errors import UserError
+from stages.crop import crop
 from tests.tiles import picture, road_map, save_tile, save_tiles
 
 OFFICIAL = SplitParams(by="official", seed=0, valid=0.2, test=0.2)

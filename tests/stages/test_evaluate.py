@@ -12,17 +12,19 @@ import pytest
 from PIL import Image
 from sklearn import metrics as oracle
 
-from roads.backend import keras
-from roads.crop_scores import score_crops
-from roads.errors import UserError, exit_status
-from roads.files import write_csv
-from roads.masks import BinarizeParams
-from roads.packs import PackReader, pack_writer
-from roads.scores import LEVELS, Counts
-from roads.splits import SplitParams
-from roads.unet import UnetParams, build_unet
-from roads.weights import Description, save_model
-from stages.evaluate import EvaluateParams, Inputs, evaluate, main
+from roads.dataset.packs import PackReader, pack_writer
+from roads.metrics.counts import LEVELS, Counts
+from roads.metrics.crop_scores import score_crops
+from roads.models.backend import keras
+from roads.models.unet import build_unet
+from roads.models.weights import Description, save_model
+from roads.params.binarize import BinarizeParams
+from roads.params.evaluate import EvaluateParams
+from roads.params.split import SplitParams
+from roads.params.unet import UnetParams
+from roads.runtime.errors import UserError, exit_status
+from roads.runtime.files import write_csv
+from stages.evaluate import Inputs, evaluate, main
 
 SIZE = 32
 ROWS = {"train": 1, "valid": 5, "test": 9}

@@ -11,19 +11,24 @@ import pytest
 from PIL import Image
 from sklearn import metrics as oracle
 
-from roads.errors import UserError
-from roads.graph_scores import Tracing, score_graph
-from roads.masks import BinarizeParams
-from roads.relaxed import RelaxedCounts
-from roads.scores import to_levels
-from roads.splits import SplitParams
-from roads.tiles import Image8, Tile, read_pair, read_tiles, write_tiles
-from roads.whole_tiles import find_whole_tiles
+from roads.dataset.tiles import Tile, read_pair, read_tiles, write_tiles
+from roads.dataset.whole_tiles import find_whole_tiles
+from roads.metrics.counts import to_levels
+from roads.metrics.graph_scores import Tracing, score_graph
+from roads.metrics.relaxed import RelaxedCounts
+from roads.params.binarize import BinarizeParams
+from roads.params.crop import CropParams
+from roads.params.evaluate import EvaluateParams
+from roads.params.handpick import HandpickParams
+from roads.params.pack import PackParams
+from roads.params.split import SplitParams
+from roads.runtime.arrays import Image8
+from roads.runtime.errors import UserError
 from stages.binarize import binarize
-from stages.crop import CropParams, crop
-from stages.evaluate import EvaluateParams, Inputs, evaluate
-from stages.handpick_filter import HandpickParams, handpick_filter
-from stages.pack_h5 import PackParams, pack_h5
+from stages.crop import crop
+from stages.evaluate import Inputs, evaluate
+from stages.handpick_filter import handpick_filter
+from stages.pack_h5 import pack_h5
 from tests.stages.test_evaluate import make_model
 from tests.tiles import picture, road_map, save_tile
 

@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from roads.errors import UserError
-from roads.tiles import write_tiles
-from stages.handpick_filter import HandpickParams, handpick_filter
+from roads.dataset.tiles import write_tiles
+from roads.params.handpick import HandpickParams
+from roads.runtime.errors import UserError
+from stages.handpick_filter import handpick_filter
 from tests.tiles import picture, road_map, save_tile
 
 

@@ -8,15 +8,19 @@ import h5py
 import numpy as np
 import pytest
 
-from roads.errors import UserError
-from roads.packs import PackReader, pack_writer
-from roads.splits import SplitParams
-from roads.stacks import read_stack, write_stack
-from roads.tiles import write_tiles
-from stages.binarize import BinarizeParams, binarize
-from stages.crop import CropParams, crop
-from stages.handpick_filter import HandpickParams, handpick_filter
-from stages.pack_h5 import PackParams, pack_h5
+from roads.dataset.packs import PackReader, pack_writer
+from roads.dataset.stacks import read_stack, write_stack
+from roads.dataset.tiles import write_tiles
+from roads.params.binarize import BinarizeParams
+from roads.params.crop import CropParams
+from roads.params.handpick import HandpickParams
+from roads.params.pack import PackParams
+from roads.params.split import SplitParams
+from roads.runtime.errors import UserError
+from stages.binarize import binarize
+from stages.crop import crop
+from stages.handpick_filter import handpick_filter
+from stages.pack_h5 import pack_h5
 from tests.tiles import picture, road_map, save_tile
 
 SIZE = 64

@@ -16,15 +16,15 @@ import numpy as np
 import pytest
 import yaml
 
-from roads.errors import UserError
-from roads.recipe import TrainParams
-from roads.weights import load_model, read_description
+from roads.models.weights import load_model, read_description
+from roads.params.train import TrainParams
+from roads.runtime.errors import UserError
 from stages.train import train
 from tests.packed import AUGMENT, TRAIN, UNET, augment_params, train_params, unet_params, write_pack
-from tests.project import hide, quick_jax
+from tests.project import ROOT, hide, quick_jax
 
 COMPILED = tempfile.TemporaryDirectory()
-ROOT = Path(__file__).resolve().parent.parent.parent
+
 BACKENDS = ("tensorflow", "jax")
 SECONDS = 240  # a training takes about ten, unless the machine is busy
 
@@ -185,8 +185,8 @@ PREDICT = """
 import sys
 from pathlib import Path
 import numpy as np
-from roads.recipe import TrainParams
-from roads.weights import load_model
+from roads.params.train import TrainParams
+from roads.models.weights import load_model
 images = np.random.default_rng(0).integers(0, 256, (2, 32, 64, 3), np.uint8)
 for name, output in zip(sys.argv[1::2], sys.argv[2::2]):
     model, _ = load_model(Path(name))

@@ -3,6 +3,7 @@
 import numpy as np
 from PIL import Image
 
+from roads.runtime.arrays import Image8
 from roads.sources.scenery.brushes import Canvas, Colour
 from roads.sources.scenery.buildings import (
     draw_buildings,
@@ -16,7 +17,6 @@ from roads.sources.scenery.land import draw_land, photograph
 from roads.sources.scenery.plan import Plan, Road
 from roads.sources.scenery.scene import CIRCLE, RIVER, Scene, ground_taken
 from roads.sources.scenery.trees import draw_trees
-from roads.tiles import Image8
 
 FINER = 2  # the image is drawn this much finer than its pixels
 

@@ -4,10 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from roads.runtime.arrays import Image8
 from roads.sources.scenery.brushes import Colour, Levels, clipped, fine_noise, value_noise
 from roads.sources.scenery.curves import left_of, pick
 from roads.sources.scenery.plan import District, Plan
-from roads.tiles import Image8
 
 # The ground of a district is a mixture of two colours.
 GROUND: dict[str, tuple[tuple[Colour, Colour], ...]] = {

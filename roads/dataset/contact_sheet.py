@@ -1,0 +1,48 @@
+"""A contact sheet: many small pictures with a line under each, for a person to look through."""
+
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from roads.runtime.arrays import Image8
+from roads.runtime.files import replacing
+
+COLUMNS = 6
+MOST_PICTURES = 120
+INCHES = 2.0  # a picture's side
+
+
+def save_contact_sheet(path: Path, pictures: list[tuple[str, Image8]], title: str) -> None:
+    """Draw captioned pictures in rows and save them as PNG.
+
+    Args:
+        path: the PNG to write.
+        pictures: (caption, (height, width, 3) uint8) each; past MOST_PICTURES they are left out,
+            and the title says how many.
+        title: stands over the sheet.
+    """
+    shown = pictures[:MOST_PICTURES]
+    if len(shown) < len(pictures):
+        title += f" (the first {len(shown)} of {len(pictures)})"
+    if not shown:
+        title += ": none"
+    rows = max(1, -(-len(shown) // COLUMNS))
+    figure = Figure(figsize=(COLUMNS * INCHES, rows * (INCHES + 0.5) + 0.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title)
+    if shown:
+        for axes in figure.subplots(rows, COLUMNS, squeeze=False).flat:
+            axes.set_axis_off()
+        for axes, (caption, picture) in zip(figure.axes, shown, strict=False):
+            axes.imshow(picture)
+            axes.set_title(caption, fontsize=8)
+            axes.add_patch(_frame(picture))
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png", dpi=100)
+
+
+def _frame(picture: Image8) -> Rectangle:
+    height, width = picture.shape[:2]
+    return Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor="0.6", linewidth=0.8)

@@ -1,0 +1,132 @@
+"""The crops' tables: which crop lies where, in which split, and what it holds."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from roads.runtime.errors import UserError
+from roads.runtime.files import read_csv, write_csv
+from roads.runtime.names import SPLITS, sound_name
+
+CROPS_FILE = "index.csv"
+IMAGE_FOLDER = "sat"
+MAP_FOLDER = "map"
+CROP_COLUMNS = ("tile", "split", "page", "top", "left", "blank", "dropped")
+
+PIXELS_FILE = "pixels.csv"
+PIXELS_COLUMNS = ("tile", "page", "grey", "road")
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A window of a tile.
+
+    Attributes:
+        tile: name of the tile.
+        split: train, valid or test; empty where the crop was dropped before it got one.
+        page: its page in the tile's stacks, from 0; -1 where it was dropped.
+        top, left: its first pixel in the tile.
+        blank: fraction of it that is missing imagery.
+        dropped: why it was dropped; empty where it was kept.
+    """
+
+    tile: str
+    split: str
+    page: int
+    top: int
+    left: int
+    blank: float
+    dropped: str
+
+    @property
+    def kept(self) -> bool:
+        return not self.dropped
+
+
+def write_crops(path: Path, crops: Iterable[Crop]) -> None:
+    """Write the index of crops, in the given order."""
+    rows = (
+        (
+            crop.tile,
+            crop.split,
+            crop.page if crop.kept else "",
+            crop.top,
+            crop.left,
+            f"{crop.blank:.4f}",
+            crop.dropped,
+        )
+        for crop in crops
+    )
+    write_csv(path, CROP_COLUMNS, rows)
+
+
+def read_crops(path: Path) -> list[Crop]:
+    """All crops of an index, kept and dropped.
+
+    Raises:
+        UserError: the index is missing or damaged.
+    """
+    try:
+        crops = [
+            Crop(
+                tile=row["tile"],
+                split=row["split"],
+                page=int(row["page"] or -1),
+                top=int(row["top"]),
+                left=int(row["left"]),
+                blank=float(row["blank"]),
+                dropped=row["dropped"],
+            )
+            for _, row in read_csv(path, CROP_COLUMNS)
+        ]
+        if not (all(map(_possible, crops)) and _in_order(crops)):
+            raise ValueError
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing. Run `dvc repro crop`.") from None
+    except ValueError:
+        raise UserError(f"{path} is damaged. Run `dvc repro -f crop`.") from None
+    return crops
+
+
+def _possible(crop: Crop) -> bool:
+    return (
+        sound_name(crop.tile)
+        and (crop.split in SPLITS or (crop.split == "" and not crop.kept))
+        and crop.kept == (crop.page >= 0)
+        and min(crop.top, crop.left) >= 0
+        and 0 <= crop.blank <= 1
+    )
+
+
+def _in_order(crops: Iterable[Crop]) -> bool:
+    """Whether each tile's pages are counted from 0, as they lie in its stacks."""
+    pages: Counter[str] = Counter()
+    for crop in crops:
+        if crop.kept:
+            if crop.page != pages[crop.tile]:
+                return False
+            pages[crop.tile] += 1
+    return True
+
+
+def kept_crops(path: Path) -> list[Crop]:
+    """The crops of an index that were kept, in its order: by tile, and a tile's by page."""
+    return [crop for crop in read_crops(path) if crop.kept]
+
+
+def read_pixels(path: Path) -> dict[tuple[str, int], tuple[int, int]]:
+    """The (grey, road) pixels of every crop, by (tile, page).
+
+    Raises:
+        UserError: the table is missing or damaged.
+    """
+    try:
+        return {
+            (row["tile"], int(row["page"])): (int(row["grey"]), int(row["road"]))
+            for _, row in read_csv(path, PIXELS_COLUMNS)
+        }
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing. Run `dvc repro binarize`.") from None
+    except ValueError:
+        raise UserError(f"{path} is damaged. Run `dvc repro -f binarize`.") from None

@@ -1,0 +1,213 @@
+"""The packed crops: two HDF5 files whose rows belong together."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from roads.runtime.arrays import Image8
+from roads.runtime.errors import UserError
+from roads.runtime.files import read_csv, replacing
+from roads.runtime.names import SPLITS
+from roads.runtime.safe_hdf5 import open_contained
+
+IMAGES_FILE = "images.h5"
+MASKS_FILE = "masks.h5"
+IMAGE_CHANNELS = 3
+HEADERS = 65_536  # bytes, more than HDF5 needs beside the data
+MASKS_AT_ONCE = 256  # are looked at when a pack is opened
+
+ROWS_FILE = "rows.csv"  # which crop each row is
+ROWS_COLUMNS = ("split", "row", "tile", "page", "top", "left")
+
+
+class PackWriter:
+    """Fills the datasets `train`, `valid` and `test` of both files, row by row.
+
+    The datasets are contiguous, so that a crop is one read wherever it lies.
+    """
+
+    def __init__(self, images: h5py.File, masks: h5py.File, rows: Mapping[str, int], size: int):
+        self._images, self._masks = images, masks
+        self._filled = dict.fromkeys(SPLITS, 0)
+        for split in SPLITS:
+            images.create_dataset(split, (rows[split], size, size, IMAGE_CHANNELS), np.uint8)
+            masks.create_dataset(split, (rows[split], size, size, 1), np.uint8)
+
+    def append(self, split: str, images: Image8, masks: Image8) -> None:
+        """Add crops (n, size, size, 3) and their 0/1 masks (n, size, size)."""
+        start = self._filled[split]
+        stop = start + len(images)
+        self._images[split][start:stop] = images
+        self._masks[split][start:stop] = masks[..., None]
+        self._filled[split] = stop
+
+    def check_full(self) -> None:
+        """Raise if fewer rows came than were announced."""
+        for split in SPLITS:
+            announced = len(self._images[split])
+            if self._filled[split] != announced:
+                raise AssertionError(f"{split}: {self._filled[split]} of {announced} rows came")
+
+
+@contextlib.contextmanager
+def pack_writer(folder: Path, rows: Mapping[str, int], size: int) -> Iterator[PackWriter]:
+    """Open both files of `folder` for writing; they take their names once they are full.
+
+    Args:
+        folder: gets `images.h5` and `masks.h5`.
+        rows: how many crops each split will have.
+        size: side of a crop in pixels.
+    """
+    pixels = sum(rows.values()) * size**2
+    with (
+        replacing(folder / IMAGES_FILE) as images,
+        _roomy_file(images, pixels * IMAGE_CHANNELS) as image_file,
+        replacing(folder / MASKS_FILE) as masks,
+        _roomy_file(masks, pixels) as mask_file,
+    ):
+        writer = PackWriter(image_file, mask_file, rows, size)
+        yield writer
+        writer.check_full()
+
+
+@contextlib.contextmanager
+def _roomy_file(path: Path, data: int) -> Iterator[h5py.File]:
+    """Open an HDF5 file for writing, with room on the disk for so many bytes of data.
+
+    HDF5 crashes the process where it meets a full disk on closing, so room is taken before.
+    """
+    with path.open("wb") as stream, h5py.File(path, "w") as file:
+        os.posix_fallocate(stream.fileno(), 0, data + HEADERS)
+        yield file
+        file.flush()
+        end = file.id.get_filesize()
+    os.truncate(path, end)
+
+
+class PackReader:
+    """Reads crops of a folder with `images.h5` and `masks.h5`, in any order.
+
+    Raises:
+        UserError: a file is missing or broken, or the two do not belong together.
+    """
+
+    def __init__(self, folder: Path):
+        self._files: list[h5py.File] = []
+        try:
+            self._images = self._open(folder / IMAGES_FILE)
+            self._masks = self._open(folder / MASKS_FILE)
+            self._check(folder)
+        except UserError:
+            self.close()
+            raise
+
+    def _open(self, path: Path) -> h5py.File:
+        self._files.append(open_contained(path, "Run `dvc repro -f pack-h5`."))
+        return self._files[-1]
+
+    def _check(self, folder: Path) -> None:
+        for split in SPLITS:
+            for file, channels in ((self._images, IMAGE_CHANNELS), (self._masks, 1)):
+                data = file.get(split)
+                fits = (
+                    isinstance(data, h5py.Dataset)
+                    and data.ndim == 4
+                    and data.shape[1] == data.shape[2]
+                    and data.shape[3] == channels
+                    and data.dtype == np.uint8
+                )
+                if not fits:
+                    raise UserError(
+                        f"{file.filename} has no dataset `{split}` of uint8 crops "
+                        f"(n, size, size, {channels}). Run `dvc repro -f pack-h5`."
+                    )
+            if self._images[split].shape[:3] != self._masks[split].shape[:3]:
+                raise UserError(
+                    f"{folder / IMAGES_FILE} and {MASKS_FILE} do not belong together: `{split}` "
+                    f"is {self._images[split].shape} and {self._masks[split].shape}. "
+                    "Run `dvc repro -f pack-h5`."
+                )
+            self._check_masks(split)
+
+    def _check_masks(self, split: str) -> None:
+        masks = self._masks[split]
+        for start in range(0, len(masks), MASKS_AT_ONCE):
+            if masks[start : start + MASKS_AT_ONCE].max(initial=0) > 1:
+                raise UserError(
+                    f"{self._masks.filename} has values other than 0 and 1 in `{split}`. "
+                    "Run `dvc repro -f pack-h5`."
+                )
+
+    def rows(self, split: str) -> int:
+        """How many crops the split has."""
+        return len(self._images[split])
+
+    @property
+    def size(self) -> int:
+        """Side of a crop in pixels."""
+        return int(self._images[SPLITS[0]].shape[1])
+
+    def read(self, split: str, rows: Sequence[int] | NDArray[np.integer]) -> tuple[Image8, Image8]:
+        """Read crops in the order asked for.
+
+        h5py's own indexing by a list is hundreds of times slower than one read a row.
+
+        Returns:
+            images (n, size, size, 3) uint8 and masks (n, size, size, 1) uint8 of 0/1.
+        """
+        images = np.empty((len(rows), *self._images[split].shape[1:]), np.uint8)
+        masks = np.empty((len(rows), *self._masks[split].shape[1:]), np.uint8)
+        for place, row in enumerate(rows):
+            self._images[split].read_direct(images, np.s_[int(row)], np.s_[place])
+            self._masks[split].read_direct(masks, np.s_[int(row)], np.s_[place])
+        return images, masks
+
+    def close(self) -> None:
+        for file in self._files:
+            file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class CropPlace(NamedTuple):
+    """Where a packed crop was cut from: the tile, and its first pixel there."""
+
+    tile: str
+    top: int
+    left: int
+
+
+def read_places(folder: Path) -> dict[tuple[str, int], CropPlace]:
+    """Where each row of a pack is from, by (split, row).
+
+    Raises:
+        UserError: `rows.csv` is missing or damaged.
+    """
+    table = folder / ROWS_FILE
+    try:
+        return {
+            (row["split"], int(row["row"])): CropPlace(
+                row["tile"], int(row["top"]), int(row["left"])
+            )
+            for _, row in read_csv(table, ROWS_COLUMNS)
+        }
+    except FileNotFoundError:
+        raise UserError(f"{table} is missing. Run `dvc repro pack-h5`.") from None
+    except ValueError:
+        raise UserError(f"{table} is damaged. Run `dvc repro -f pack-h5`.") from None

@@ -1,0 +1,111 @@
+"""Tiles: an aerial image and its road map under one name, found, decoded and measured."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from roads.imagery.pictures import check_same_size, read_image, read_map
+from roads.runtime.arrays import Image8
+from roads.runtime.errors import UserError
+from roads.runtime.files import read_csv, write_csv
+from roads.runtime.names import SPLITS, sound_name
+
+TILES_FILE = "tiles.csv"
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file of `data/raw`: path relative to it, size in bytes, SHA-256 in hexadecimal."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Tile:
+    """An image and its map as downloaded, and the split of the folder they came in."""
+
+    name: str
+    split: str
+    image: StoredFile
+    map: StoredFile
+
+
+TILE_COLUMNS = (
+    "name", "split", "sat", "sat_bytes", "sat_sha256", "map", "map_bytes", "map_sha256",
+)  # fmt: skip
+
+
+def stored_path(split: str, kind: str, name: str, suffix: str) -> str:
+    """Where a tile's file belongs in `data/raw`, for example `train/sat/10078660_15.tiff`."""
+    return f"{split}/{kind}/{name}{suffix}"
+
+
+def stored_file(raw: Path, path: str) -> StoredFile:
+    """Measure the file at `raw / path`."""
+    with (raw / path).open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return StoredFile(path, (raw / path).stat().st_size, digest)
+
+
+def write_tiles(raw: Path, tiles: list[Tile]) -> None:
+    """Write `tiles.csv`, by split and name."""
+    ordered = sorted(tiles, key=lambda tile: (SPLITS.index(tile.split), tile.name))
+    rows = (
+        (
+            tile.name, tile.split,
+            tile.image.path, tile.image.bytes, tile.image.sha256,
+            tile.map.path, tile.map.bytes, tile.map.sha256,
+        )
+        for tile in ordered
+    )  # fmt: skip
+    write_csv(raw / TILES_FILE, TILE_COLUMNS, rows)
+
+
+def read_tiles(raw: Path) -> list[Tile]:
+    """The tiles of `tiles.csv`, in its order.
+
+    Raises:
+        UserError: the table is missing or is not one that the download stage wrote.
+    """
+    table = raw / TILES_FILE
+    try:
+        tiles = [
+            Tile(
+                name=row["name"],
+                split=row["split"],
+                image=StoredFile(row["sat"], int(row["sat_bytes"]), row["sat_sha256"]),
+                map=StoredFile(row["map"], int(row["map_bytes"]), row["map_sha256"]),
+            )
+            for _, row in read_csv(table, TILE_COLUMNS)
+        ]
+        if not all(map(_lies_in_its_place, tiles)) or len({t.name for t in tiles}) < len(tiles):
+            raise ValueError
+    except FileNotFoundError:
+        raise UserError(f"{table} is missing. Run `dvc repro download`.") from None
+    except ValueError:
+        raise UserError(f"{table} is damaged. Run `dvc repro -f download`.") from None
+    return tiles
+
+
+def _lies_in_its_place(tile: Tile) -> bool:
+    return (
+        sound_name(tile.name)
+        and tile.split in SPLITS
+        and all(
+            file.path == stored_path(tile.split, kind, tile.name, PurePosixPath(file.path).suffix)
+            for kind, file in (("sat", tile.image), ("map", tile.map))
+        )
+    )
+
+
+def read_pair(raw: Path, tile: Tile) -> tuple[Image8, Image8]:
+    """Decode a tile's image and map.
+
+    Raises:
+        UserError: as `read_image`, or the two differ in size.
+    """
+    image, map_ = read_image(raw / tile.image.path), read_map(raw / tile.map.path)
+    check_same_size(raw / tile.image.path, image, raw / tile.map.path, map_)
+    return image, map_

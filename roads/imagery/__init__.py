@@ -1,0 +1,4 @@
+"""Pictures as arrays, and where their imagery is missing.
+
+Imports runtime.
+"""

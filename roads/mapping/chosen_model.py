@@ -1,0 +1,130 @@
+"""The model to map roads with: which weights, which threshold, and the net, ready to predict."""
+
+import functools
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from roads.mapping.predicting import Model
+from roads.models.backend import device_name
+from roads.models.weights import (
+    SCORES_FILE,
+    WEIGHTS_FILE,
+    WEIGHTS_SUFFIX,
+    find_weights,
+    read_description,
+)
+from roads.params.unet import size_step
+from roads.prediction.blending import Predict, all_turns
+from roads.prediction.folding import load_folded
+from roads.prediction.inference import Predictor
+from roads.runtime.arrays import Float32, Image8
+from roads.runtime.errors import UserError
+from roads.runtime.files import file_hash
+
+CPU_BATCH, GPU_BATCH = 2, 16  # windows at once; on a CPU more take memory and save no time
+PIPELINE = Path("models") / WEIGHTS_FILE
+LOCK, TEST_METRICS = Path("dvc.lock"), Path("metrics/test.json")
+
+
+def resolve_weights(name: str | None) -> Path:
+    """The weights file that `name` means: a file, a folder with one, or a released net.
+
+    None means the pipeline's.
+
+    Raises:
+        UserError: there is no released net of that name.
+    """
+    if name is None:
+        return PIPELINE
+    path = Path(name)
+    if path.is_dir():
+        return path / WEIGHTS_FILE
+    return path if name.endswith(WEIGHTS_SUFFIX) else find_weights(name)
+
+
+def choose_model(weights: Path, window: int, batch: int | None, tta: bool) -> Model:
+    """Load a net.
+
+    Args:
+        weights: a `.weights.h5` file with its description beside it.
+        window: side in pixels of the windows that it is to predict.
+        batch: windows predicted at once; None takes what suits the device.
+        tta: predict the mean over all flips and turns.
+
+    Raises:
+        UserError: the files are missing or broken, or the net takes no windows of that size.
+    """
+    unet = read_description(weights).unet
+    step = size_step(unet)
+    if window % step:
+        raise UserError(
+            f"--window is {window}: the net of {weights}, of depth {unet.depth}, "
+            f"takes multiples of {step}"
+        )
+    if batch is None:
+        batch = CPU_BATCH if device_name() == "CPU" else GPU_BATCH
+    sha256 = file_hash(weights, "sha256")
+    predict = PredictAnywhere(weights.absolute(), sha256, batch, tta)
+    _predictor(predict)
+    return Model(predict, batch, weights.as_posix(), sha256)
+
+
+@dataclass(frozen=True)
+class PredictAnywhere:
+    """A net's predictions, in any process that sees its files: each loads it once.
+
+    Attributes:
+        weights, sha256: the file, absolute, and its hash.
+        batch: windows predicted at once.
+        tta: predict the mean over all flips and turns.
+    """
+
+    weights: Path
+    sha256: str
+    batch: int
+    tta: bool
+
+    def __call__(self, images: Image8) -> Float32:
+        with _ONE_AT_A_TIME:  # a Dask worker may have several threads
+            return _predictor(self)(images)
+
+
+_ONE_AT_A_TIME = threading.Lock()
+
+
+@functools.lru_cache(maxsize=1)
+def _predictor(wanted: PredictAnywhere) -> Predict:
+    if file_hash(wanted.weights, "sha256") != wanted.sha256:
+        raise UserError(f"{wanted.weights} was replaced meanwhile, or is another file here")
+    net, _ = load_folded(wanted.weights)
+    predictor = Predictor(net, wanted.batch)
+    return all_turns(predictor) if wanted.tta else predictor
+
+
+def validation_threshold(weights: Path) -> float | None:
+    """The threshold that was best on validation for these weights, if that is known.
+
+    Released weights have their scores beside them. Of others the last stage knows, if it was
+    they that it scored: dvc.lock has the MD5 of the weights that were evaluated and of the
+    scores. Whole tiles' threshold if there is one, else the crops'.
+    """
+    try:
+        beside = weights.with_name(SCORES_FILE)
+        scores = yaml.safe_load((beside if beside.exists() else _last_scores(weights)).read_bytes())
+        return float(scores.get("tiles", scores["crops"])["threshold"])
+    except (OSError, UserError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def _last_scores(weights: Path) -> Path:
+    """The last stage's scores; KeyError or ValueError where they are not of these weights."""
+    stage = yaml.safe_load(LOCK.read_text(encoding="utf-8"))["stages"]["evaluate"]
+    read = {dep["path"]: dep["md5"] for dep in stage["deps"]}
+    wrote = {out["path"]: out["md5"] for out in stage["outs"]}
+    of_these = read["models/unet.weights.h5"] == file_hash(weights, "md5")
+    if not of_these or wrote[TEST_METRICS.as_posix()] != file_hash(TEST_METRICS, "md5"):
+        raise ValueError
+    return TEST_METRICS

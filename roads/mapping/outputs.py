@@ -1,0 +1,245 @@
+"""The files of a road map: probability, mask, overlay, centrelines, and the facts about them.
+
+They are written into a hidden folder and get their final names together, the facts last: where
+`NAME.json` is, the map is whole.
+"""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from rasterio.io import DatasetWriter
+from rasterio.windows import Window
+
+from roads.graph.tracing import RoadGraph
+from roads.mapping.rasters import Raster, naming_errors
+from roads.mapping.resampling import Shape
+from roads.runtime.arrays import Bool, Image8
+from roads.runtime.files import check_room, write_json
+
+PARTIAL = ".partial"
+BLOCK = 256  # side of the tiles in the GeoTIFFs, in pixels
+MOST_UNWRITTEN = 300_000_000  # bytes that GDAL holds back, its cache and a strip of rows
+HEADERS = 65_536  # bytes, more than a TIFF needs beside the pixels
+ROAD = 255  # in the mask, as in the published maps
+OVERLAY_SIDE = 2048  # pixels of an overlay's longer side, at most
+OVERLAY_QUALITY = 90
+ROAD_COLOUR = (230, 30, 30)
+ROAD_OPACITY = 0.5
+LINE_COLOUR = (255, 230, 0)
+FORMATS = ("tif", "png")
+
+
+@dataclass(frozen=True)
+class RoadMapFiles:
+    """Where the files of a picture's road map are, or will be, in `folder`."""
+
+    folder: Path
+    name: str
+    format: str
+
+    @property
+    def probability(self) -> Path:
+        return self.folder / f"{self.name}_probability.{self.format}"
+
+    @property
+    def mask(self) -> Path:
+        return self.folder / f"{self.name}_mask.{self.format}"
+
+    @property
+    def overlay(self) -> Path:
+        return self.folder / f"{self.name}_overlay.jpg"
+
+    @property
+    def centrelines(self) -> Path:
+        return self.folder / f"{self.name}_roads.geojson"
+
+    @property
+    def facts(self) -> Path:
+        return self.folder / f"{self.name}.json"
+
+    @property
+    def partial(self) -> Path:
+        """The folder that they are written into."""
+        return self.folder / f".{self.name}{PARTIAL}"
+
+    def results(self) -> tuple[Path, ...]:
+        """All but the facts."""
+        return self.probability, self.mask, self.overlay, self.centrelines
+
+
+def is_done(files: RoadMapFiles, made_from: Mapping[str, Any]) -> bool:
+    """Whether all files are there, and were made from just that."""
+    if not all(path.is_file() for path in files.results()):
+        return False
+    try:
+        facts = json.loads(files.facts.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(facts, dict) and all(facts.get(key) == made_from[key] for key in made_from)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed run left half-written in an output folder."""
+    for partial in folder.glob(f".*{PARTIAL}"):
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def finishing(files: RoadMapFiles) -> Iterator[RoadMapFiles]:
+    """Give the same files in a hidden folder; on success they get their names, facts last."""
+    shutil.rmtree(files.partial, ignore_errors=True)
+    files.partial.mkdir(parents=True)
+    try:
+        yield RoadMapFiles(files.partial, files.name, files.format)
+        files.facts.unlink(missing_ok=True)
+        for other in FORMATS:
+            for path in RoadMapFiles(files.folder, files.name, other).results():
+                path.unlink(missing_ok=True)
+                _world_file(path).unlink(missing_ok=True)
+        written = sorted(files.partial.iterdir(), key=lambda path: path.name == files.facts.name)
+        for path in written:
+            path.replace(files.folder / path.name)
+    finally:
+        shutil.rmtree(files.partial, ignore_errors=True)
+
+
+class RowWriter:
+    """Writes a GeoTIFF of one 8-bit band from top to bottom, and which of its pixels count.
+
+    Tiled and compressed by deflate; BigTIFF where it may get larger than 4 GB. Pixels without
+    imagery are 0, and masked out by the file's own mask.
+
+    Args:
+        path: the file.
+        like: the picture whose size, coordinate system and place it has.
+        smooth: its values change little from pixel to pixel.
+    """
+
+    def __init__(self, path: Path, like: Raster, *, smooth: bool):
+        self._path = path
+        profile: dict[str, Any] = {
+            "driver": "GTiff", "dtype": "uint8", "count": 1,
+            "height": like.height, "width": like.width,
+            "crs": like.crs, "transform": like.transform,
+            "tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK,
+            "compress": "deflate", "predictor": 2 if smooth else 1, "bigtiff": "if_safer",
+        }  # fmt: skip
+        with naming_errors(path):
+            self._dataset: DatasetWriter = rasterio.open(path, "w", **profile)
+        self._held: list[tuple[Image8, Bool]] = []
+        self._rows = 0  # held
+        self._top = 0  # rows written
+
+    def append(self, rows: Image8, valid: Bool) -> None:
+        """Take the next rows: (n, width) uint8, and where there is imagery, bool."""
+        self._held.append((rows, valid))
+        self._rows += len(rows)
+        if self._rows >= BLOCK:
+            self._write(self._rows - self._rows % BLOCK)
+
+    def close(self) -> None:
+        """Write what is left, and check that all got to the disk.
+
+        Raises:
+            UserError: it did not.
+        """
+        if self._rows:
+            self._write(self._rows)
+        with naming_errors(self._path):
+            self._dataset.close()
+
+    def _write(self, count: int) -> None:
+        rows, valid = (np.concatenate(parts) for parts in zip(*self._held, strict=True))
+        check_room(self._path, room_for((self._dataset.height - self._top, rows.shape[1])))
+        window = Window(0, self._top, rows.shape[1], count)
+        with naming_errors(self._path):
+            self._dataset.write(rows[:count], 1, window=window)
+            self._dataset.write_mask(valid[:count], window=window)
+        self._held = [(rows[count:].copy(), valid[count:].copy())]
+        self._rows -= count
+        self._top += count
+
+
+def room_for(shape: Shape) -> int:
+    """Bytes that GDAL may need to write a band of that shape and its mask, incompressible.
+
+    Of a large one, those that it may hold back in memory; then there is a next look.
+    """
+    return min(2 * shape[0] * shape[1], MOST_UNWRITTEN) + HEADERS
+
+
+@contextlib.contextmanager
+def reading_rows(path: Path) -> Iterator[Callable[[int, int], NDArray[Any]]]:
+    """Read a band that `RowWriter` wrote: rows [top, bottom) as (rows, width) uint8."""
+    with naming_errors(path), rasterio.open(path, driver="GTiff") as dataset:
+
+        def read(top: int, bottom: int) -> NDArray[Any]:
+            with naming_errors(path):
+                rows: NDArray[Any] = dataset.read(
+                    1, window=Window(0, top, dataset.width, bottom - top)
+                )
+            return rows
+
+        yield read
+
+
+def convert_to_png(tiff: Path, png: Path, like: Raster) -> None:
+    """Rewrite a GeoTIFF as PNG, a few rows in memory, with a world file if it has a place."""
+    check_room(png, room_for(like.shape))
+    with naming_errors(png):
+        rasterio.shutil.copy(tiff, png, driver="PNG")
+    if not like.transform.is_identity:
+        place = like.transform
+        x = place.c + (place.a + place.b) / 2  # of the first pixel's centre
+        y = place.f + (place.d + place.e) / 2
+        numbers = (place.a, place.d, place.b, place.e, x, y)
+        _world_file(png).write_text("".join(f"{n!r}\n" for n in numbers), encoding="ascii")
+    tiff.unlink()
+
+
+def overlay_shape(shape: Shape) -> Shape:
+    """Height and width of the overlay of a picture of that shape."""
+    shrink = min(1.0, OVERLAY_SIDE / max(shape))
+    return max(1, round(shape[0] * shrink)), max(1, round(shape[1] * shrink))
+
+
+def draw_overlay(path: Path, image: Image8, road: Image8, graph: RoadGraph, shape: Shape) -> None:
+    """Paint road red and centrelines yellow over a picture.
+
+    Args:
+        path: a JPEG file.
+        image: (height, width, 3), the picture or a smaller copy.
+        road: (height, width), how much of each pixel is road, 255 for all of it.
+        graph: the centrelines, in pixels of the picture.
+        shape: the picture's height and width.
+    """
+    painted = image.copy()
+    for part, covered in zip(painted, road, strict=True):  # by rows, which takes less memory
+        share = covered[:, None] * np.float32(ROAD_OPACITY / 255)
+        part[:] = np.rint(part + share * (np.array(ROAD_COLOUR, np.float32) - part))
+    picture = Image.fromarray(painted)
+    draw = ImageDraw.Draw(picture)
+    scale = np.array(road.shape) / shape
+    for edge in graph.edges:
+        rows_columns = (edge.line + 0.5) * scale - 0.5
+        draw.line([tuple(point) for point in rows_columns[:, ::-1].tolist()], LINE_COLOUR, 1)
+    picture.save(path, format="JPEG", quality=OVERLAY_QUALITY, subsampling=0)
+
+
+def write_facts(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write the facts of a road map."""
+    write_json(path, facts)
+
+
+def _world_file(path: Path) -> Path:
+    return path.with_suffix(".pgw")

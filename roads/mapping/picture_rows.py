@@ -1,0 +1,132 @@
+"""A picture as the net sees it: resampled, missing parts white, read once from top to bottom."""
+
+import math
+from collections import deque
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roads.imagery.blank import BLANK_WINDOW, blank_mask
+from roads.mapping.rasters import Raster
+from roads.mapping.resampling import RowResizer, Shape, strip_rows
+from roads.runtime.arrays import Bool, Image8
+
+BLANK_CONTEXT = 2 * (BLANK_WINDOW // 2)  # rows around a pixel that decide whether it is blank
+
+
+class BitRows:
+    """A queue of rows of bool, kept at 8 pixels a byte."""
+
+    def __init__(self, width: int):
+        self._width, self._pieces, self._rows = width, deque[NDArray[np.uint8]](), 0
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def push(self, rows: Bool) -> None:
+        """Append (n, width) bool."""
+        self._pieces.append(np.packbits(rows, axis=1))
+        self._rows += len(rows)
+
+    def pop(self, count: int) -> Bool:
+        """Take the first `count` rows, which must be there: (count, width) bool."""
+        taken = []
+        self._rows -= count
+        while count:
+            piece = self._pieces.popleft()
+            if len(piece) > count:
+                self._pieces.appendleft(piece[count:])
+                piece = piece[:count]
+            taken.append(piece)
+            count -= len(piece)
+        return np.unpackbits(np.concatenate(taken), axis=1, count=self._width).astype(np.bool_)
+
+
+class BlankRows:
+    """`blank_mask` of a picture that comes in strips; its rows come a few later."""
+
+    def __init__(self) -> None:
+        self._held: Image8 | None = None
+        self._done = 0  # rows at the top of what is held whose mask came out
+
+    def push(self, rows: Image8, last: bool) -> Bool:
+        """Take the next rows, and return the mask of those that are decided: (n, width) bool."""
+        held = rows if self._held is None else np.concatenate([self._held, rows])
+        end = len(held) if last else max(self._done, len(held) - BLANK_CONTEXT)
+        mask = blank_mask(held)[self._done : end]
+        keep = max(0, end - BLANK_CONTEXT)
+        self._held, self._done = held[keep:].copy(), end - keep
+        return mask
+
+
+class PictureRows:
+    """Reads a picture once, from top to bottom, in strips.
+
+    Args:
+        raster: the picture.
+        shape: height and width of what the net sees of it.
+        thumbnail: height and width of a small copy.
+    """
+
+    def __init__(self, raster: Raster, shape: Shape, thumbnail: Shape):
+        self._raster, self._shape = raster, shape
+        self._resizer = RowResizer(raster.shape, shape)
+        self._thumbnail_resizer = RowResizer(raster.shape, thumbnail)
+        self._thumbnail: list[Image8] = []
+        self._strips = self._read_strips()
+        self._ahead = deque[Image8]()  # strips for the net that begin where `_window` ends
+        self._window = np.empty((0, shape[1], 3), np.uint8)
+        self._top = 0  # its first row
+        self._blank, self._missing = BitRows(shape[1]), BitRows(raster.width)
+
+    def read(self, top: int, end: int) -> Image8:
+        """Rows for the net: (end - top, width, 3) uint8. Neither end may move up."""
+        rows = np.empty((end - top, self._shape[1], 3), np.uint8)
+        kept = self._window[top - self._top :]
+        rows[: len(kept)] = kept
+        filled = len(kept)
+        while filled < len(rows):
+            if not self._ahead:
+                self._ahead.extend(next(self._strips))
+                continue
+            strip = self._ahead.popleft()
+            part = strip[: len(rows) - filled]
+            rows[filled : filled + len(part)] = part
+            filled += len(part)
+            if len(part) < len(strip):
+                self._ahead.appendleft(strip[len(part) :])
+        self._window, self._top = rows, top
+        return rows
+
+    def take_blank(self, count: int) -> Bool:
+        """Where the next rows that the net saw are blank (white): (count, their width) bool."""
+        return self._take(self._blank, count)
+
+    def take_missing(self, count: int) -> Bool:
+        """Where the next rows of the picture are missing, as `Raster` says: (count, width)."""
+        return self._take(self._missing, count)
+
+    def thumbnail(self) -> Image8:
+        """The small copy, once all rows were read."""
+        return np.concatenate(self._thumbnail)
+
+    def _take(self, queue: BitRows, count: int) -> Bool:
+        while len(queue) < count:
+            self._ahead.extend(next(self._strips))
+        return queue.pop(count)
+
+    def _read_strips(self) -> Iterator[list[Image8]]:
+        """Read strip after strip of the file; yield what it completes for the net."""
+        blank, done = BlankRows(), 0
+        growth = self._shape[0] * self._shape[1] / (self._raster.height * self._raster.width)
+        step = strip_rows(math.ceil(self._raster.width * max(1, growth)))
+        for top in range(0, self._raster.height, step):
+            image, missing = self._raster.read_rows(top, min(top + step, self._raster.height))
+            self._missing.push(missing)
+            self._thumbnail.extend(self._thumbnail_resizer.push(image))
+            strips = list(self._resizer.push(image))
+            for strip in strips:
+                done += len(strip)
+                self._blank.push(blank.push(strip, last=done == self._shape[0]))
+            yield strips

@@ -1,0 +1,390 @@
+"""Maps roads in pictures that nobody labelled."""
+
+import contextlib
+import fcntl
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from roads.graph.tracing import trace_roads
+from roads.mapping.geojson import write_geojson
+from roads.mapping.outputs import (
+    ROAD,
+    RoadMapFiles,
+    RowWriter,
+    convert_to_png,
+    draw_overlay,
+    finishing,
+    is_done,
+    overlay_shape,
+    reading_rows,
+    remove_leftovers,
+    write_facts,
+)
+from roads.mapping.picture_rows import PictureRows
+from roads.mapping.rasters import Raster, open_raster
+from roads.mapping.resampling import RowResizer, Shape, strip_rows
+from roads.prediction.blending import Predict, Windows, predict_rows, spread_starts
+from roads.runtime.arrays import Bool, Float32, Image8
+from roads.runtime.errors import UserError
+from roads.runtime.progress import progress
+
+MODEL_METRES = 1.0  # a pixel of the tiles that nets are trained on (Mnih 2013, chapter 6)
+SAME = 0.02  # a picture whose pixels are so near to the model's is not resampled
+FINEST, COARSEST = 0.01, 5.0  # metres per pixel; roads are 7 m wide
+ROW_MEMORY = 500_000_000  # bytes that rows of windows may take, at WINDOW_BYTES a pixel
+WINDOW_BYTES = 14  # two rows of windows of RGB, float sums, and their finished part
+SIDECARS = (
+    ".tfw", ".tifw", ".tiffw", ".pgw", ".pngw", ".jgw", ".jpgw", ".wld", ".xml", ".ovr", ".msk",
+    ".prj", ".json", ".geojson", ".csv",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Options:
+    """What makes a road map, beside picture and model.
+
+    Attributes:
+        gsd: ground metres per pixel; None takes the picture's own, or 1.
+        threshold: the probability from which on a pixel is road.
+        window, overlap: of the windows, in pixels of a metre.
+        tta: predict all eight flips and turns of each window.
+        format: of probability and mask: `tif` or `png`.
+        spur: metres; dead ends shorter than this are pruned from the centrelines.
+        tolerance: metres that simplified lines may be off.
+    """
+
+    gsd: float | None
+    threshold: float
+    window: int
+    overlap: int
+    tta: bool
+    format: str
+    spur: float
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class Model:
+    """A net to predict with.
+
+    Attributes:
+        predict: gives the probabilities of a batch of windows.
+        batch: windows predicted at once.
+        weights, sha256: the file of its weights, and its hash.
+    """
+
+    predict: Predict
+    batch: int
+    weights: str
+    sha256: str
+
+
+def find_pictures(paths: Sequence[Path], out: Path) -> list[Path]:
+    """The pictures that are meant by files and folders, in order; no two of the same name.
+
+    Of a folder, all files but hidden ones and those that go with a picture (world files).
+
+    Raises:
+        UserError: there is none, two have the same stem, or one is in the output folder.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(each for each in path.iterdir() if each.is_file())
+            inside = [
+                each
+                for each in inside
+                if not each.name.startswith(".") and each.suffix.lower() not in SIDECARS
+            ]
+            if not inside:
+                raise UserError(f"{path} has no pictures")
+            found += inside
+        else:
+            found.append(path)
+    by_stem: dict[str, Path] = {}
+    for path in found:
+        if path.parent.resolve() == out.resolve():
+            raise UserError(f"{path} is in the folder to write to. Choose another --out.")
+        if path.stem in by_stem:
+            raise UserError(
+                f"{by_stem[path.stem]} and {path} would give files of the same names. Map them "
+                "into two folders."
+            )
+        by_stem[path.stem] = path
+    return found
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a picture.
+
+    Attributes:
+        path: of the picture.
+        line: what to say of it.
+        failed: whether it could not be mapped, which is what `line` then says.
+        notes: what else there is to say.
+        assumed: whether its pixels were taken for a metre, since nothing says how large they are.
+    """
+
+    path: Path
+    line: str
+    failed: bool = False
+    notes: tuple[str, ...] = ()
+    assumed: bool = False
+
+
+class Spread(Protocol):
+    """Calls a function with each picture: as `map` does, or the processes of a cluster."""
+
+    def __call__(
+        self, function: Callable[[Path], Outcome], pictures: Sequence[Path], /
+    ) -> Iterable[Outcome]: ...
+
+
+def map_roads(
+    pictures: Sequence[Path],
+    out: Path,
+    model: Model,
+    options: Options,
+    *,
+    force: bool,
+    spread: Spread = map,
+) -> None:
+    """Map the roads of each picture into `out`; what is done already is left as it is.
+
+    Args:
+        pictures: files with different stems.
+        out: the folder; made if missing.
+        model: predicts.
+        options: how.
+        force: do again what is done.
+        spread: where to.
+
+    Raises:
+        UserError: some pictures failed, each told in a line on stderr before; or another run
+            writes to `out`.
+    """
+    failed = 0
+    with _only_writer(out):
+        remove_leftovers(out)
+        work = functools.partial(map_file, out=out, model=model, options=options, force=force)
+        assumed = False
+        for outcome in spread(work, pictures):
+            for note in outcome.notes:
+                _say(note)
+            if outcome.assumed and not assumed:
+                assumed = True
+                _say(
+                    f"{outcome.path} does not say how large its pixels are: 1 m is assumed, here "
+                    "and where that is so again. Say it with --gsd."
+                )
+            failed += outcome.failed
+            if outcome.failed:
+                print(f"error: {outcome.line}", file=sys.stderr)
+            else:
+                print(outcome.line)
+    if failed:
+        raise UserError(f"{failed} of {len(pictures)} pictures could not be mapped, see above")
+
+
+def map_file(path: Path, *, out: Path, model: Model, options: Options, force: bool) -> Outcome:
+    """Map the roads of one picture, unless that is done already; see `map_roads`."""
+    files = RoadMapFiles(out, path.stem, options.format)
+    notes: list[str] = []
+    assumed = False
+    try:
+        made_from = _made_from(path, model, options)
+        if not force and is_done(files, made_from):
+            return Outcome(path, f"{path}: done before, in {out}")
+        with open_raster(path) as raster, finishing(files) as unfinished:
+            notes += [f"{path} {note}" for note in raster.notes]
+            assumed = options.gsd is None and raster.metres is None
+            facts = map_picture(raster, unfinished, model, options)
+            write_facts(unfinished.facts, made_from | facts)
+    except (UserError, OSError) as error:
+        return Outcome(path, str(error), True, tuple(notes), assumed)
+    line = (
+        f"{path}: {facts['road_km']:.2f} km of road, {facts['road_share']:.1%} of the imagery → "
+        f"{files.overlay}"
+    )
+    return Outcome(path, line, False, tuple(notes), assumed)
+
+
+def map_picture(
+    raster: Raster, files: RoadMapFiles, model: Model, options: Options
+) -> dict[str, Any]:
+    """Map one picture's roads into `files`, all but the facts, which are returned.
+
+    A few rows of windows are in memory, whatever the picture's height.
+
+    Raises:
+        UserError: the picture is broken, too wide, or its pixels too large or small.
+    """
+    metres = _metres(raster, options.gsd)
+    shape = model_shape(raster.shape, metres)
+    windows = Windows(options.window, options.overlap, model.batch)
+    _check_width(raster, shape, windows)
+    small = overlay_shape(raster.shape)
+    picture = PictureRows(raster, shape, small)
+    road_small = RowResizer(raster.shape, small)
+    overlay_rows: list[Image8] = []
+    road_pixels = valid_pixels = 0
+
+    tiffs = RoadMapFiles(files.folder, files.name, "tif")
+    probability_file = RowWriter(tiffs.probability, raster, smooth=True)
+    mask_file = RowWriter(tiffs.mask, raster, smooth=False)
+    for probability, valid in predict_strips(model.predict, picture, raster.shape, shape, windows):
+        road = (probability >= options.threshold) & valid
+        mask = road * np.uint8(ROAD)
+        probability_file.append(np.rint(probability * 255).astype(np.uint8), valid)
+        mask_file.append(mask, valid)
+        overlay_rows.extend(road_small.push(mask))
+        road_pixels += int(road.sum())
+        valid_pixels += int(valid.sum())
+    probability_file.close()
+    mask_file.close()
+
+    known = (MODEL_METRES, MODEL_METRES) if metres is None else metres
+    with reading_rows(tiffs.mask) as read_mask, reading_rows(tiffs.probability) as read_probability:
+        graph = trace_roads(
+            lambda top, bottom: read_mask(top, bottom) > 0,
+            read_probability,
+            raster.height,
+            raster.width,
+            metres=known,
+            spur=options.spur,
+            tolerance=options.tolerance,
+        )
+    write_geojson(files.centrelines, graph, raster.to_lonlat)
+    draw_overlay(
+        files.overlay, picture.thumbnail(), np.concatenate(overlay_rows), graph, raster.shape
+    )
+    if files.format == "png":
+        convert_to_png(tiffs.probability, files.probability, raster)
+        convert_to_png(tiffs.mask, files.mask, raster)
+    return {
+        "height": raster.height,
+        "width": raster.width,
+        "crs": raster.crs.to_string() if raster.crs else None,
+        "metres_per_row": metres and round(metres[0], 6),
+        "metres_per_column": metres and round(metres[1], 6),
+        "imagery_share": round(valid_pixels / (raster.height * raster.width), 6),
+        "road_share": round(road_pixels / valid_pixels, 6) if valid_pixels else 0.0,
+        "road_km": round(sum(edge.length for edge in graph.edges) / 1000, 4),
+        "roads": len(graph.edges),
+    }
+
+
+def predict_strips(
+    predict: Predict, picture: PictureRows, source: Shape, shape: Shape, windows: Windows
+) -> Iterator[tuple[Float32, Bool]]:
+    """Predict a picture in strips from top to bottom, in its own pixels.
+
+    Args:
+        predict: gives the probabilities of a batch of windows.
+        picture: the picture, as the net sees it.
+        source: height and width of the picture.
+        shape: height and width of what the net sees.
+        windows: how to go over that.
+
+    Yields:
+        (n, width) float32, the probability, 0 where imagery is missing or blank; and where it
+        is not, bool.
+    """
+    rows_of_windows = len(spread_starts(shape[0], windows.size, windows.overlap))
+    back = RowResizer(shape, source)
+    blank_back = RowResizer(shape, source, nearest=True)
+    finished = predict_rows(skip_blank(predict), picture.read, *shape, windows)
+    step = strip_rows(shape[1])
+    for rows in progress(finished, "mapping roads", rows_of_windows):
+        for top in range(0, len(rows), step):
+            strip = rows[top : top + step]
+            blank = picture.take_blank(len(strip))
+            parts = zip(back.push(strip), blank_back.push(blank.view(np.uint8)), strict=True)
+            for probability, empty in parts:
+                missing = picture.take_missing(len(probability)) | (empty > 0)
+                probability = np.where(missing, np.float32(0), probability)
+                yield probability, ~missing
+
+
+def skip_blank(predict: Predict) -> Predict:
+    """Predict windows that are wholly white as without road, without asking the net."""
+
+    def predict_some(images: Image8) -> Float32:
+        some = (images != 255).any(axis=(1, 2, 3))
+        if some.all():
+            return predict(images)
+        probabilities = np.zeros(images.shape[:3], np.float32)
+        if some.any():
+            probabilities[some] = predict(images[some])
+        return probabilities
+
+    return predict_some
+
+
+def model_shape(shape: Shape, metres: tuple[float, float] | None) -> Shape:
+    """Height and width in the model's pixels of a picture; its own where they are as large."""
+    if metres is None or all(abs(each / MODEL_METRES - 1) <= SAME for each in metres):
+        return shape
+    height, width = (
+        max(1, round(length * each / MODEL_METRES))
+        for length, each in zip(shape, metres, strict=True)
+    )
+    return height, width
+
+
+def _metres(raster: Raster, gsd: float | None) -> tuple[float, float] | None:
+    metres = raster.metres if gsd is None else (gsd, gsd)
+    if metres and not all(FINEST <= each <= COARSEST for each in metres):
+        raise UserError(
+            f"{raster.path} has pixels of {metres[0]:.4g} × {metres[1]:.4g} m: roads are found in "
+            f"pixels of {FINEST} to {COARSEST} m. If that is not their size, say it with --gsd."
+        )
+    return metres
+
+
+def _check_width(raster: Raster, shape: Shape, windows: Windows) -> None:
+    if shape[1] * windows.size * WINDOW_BYTES > ROW_MEMORY:
+        widest = ROW_MEMORY // (windows.size * WINDOW_BYTES)
+        raise UserError(
+            f"{raster.path} is {shape[1]:,} m wide: with windows of {windows.size}, {widest:,} fit "
+            "into memory. Take a smaller --window, or cut the picture."
+        )
+
+
+def _made_from(path: Path, model: Model, options: Options) -> dict[str, Any]:
+    """What a road map depends on; the picture's time stands for its content."""
+    if not path.exists():
+        raise UserError(f"{path} is missing; local files are read, no addresses")
+    stat = path.stat()
+    return {
+        "picture": {"name": path.name, "bytes": stat.st_size, "modified_ns": stat.st_mtime_ns},
+        "model": {"weights": model.weights, "sha256": model.sha256},
+        "options": vars(options),
+    }
+
+
+@contextlib.contextmanager
+def _only_writer(out: Path) -> Iterator[None]:
+    """Hold the output folder; the system lets go of it when a run is killed."""
+    out.mkdir(parents=True, exist_ok=True)
+    folder = os.open(out, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another run is writing to {out}. Wait for it.") from None
+        yield
+    finally:
+        os.close(folder)
+
+
+def _say(line: str) -> None:
+    print(f"predict: {line}", file=sys.stderr)

@@ -1,0 +1,290 @@
+"""Reads pictures of any size by rows: TIFF, GeoTIFF, PNG and JPEG, as 8-bit RGB.
+
+GDAL decodes them, through rasterio, and only from local files and by these three drivers. What
+is broken, or no picture, is a UserError of one line; nothing is believed that a header says.
+"""
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio import Affine
+from rasterio._err import CPLE_BaseError
+from rasterio.crs import CRS
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader
+from rasterio.windows import Window
+
+from roads.mapping.georeference import ToLonLat, lonlat_converter, metres_per_pixel
+from roads.runtime.arrays import Bool, Image8
+from roads.runtime.errors import UserError, one_line
+
+GDAL_OPTIONS = {
+    "GDAL_CACHEMAX": 128,  # MB: a row of 512×512 tiles of a picture 50,000 pixels wide
+    "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
+    "GDAL_ERROR_ON_LIBJPEG_WARNING": True,  # else a truncated JPEG ends in grey
+    "GDAL_PNG_WHOLE_IMAGE_OPTIM": False,  # else a truncated PNG ends in black
+    "GDAL_PAM_ENABLED": False,  # neither reads nor leaves .aux.xml files
+    "GDAL_TIFF_INTERNAL_MASK": True,
+}
+SIGNATURES = {
+    b"II*\0": "GTiff", b"MM\0*": "GTiff", b"II+\0": "GTiff", b"MM\0+": "GTiff",
+    b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG",
+}  # fmt: skip
+PIXELS_A_BYTE = 50_000  # of the file; even a mosaic that is nearly all empty has fewer
+DECODED_AT_ONCE = 300_000_000  # bytes; what a decoder may need for one strip, or a whole picture
+PROGRESSIVE_BYTES = 6  # a pixel that libjpeg holds of a progressive JPEG: 3 coefficients of 2
+STRETCH = (2, 98)  # percentiles that become 0 and 255 where a band has 16 bits
+SAMPLED_ROWS = 64  # rows that the percentiles are of
+SAMPLED_COLUMNS = 4096  # at most, of each
+OPAQUE = 128  # of 255: a pixel of less alpha is missing
+TO_TILED = "A tiled GeoTIFF can: `rio convert --co tiled=true IN OUT.tif`"
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """How the values of 16-bit bands become 8 bits: `low` of each band is 0, `high` is 255."""
+
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+
+    def __call__(self, values: NDArray[Any]) -> Image8:
+        scaled = (values - self.low) * (255 / (self.high - self.low))
+        return np.rint(scaled.clip(0, 255)).astype(np.uint8)
+
+
+class Raster:
+    """A picture that is open for reading.
+
+    Attributes:
+        path: the file.
+        height, width: in pixels, as stored: an EXIF orientation is not applied.
+        crs, transform: where it lies; None and the identity where the file does not say.
+        metres: ground metres from row to row and from column to column; None if unknown.
+        to_lonlat: from columns and rows to degrees; None if unknown.
+        notes: what was decided about its bands, for the user to know.
+
+    Raises:
+        UserError: the file is broken, claims what it cannot hold, has bands of another kind
+            than 8 or 16 bits, or does not say which of many bands are red, green and blue.
+    """
+
+    def __init__(self, path: Path, dataset: DatasetReader):
+        self.path, self._dataset = path, dataset
+        self.height, self.width = dataset.shape
+        self.crs: CRS | None = dataset.crs
+        self.transform: Affine = dataset.transform
+        self.notes: list[str] = []
+        _check_size(path, dataset)
+        self._bands = self._choose_bands()
+        self._palette = self._read_palette()
+        flags = [flag for band in dataset.mask_flag_enums for flag in band]
+        self._complete = all(flag == MaskFlags.all_valid for flag in flags)
+        located = not (self.transform.is_identity or self.transform.is_degenerate)
+        self.to_lonlat: ToLonLat | None = (
+            lonlat_converter(self.crs, self.transform) if located else None
+        )
+        self.metres: tuple[float, float] | None = (
+            metres_per_pixel(self.to_lonlat, self.height, self.width) if self.to_lonlat else None
+        )
+        self._stretch = self._find_stretch()
+        orientation = dataset.tags().get("EXIF_Orientation", "1")
+        if orientation not in ("0", "1"):
+            self.notes.append(
+                f"is mapped as stored; its EXIF orientation {orientation} is not applied"
+            )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.height, self.width
+
+    def read_rows(self, top: int, bottom: int) -> tuple[Image8, Bool]:
+        """Read rows `top` to `bottom` (excluded).
+
+        Returns:
+            (rows, width, 3) uint8, and (rows, width) bool: where imagery is missing, because
+            the pixel is nodata, transparent or masked out. There the image is white, as
+            missing imagery is in the tiles that the net learned from.
+
+        Raises:
+            UserError: the file is broken there.
+        """
+        values, missing = self._read(Window(0, top, self.width, bottom - top))
+        if self._palette is not None:
+            image = self._palette[values[..., 0]]
+        elif self._stretch:
+            image = self._stretch(values)
+        else:
+            image = values
+        if image.shape[2] == 1:
+            image = np.repeat(image, 3, axis=2)
+        image[missing] = 255
+        return image, missing
+
+    def _read(self, window: Window) -> tuple[NDArray[Any], Bool]:
+        with naming_errors(self.path):
+            bands = self._dataset.read(self._bands, window=window)
+            if self._complete:
+                missing = np.zeros(bands.shape[1:], np.bool_)
+            else:
+                missing = self._dataset.dataset_mask(window=window) < OPAQUE
+        return np.ascontiguousarray(np.moveaxis(bands, 0, 2)), missing
+
+    def _choose_bands(self) -> list[int]:
+        """Numbers from 1 of the bands that are grey, or red, green and blue."""
+        dtypes = set(self._dataset.dtypes)
+        if not dtypes <= {"uint8", "uint16"}:
+            raise UserError(
+                f"{self.path} has pixels of type {', '.join(sorted(dtypes))}. Convert it to 8 or "
+                "16 bits without sign: `rio convert --dtype uint8 --scale-ratio 0.1 IN OUT.tif`."
+            )
+        colours = list(self._dataset.colorinterp)
+        rgb = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
+        pictures = [n for n, what in enumerate(colours, 1) if what != ColorInterp.alpha]
+        if all(colours.count(colour) == 1 for colour in rgb):
+            chosen = [colours.index(colour) + 1 for colour in rgb]
+        elif len(pictures) == 1:
+            chosen = pictures
+        elif len(pictures) in (3, 4):
+            chosen = pictures[:3]
+        else:
+            raise UserError(
+                f"{self.path} has {len(colours)} bands and does not say which are red, green and "
+                "blue. Pick them: `rio stack --bidx 3,2,1 IN -o OUT.tif`."
+            )
+        left_out = [n for n in pictures if n not in chosen]
+        if left_out:
+            self.notes.append(
+                f"has {len(colours)} bands: {', '.join(map(str, chosen))} are taken for red, "
+                f"green and blue, {', '.join(map(str, left_out))} left out"
+            )
+        return chosen
+
+    def _read_palette(self) -> Image8 | None:
+        if self._dataset.colorinterp[0] == ColorInterp.palette:
+            colours = self._dataset.colormap(1)
+            palette = np.full((max(256, *colours) + 1, 3), 255, np.uint8)
+            palette[list(colours)] = [colour[:3] for colour in colours.values()]
+            return palette
+        bits = self._dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
+        if self._dataset.dtypes[0] == "uint8" and bits is not None and int(bits) < 8:
+            grey = np.linspace(0, 255, 2 ** int(bits)).round().astype(np.uint8)
+            return np.repeat(grey[:, None], 3, axis=1) if self._dataset.count == 1 else None
+        return None
+
+    def _find_stretch(self) -> Stretch | None:
+        if self._palette is not None or self._dataset.dtypes[self._bands[0] - 1] == "uint8":
+            return None
+        step = -(-self.width // SAMPLED_COLUMNS)
+        sampled = []
+        for top in np.unique(np.linspace(0, self.height - 1, SAMPLED_ROWS).astype(int)):
+            values, missing = self._read(Window(0, int(top), self.width, 1))
+            sampled.append(values[~missing][::step])
+        values = np.concatenate(sampled)
+        if len(values) == 0:
+            values = np.zeros((1, len(self._bands)))
+        low, high = np.percentile(values, STRETCH, axis=0).astype(np.float32)
+        high = np.maximum(high, low + 1)
+        ranges = ", ".join(f"{a:.0f} to {b:.0f}" for a, b in zip(low, high, strict=True))
+        self.notes.append(
+            f"has 16 bits: each band's percentiles {STRETCH[0]} to {STRETCH[1]} ({ranges}) "
+            "are stretched to 0 to 255"
+        )
+        return Stretch(low, high)
+
+
+@contextlib.contextmanager
+def open_raster(path: Path) -> Iterator[Raster]:
+    """Open a picture for reading by rows.
+
+    Raises:
+        UserError: as `Raster`; or the file is missing, or neither TIFF, PNG nor JPEG.
+    """
+    driver = _driver(path)
+    with quiet_gdal():
+        with naming_errors(path):
+            dataset = rasterio.open(path.resolve(), driver=driver, sharing=False)
+        with dataset:
+            yield Raster(path, dataset)
+
+
+@contextlib.contextmanager
+def quiet_gdal() -> Iterator[None]:
+    """GDAL with this project's options, and without lines of its own on stderr."""
+    logging.getLogger("rasterio").setLevel(logging.CRITICAL)
+    with rasterio.Env(**GDAL_OPTIONS), warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+@contextlib.contextmanager
+def naming_errors(path: Path) -> Iterator[None]:
+    """Turn what GDAL complains about into a UserError that names the file."""
+    try:
+        yield
+    except (RasterioError, CPLE_BaseError) as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        reason = one_line(cause).removeprefix(f"{path.name}: ")
+        raise UserError(f"{path} is broken or cannot be read: {reason}") from None
+
+
+def _driver(path: Path) -> str:
+    """The GDAL driver for what the file begins with."""
+    if not path.is_file():
+        missing = "is no file" if path.exists() else "is missing"
+        raise UserError(f"{path} {missing}; local files are read, no addresses")
+    with path.open("rb") as stream:
+        start = stream.read(4)
+    for signature, driver in SIGNATURES.items():
+        if start.startswith(signature):
+            return driver
+    raise UserError(f"{path} is not a TIFF, PNG or JPEG picture")
+
+
+def _check_size(path: Path, dataset: DatasetReader) -> None:
+    """Raise a UserError if the file cannot hold what it claims, or not be read by parts."""
+    height, width = dataset.shape
+    size = path.stat().st_size
+    if height * width > size * PIXELS_A_BYTE:
+        raise UserError(
+            f"{path} is broken: it claims {width:,}×{height:,} pixels in {size:,} bytes"
+        )
+    pixel = sum(np.dtype(dtype).itemsize for dtype in dataset.dtypes)
+    if dataset.driver == "PNG" and _is_interlaced(path):
+        at_once, what = height * width * pixel, "an interlaced PNG"
+    elif dataset.driver == "JPEG" and _is_progressive(path):
+        at_once, what = height * width * PROGRESSIVE_BYTES, "a progressive JPEG"
+    else:
+        block = max(rows * columns for rows, columns in dataset.block_shapes)
+        at_once, what = block * pixel, "stored in too large pieces"
+    if at_once > DECODED_AT_ONCE:
+        raise UserError(
+            f"{path} is {what} of {width:,}×{height:,} pixels, which cannot be read by parts: "
+            f"that would take {at_once / 1e9:.1f} GB of memory. {TO_TILED}."
+        )
+
+
+def _is_interlaced(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(29)[28:] == b"\1"  # the last byte of IHDR, which comes first
+
+
+def _is_progressive(path: Path) -> bool:
+    """Whether the frame of a JPEG is one of those that come in several scans (SOF2, SOF6, …)."""
+    with path.open("rb") as stream:
+        stream.seek(2)
+        while len(head := stream.read(4)) == 4 and head[0] == 0xFF:
+            if 0xC0 <= head[1] <= 0xCF and head[1] not in (0xC4, 0xC8, 0xCC):
+                return head[1] & 3 == 2
+            stream.seek(int.from_bytes(head[2:], "big") - 2, 1)
+    return False

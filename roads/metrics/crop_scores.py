@@ -1,0 +1,69 @@
+"""Scores of the test crops: pooled counts, and the article's own two measures."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roads.metrics.article import article_dice, article_iou, soft_sums
+from roads.metrics.counts import HALF, LEVELS, Counts, LevelCounts, count_each, rounded, to_levels
+from roads.runtime.arrays import Bool, Float32
+
+Predictions = Iterable[tuple[Float32, Bool]]  # probabilities and road of a batch, (n, size, size)
+
+
+@dataclass(frozen=True)
+class CropScores:
+    """What was counted on the test crops.
+
+    Attributes:
+        level: the chosen threshold is level / LEVELS.
+        pooled: counts at every threshold.
+        each: counts at the chosen threshold, crop by crop in the pack's order.
+        soft: sums for the article's measures, likewise.
+    """
+
+    level: int
+    pooled: LevelCounts
+    each: list[Counts]
+    soft: NDArray[np.float64]
+
+
+def pool_crops(predictions: Predictions) -> LevelCounts:
+    """Count crops at every threshold, pooled."""
+    pooled = LevelCounts()
+    for probabilities, road in predictions:
+        pooled.add(to_levels(probabilities), road)
+    return pooled
+
+
+def score_crops(predictions: Predictions, level: int) -> CropScores:
+    """Count crops: at every threshold pooled, at level / LEVELS one by one."""
+    pooled, each, soft = LevelCounts(), [], []
+    for probabilities, road in predictions:
+        levels = to_levels(probabilities)
+        pooled.add(levels, road)
+        each += count_each(levels >= level, road)
+        soft.append(soft_sums(probabilities, road))
+    return CropScores(level, pooled, each, np.concatenate(soft))
+
+
+def crop_metrics(scores: CropScores) -> dict[str, Any]:
+    """What `metrics/test.json` says of crops; shares from 0 to 1, rounded to six digits."""
+    level = scores.level
+    best, half = scores.pooled.at(level), scores.pooled.at(HALF)
+    return {
+        **rounded(best, "dice", "iou"),
+        "crops": {
+            "count": len(scores.each),
+            "threshold": level / LEVELS,
+            **rounded(best, "precision", "recall"),
+            "at_half": rounded(half, "dice", "iou", "precision", "recall"),
+        },
+        "article": {
+            "soft_dice": round(article_dice(scores.soft), 6),
+            "soft_iou": round(article_iou(scores.soft), 6),
+        },
+    }

@@ -1,0 +1,98 @@
+"""Pictures of what was scored, from the best to the worst: test crops, and whole tiles."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roads.dataset.masks import road_mask
+from roads.dataset.packs import CropPlace, PackReader
+from roads.dataset.tiles import Tile, read_pair
+from roads.metrics.counts import LEVELS
+from roads.metrics.crop_scores import CropScores
+from roads.metrics.overlays import best_to_worst, draw_overlay
+from roads.metrics.tile_scores import TileScores
+from roads.params.binarize import BinarizeParams
+from roads.prediction.inference import Predictor
+from roads.runtime.arrays import Float32, Image8
+
+PICTURED_ROAD = 0.01  # a crop with less road than this makes an extreme score, and no picture
+PICTURED_TILES = 3  # the best, the median and the worst
+
+
+def draw_crops(
+    folder: Path,
+    predictor: Predictor,
+    pack: PackReader,
+    places: dict[tuple[str, int], CropPlace],
+    scores: CropScores,
+    count: int,
+) -> None:
+    """Draw `count` test crops, evenly spread from the best Dice to the worst."""
+    folder.mkdir()
+    dice = {row: scores.each[row].dice for row in _rows_worth_a_picture(scores.soft[:, 2], pack)}
+    for number, pick in enumerate(best_to_worst(dice, count), start=1):
+        images, masks = pack.read("test", [pick.key])
+        place = places["test", pick.key]
+        draw_overlay(
+            folder / _file_name(number, pick.word),
+            images[0],
+            masks[0, ..., 0] > 0,
+            predictor(images)[0],
+            scores.level / LEVELS,
+            f"{pick.word.capitalize() or f'No. {pick.rank + 1}'} of {len(dice)} test crops: "
+            f"Dice {dice[pick.key]:.3f} (tile {place.tile}, top {place.top}, left {place.left})",
+        )
+
+
+def _rows_worth_a_picture(road_pixels: NDArray[np.float64], pack: PackReader) -> list[int]:
+    """Test rows with enough road; if there are none, those with any; if none, all."""
+    for least in (PICTURED_ROAD * pack.size**2, 1, 0):
+        rows = np.flatnonzero(road_pixels >= least)
+        if rows.size:
+            break
+    return rows.tolist()
+
+
+def draw_tiles(
+    folder: Path,
+    predict: Callable[[Image8], Float32],
+    raw: Path,
+    tiles: Sequence[Tile],
+    scores: TileScores,
+    binarize: BinarizeParams,
+) -> None:
+    """Draw the tiles with the best, the median and the worst IoU.
+
+    They are predicted once more: to keep all predictions until their ranks are known would
+    take memory that grows with the tiles.
+
+    Args:
+        folder: to make and fill.
+        predict: (height, width, 3) uint8 → (height, width) probabilities.
+        raw: where the tiles' files are.
+        tiles: those of `scores`, in its order.
+        scores: of whole tiles.
+        binarize: what is road in a map.
+    """
+    folder.mkdir()
+    iou = {number: tile.best.iou for number, tile in enumerate(scores.each)}
+    for number, pick in enumerate(best_to_worst(iou, PICTURED_TILES), start=1):
+        tile = tiles[pick.key]
+        image, map_ = read_pair(raw, tile)
+        draw_overlay(
+            folder / _file_name(number, pick.word),
+            image,
+            road_mask(map_, binarize),
+            predict(image),
+            scores.level / LEVELS,
+            f"{pick.word.capitalize()} of {len(tiles)} whole test tiles: "
+            f"IoU {iou[pick.key]:.3f} (tile {tile.name})",
+            columns=2,
+        )
+
+
+def _file_name(number: int, word: str) -> str:
+    """`dvc plots show` sorts them, and fails where one stem is a number and another is not."""
+    return f"{number:02}_{word or 'between'}.png"

@@ -1,0 +1,129 @@
+"""Keras, imported without its backend's start-up chatter, and the machine it runs on.
+
+Every module takes Keras from here (`from roads.models.backend import keras`), so that the order of
+imports never brings the chatter back. The backend is Keras' choice: `KERAS_BACKEND`, or
+TensorFlow.
+"""
+
+import contextlib
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+CPU_FLAGS = Path("/proc/cpuinfo")
+FAST_BFLOAT16 = {"avx512_bf16", "amx_bf16"}  # the processor multiplies bfloat16 in hardware
+BFLOAT16_CAPABILITY = 8.0  # NVIDIA compute capability (Ampere) from which the GPU does
+
+# What TensorFlow's libraries write before its log level counts: notes (I), the line about
+# absl, and the driver that a machine without a GPU does not have.
+CHATTER = re.compile(
+    rb"I0000 |WARNING: All log messages before absl|To enable the following instructions"
+    rb"|E0000 .*failed call to cuInit|$"
+)
+
+
+@contextlib.contextmanager
+def _without_chatter() -> Iterator[None]:
+    """Hold back what C++ writes to stderr, then pass on every line that is not chatter."""
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            held.seek(0)
+            for line in held:
+                if not CHATTER.match(line):
+                    os.write(2, line)
+
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only, once TensorFlow reads it
+with _without_chatter():
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow
+
+        # Looking for GPUs looks for the driver, and chats about it.
+        if not tensorflow.config.list_physical_devices("GPU"):
+            # With two operations under way at once, a convolution's sums are split between
+            # threads now one way, now another, and two trainings end in different weights.
+            # One after the other costs no time: each of them uses all cores.
+            tensorflow.config.threading.set_inter_op_parallelism_threads(1)
+
+
+def backend_name() -> str:
+    """The backend that Keras computes with: `tensorflow`, `jax` or `torch`."""
+    return str(keras.backend.backend())
+
+
+def versions() -> dict[str, str]:
+    """The versions of Keras and of its backend."""
+    packages = ("keras", {"tensorflow": "tensorflow", "jax": "jaxlib"}.get(backend_name(), "torch"))
+    return {package: metadata.version(package) for package in packages}
+
+
+def device_name() -> str:
+    """The GPU's name, such as `NVIDIA H100 80GB HBM3`, or `CPU`."""
+    gpu = _gpu()
+    return gpu[0] if gpu else "CPU"
+
+
+def resolve_precision(precision: str) -> str:
+    """Turn `auto` into the dtype policy that suits this machine; others are taken as they are.
+
+    Returns:
+        `mixed_bfloat16` where the hardware multiplies bfloat16, else `float32`. On a CPU only
+        TensorFlow's kernels gain by it, so other backends get float32 there.
+    """
+    if precision != "auto":
+        return precision
+    gpu = _gpu()
+    if gpu:
+        fast = gpu[1] >= BFLOAT16_CAPABILITY
+    else:
+        fast = backend_name() == "tensorflow" and bool(_cpu_flags() & FAST_BFLOAT16)
+    return "mixed_bfloat16" if fast else "float32"
+
+
+def jit_compile() -> bool | str:
+    """What to compile a net with; on a CPU, TensorFlow's own kernels are faster than XLA's."""
+    return False if backend_name() == "tensorflow" and _gpu() is None else "auto"
+
+
+def _gpu() -> tuple[str, float] | None:
+    """Name and compute capability of the first GPU that the backend sees."""
+    if backend_name() == "tensorflow":
+        gpus = tensorflow.config.list_physical_devices("GPU")
+        if not gpus:
+            return None
+        details: dict[str, Any] = tensorflow.config.experimental.get_device_details(gpus[0])
+        major, minor = details.get("compute_capability", (0, 0))
+        return str(details.get("device_name", "GPU")), float(f"{major}.{minor}")
+    if backend_name() == "jax":
+        import jax
+
+        device = jax.devices()[0]
+        if device.platform != "gpu":
+            return None
+        return str(device.device_kind), float(device.compute_capability)
+    return None
+
+
+def _cpu_flags() -> set[str]:
+    """What /proc/cpuinfo says that the processor can do; empty where there is no such file."""
+    try:
+        text = CPU_FLAGS.read_text()
+    except OSError:
+        return set()
+    found = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
+    return set(found[1].split()) if found else set()

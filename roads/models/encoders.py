@@ -1,0 +1,154 @@
+"""Encoders of keras.applications as the way down of the U-Net, and their ImageNet weights."""
+
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from roads.models.backend import keras
+from roads.params.unet import NO_WEIGHTS
+from roads.runtime.errors import UserError, one_line
+from roads.runtime.safe_hdf5 import open_contained
+
+IMAGENET = "imagenet"
+STORE = "https://storage.googleapis.com/tensorflow/keras-applications"
+IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of 1, RGB
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An encoder: how to build it, what it takes, where its skips are, where its weights are.
+
+    Attributes:
+        application: builds it, without its classifier and its own preprocessing.
+        preprocess: from images of 0..255 to what its weights were trained on.
+        skips: the layers at strides 2, 4, 8, 16 and 32, the last ones of that size.
+        url: its ImageNet weights.
+    """
+
+    application: Callable[..., keras.Model]
+    preprocess: Callable[[Any], Any]
+    skips: tuple[str, ...]
+    url: str
+
+
+def standardize(images: Any) -> Any:
+    """Values from 0 to 1, less the mean of ImageNet, by its standard deviation."""
+    scale = keras.layers.Rescaling(1 / 255, dtype="float32", name="encoder_scale")
+    normalize = keras.layers.Normalization(
+        mean=IMAGENET_MEAN,
+        variance=[deviation**2 for deviation in IMAGENET_DEVIATION],
+        dtype="float32",
+        name="encoder_standardize",
+    )
+    return normalize(scale(images))
+
+
+ENCODERS = {
+    "efficientnetv2b0": Encoder(
+        lambda **settings: keras.applications.EfficientNetV2B0(
+            include_preprocessing=False, **settings
+        ),
+        standardize,
+        (
+            "block1a_project_activation", "block2b_add", "block4a_expand_activation",
+            "block6a_expand_activation", "top_activation",
+        ),
+        f"{STORE}/efficientnet_v2/efficientnetv2-b0_notop.h5",
+    ),
+    "resnet50": Encoder(
+        keras.applications.ResNet50,
+        keras.applications.resnet.preprocess_input,  # to BGR, less the mean of each
+        (
+            "conv1_relu", "conv2_block3_out", "conv3_block4_out", "conv4_block6_out",
+            "conv5_block3_out",
+        ),
+        f"{STORE}/resnet/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
+    ),
+}  # fmt: skip
+
+
+def build_encoder(name: str, depth: int, policy: Any, momentum: float, seed: int) -> keras.Model:
+    """A model named `encoder`, from preprocessed images to its outputs at strides 2 to 2^(depth-1).
+
+    Raises:
+        UserError: the encoder has no such depth.
+    """
+    encoder = ENCODERS[name]
+    if not 2 <= depth <= len(encoder.skips) + 1:
+        raise UserError(
+            f"unet.depth is {depth}: with unet.encoder {name} it must be from 2 to "
+            f"{len(encoder.skips) + 1}"
+        )
+    whole = _application(encoder, policy, seed)
+    for layer in whole.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = momentum
+    outputs = [whole.get_layer(skip).output for skip in encoder.skips[: depth - 1]]
+    return keras.Model(whole.inputs[0], outputs, name="encoder")
+
+
+def _application(encoder: Encoder, policy: Any, seed: int) -> keras.Model:
+    """The whole encoder; its layers take neither policy nor seed, but what Keras has at hand."""
+    before, state = keras.config.dtype_policy(), random.getstate()
+    keras.config.set_dtype_policy(policy)
+    random.seed(seed)  # what Keras draws unnamed seeds from
+    try:
+        return encoder.application(include_top=False, weights=None, input_shape=(None, None, 3))
+    finally:
+        keras.config.set_dtype_policy(before)
+        random.setstate(state)
+
+
+def encoder_file(name: str, weights: str, folder: Path) -> Path | None:
+    """The file of an encoder's weights; None for `none`.
+
+    `imagenet` is looked for in `folder/imagenet`, then among Keras' own downloads, and fetched
+    where it is not there either. Any other name is a file in `folder`.
+
+    Raises:
+        UserError: the file is not there, or cannot be fetched.
+    """
+    if weights == NO_WEIGHTS:
+        return None
+    if weights != IMAGENET:
+        if (folder / weights).is_file():
+            return folder / weights
+        raise UserError(f"unet.encoder_weights: there is no file {folder / weights}")
+    url = ENCODERS[name].url
+    file = url.rpartition("/")[2]
+    if (folder / IMAGENET / file).is_file():
+        return folder / IMAGENET / file
+    try:
+        return Path(keras.utils.get_file(file, origin=url, cache_subdir="models"))
+    except Exception as error:
+        cache = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models" / file
+        raise UserError(
+            f"the ImageNet weights of {name} cannot be fetched ({one_line(error)}). Fetch {url} "
+            f"on a machine with a network and put it at {folder / IMAGENET / file} or {cache}, or "
+            f"train without: -S unet.encoder_weights={NO_WEIGHTS}"
+        ) from None
+
+
+def load_encoder(model: keras.Model, name: str, file: Path) -> None:
+    """Load weights as keras.applications has them (no classifier) into a net's encoder.
+
+    Raises:
+        UserError: the file is broken, or holds the weights of something else.
+    """
+    other = f"{file} does not hold the weights of {name}"
+    open_contained(file, f"It does not hold the weights of {name}.").close()
+    whole = _application(ENCODERS[name], "float32", seed=0)
+    try:
+        whole.load_weights(file)
+    except Exception as error:  # Keras' older reader trusts the file, and stumbles in many ways
+        raise UserError(f"{other}: {one_line(error)}") from None
+    if not all(np.isfinite(weight).all() for weight in whole.get_weights()):
+        raise UserError(f"{other}: there are numbers among them that are not finite")
+    for layer in model.get_layer("encoder").layers:
+        if layer.weights:
+            layer.set_weights(whole.get_layer(layer.name).get_weights())

@@ -1,0 +1,159 @@
+"""The U-Net: Ronneberger et al. 2015, in the shape of the article the project starts from."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from roads.models.backend import keras
+from roads.models.encoders import ENCODERS, build_encoder
+from roads.models.initial_weights import GlorotUniform, HeNormal
+from roads.models.layers import BatchNormalization, Conv2DTranspose, MaxPooling2D
+from roads.models.layers import Conv2D as PointwiseConv2D
+from roads.params.unet import UnetParams
+
+CONVOLUTION, NORMALIZATION = "_convolution", "_normalization"  # endings of the names of layers
+
+
+# Weights trained with one value of these cannot be used with another.
+ARCHITECTURE = ("filters", "depth", "activation", "normalization", "encoder")
+
+
+def dropout_rate(params: UnetParams, level: int) -> float:
+    """The share of values dropped at a level: `dropout` at the top two, and growing with depth.
+
+    The article's 0.1-0.1-0.2-0.2-0.3 is `dropout` × 1-1-2-2-3.
+    """
+    return params.dropout * (1 + level // 2)
+
+
+def build_unet(params: UnetParams, precision: str = "float32", seed: int = 0) -> keras.Model:
+    """Build a U-Net with fresh weights.
+
+    Each level has two 3×3 convolutions with dropout between them, each followed by batch
+    normalization and the activation; 2×2 max pooling leads down, 2×2 transposed convolutions
+    of stride 2 lead up, and each level's output on the way down joins the way up. With the
+    encoder `residual`, a 1×1 convolution leads past each level on the way down and is added (He
+    et al. 2016). An encoder of keras.applications replaces the way down from stride 2 on; the
+    two convolutions at full size stay, or thin roads would lose their edges.
+
+    Args:
+        params: the net's shape; `filters` double from level to level.
+        precision: Keras dtype policy of the convolutions. Scaling of the input, the head and
+            its sigmoid stay float32.
+        seed: draws the weights; the same seed gives the same weights on every backend, but for
+            an encoder of keras.applications.
+
+    Returns:
+        A model from images (n, height, width, 3) of 0..255, uint8 or float, to the
+        probability of road (n, height, width, 1), float32. Height and width are multiples of
+        `size_step(params)`.
+    """
+    blocks = _Blocks(params, keras.dtype_policies.DTypePolicy(precision), seed)
+    image = keras.Input((None, None, 3), name="image")
+    x = keras.layers.Rescaling(1 / 255, dtype="float32", name="scale")(image)
+    if params.encoder in ENCODERS:
+        skips = [blocks.double_convolution(x, 0, "down1")]
+        encoder = build_encoder(
+            params.encoder, params.depth, blocks.policy, params.momentum, next(blocks.seeds)
+        )
+        features = encoder(ENCODERS[params.encoder].preprocess(image))
+        features = features if isinstance(features, list) else [features]
+        skips, x = [*skips, *features[:-1]], features[-1]
+    else:
+        skips = []
+        for level in range(params.depth - 1):
+            skips.append(blocks.down(x, level, f"down{level + 1}"))
+            pool = MaxPooling2D(dtype=blocks.policy, name=f"down{level + 1}_pool")
+            x = pool(skips[-1])
+        x = blocks.down(x, params.depth - 1, "bottom")
+    for level in reversed(range(params.depth - 1)):
+        x = blocks.up(x, skips[level], level, f"up{level + 1}")
+        x = blocks.double_convolution(x, level, f"up{level + 1}")
+    head = PointwiseConv2D(
+        1, 1, activation="sigmoid", kernel_initializer=blocks.glorot(), dtype="float32", name="head"
+    )
+    return keras.Model(image, head(x), name="unet")
+
+
+def layers_of(model: keras.Model, kind: type[keras.layers.Layer]) -> list[Any]:
+    """The layers of a kind in their order, those of models within the model included."""
+    found: list[Any] = []
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            found += layers_of(layer, kind)
+        elif isinstance(layer, kind):
+            found.append(layer)
+    return found
+
+
+class _Blocks:
+    """The repeated parts of the net, with one stream of seeds for all of them."""
+
+    def __init__(self, params: UnetParams, policy: keras.dtype_policies.DTypePolicy, seed: int):
+        self.params, self.policy = params, policy
+        self.seeds = _seeds(seed)
+
+    def glorot(self) -> keras.Initializer:
+        return GlorotUniform(next(self.seeds))
+
+    def double_convolution(self, x: Any, level: int, name: str) -> Any:
+        x = self._convolution(x, level, f"{name}_1")
+        rate = dropout_rate(self.params, level)
+        if rate > 0:
+            dropout = keras.layers.Dropout(
+                rate, seed=next(self.seeds), dtype=self.policy, name=f"{name}_dropout"
+            )
+            x = dropout(x)
+        return self._convolution(x, level, f"{name}_2")
+
+    def down(self, x: Any, level: int, name: str) -> Any:
+        y = self.double_convolution(x, level, name)
+        if self.params.encoder != "residual":
+            return y
+        past = PointwiseConv2D(
+            self.params.filters * 2**level,
+            1,
+            kernel_initializer=self.glorot(),
+            dtype=self.policy,
+            name=f"{name}_shortcut",
+        )
+        return keras.layers.Add(dtype=self.policy, name=f"{name}_add")([y, past(x)])
+
+    def _convolution(self, x: Any, level: int, name: str) -> Any:
+        convolution = keras.layers.Conv2D(
+            self.params.filters * 2**level,
+            3,
+            padding="same",
+            kernel_initializer=HeNormal(next(self.seeds)),
+            dtype=self.policy,
+            name=name + CONVOLUTION,
+        )
+        x = convolution(x)
+        if self.params.normalization == "batch":
+            normalization = BatchNormalization(
+                momentum=self.params.momentum, dtype=self.policy, name=name + NORMALIZATION
+            )
+            x = normalization(x)
+        activation = keras.layers.Activation(
+            self.params.activation, dtype=self.policy, name=f"{name}_{self.params.activation}"
+        )
+        return activation(x)
+
+    def up(self, x: Any, skip: Any, level: int, name: str) -> Any:
+        larger = Conv2DTranspose(
+            self.params.filters * 2**level,
+            2,
+            strides=2,
+            kernel_initializer=self.glorot(),
+            dtype=self.policy,
+            name=f"{name}_enlarge",
+        )
+        join = keras.layers.Concatenate(dtype=self.policy, name=f"{name}_skip")
+        return join([larger(x), skip])
+
+
+def _seeds(seed: int) -> Iterator[int]:
+    draw = np.random.default_rng(seed)
+    while True:
+        yield int(draw.integers(2**31))

@@ -1,0 +1,204 @@
+"""Trained weights: `unet.weights.h5`, and `unet.json` beside it that says what they are."""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pydantic
+
+from roads.models.backend import keras, resolve_precision
+from roads.models.unet import build_unet
+from roads.params.unet import UnetParams
+from roads.runtime.errors import UserError, excerpt, one_line
+from roads.runtime.files import replacing, write_json
+from roads.runtime.safe_hdf5 import open_contained
+
+WEIGHTS_SUFFIX = ".weights.h5"
+WEIGHTS_FILE = f"unet{WEIGHTS_SUFFIX}"  # what `train` writes into `models/`
+RELEASED = Path("models/released")
+SCORES_FILE = "scores.json"  # beside released weights: what the last stage gave them
+
+
+class Description(pydantic.BaseModel):
+    """What is known of trained weights; nothing in it depends on the day or the host's name.
+
+    Attributes:
+        unet: the net that the weights belong to.
+        precision: the dtype policy it was trained in, `auto` resolved.
+        backend, device: what it was trained on.
+        versions: of Keras and the backend.
+        crop_size: side of the training crops in pixels.
+        parameters: how many numbers the weights are.
+        training: how it was trained: params, epochs run, best epoch and its values.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True)
+
+    unet: UnetParams
+    precision: str
+    backend: str
+    device: str
+    versions: dict[str, str]
+    crop_size: int
+    parameters: int
+    training: dict[str, Any]
+
+
+def description_path(weights: Path) -> Path:
+    """Where the description of `models/unet.weights.h5` is: `models/unet.json`."""
+    return weights.with_name(weights.name.removesuffix(WEIGHTS_SUFFIX) + ".json")
+
+
+def save_model(
+    model: keras.Model, weights: Path, description: Description, *, half: bool = False
+) -> None:
+    """Write the weights and their description; the same weights give the same bytes.
+
+    Only what the layers hold is written, not the optimizer's state; with `half` as `store_half`
+    has it.
+
+    Raises:
+        UserError: a weight is not a finite number.
+    """
+    _check_finite(model, f"{weights} is not written: the trained net")
+    bare = keras.Model(model.inputs, model.outputs, name=model.name)
+    # Keras insists on the suffix, so the file cannot be written under a partial name directly.
+    with tempfile.TemporaryDirectory() as folder, replacing(weights) as partial:
+        whole = Path(folder) / f"model{WEIGHTS_SUFFIX}"
+        bare.save_weights(whole)
+        (store_half if half else shutil.copyfile)(whole, partial)
+    write_json(description_path(weights), description.model_dump(mode="json"))
+
+
+def store_half(weights: Path, to: Path) -> None:
+    """Copy a `.weights.h5` file, its arrays of two axes and more rounded to float16.
+
+    Biases and what belongs to normalization stay float32: they are few, and variances may be
+    smaller than float16 can say. Keras reads both into float32.
+    """
+    with h5py.File(weights) as source, h5py.File(to, "w") as target:
+
+        def copy(name: str, item: h5py.Group | h5py.Dataset) -> None:
+            if isinstance(item, h5py.Group):
+                copied = target.require_group(name)
+            else:
+                values = item[()]
+                copied = target.create_dataset(
+                    name, data=values.astype(np.float16) if values.ndim > 1 else values
+                )
+            copied.attrs.update(item.attrs)
+
+        target.attrs.update(source.attrs)
+        source.visititems(copy)
+
+
+def load_model(weights: Path, precision: str | None = None) -> tuple[keras.Model, Description]:
+    """Build the net that the description beside `weights` names, and load them.
+
+    Args:
+        weights: a `.weights.h5` file with its description beside it.
+        precision: the dtype policy to predict in. By default the one trained in, but float32
+            where this machine gains nothing by mixed_bfloat16.
+
+    Raises:
+        UserError: a file is missing, broken, of another net, or holds a number that is not
+            finite.
+    """
+    description = read_description(weights)
+    if precision is None:
+        trained = description.precision
+        precision = trained if trained == "float32" else resolve_precision("auto")
+    model = build_unet(description.unet, precision)
+    load_weights(model, weights)
+    return model, description
+
+
+def read_description(weights: Path) -> Description:
+    """The description beside `weights`.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    path = description_path(weights)
+    try:
+        return Description.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(
+            f"{path} is missing: it says which net {weights.name} belongs to. {_way_out(weights)}"
+        ) from None
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        reason = excerpt(f"{key}: {first['msg']}" if key else first["msg"])
+        raise UserError(f"{path} does not describe a net ({reason}). {_way_out(weights)}") from None
+
+
+def load_weights(model: keras.Model, weights: Path) -> None:
+    """Load a `.weights.h5` file into a net of the same shape.
+
+    Raises:
+        UserError: as `load_model`.
+    """
+    other = UserError(
+        f"{weights} holds the weights of another net than {description_path(weights).name}, or "
+        "`unet:` in params.yaml, describes"
+    )
+    try:
+        if _numbers_in(weights) != model.count_params():
+            raise other
+        model.load_weights(weights)
+    except (OSError, EOFError, RuntimeError) as error:
+        raise UserError(f"{weights} is broken: {one_line(error)}. {_way_out(weights)}") from None
+    except (ValueError, KeyError):
+        raise other from None
+    _check_finite(model, str(weights))
+
+
+def find_weights(name: str, folder: Path = RELEASED) -> Path:
+    """The weights file of the net `name`: a folder in `folder`, laid out as `models/` is.
+
+    Raises:
+        UserError: there is no such net; the message lists those there are.
+    """
+    weights = folder / name / WEIGHTS_FILE
+    if weights.is_file():
+        return weights
+    names = sorted(file.parent.name for file in folder.glob(f"*/{WEIGHTS_FILE}"))
+    raise UserError(
+        f"there is no net `{name}` in {folder}: no file {weights}. "
+        f"There {'are: ' + ', '.join(names) if names else 'is none yet'}"
+    )
+
+
+def _check_finite(model: keras.Model, owner: str) -> None:
+    for variable in model.weights:
+        if not np.isfinite(variable.numpy()).all():
+            raise UserError(
+                f"{owner} holds numbers that are not finite (in {variable.path}). Train again, "
+                "with a lower train.learning_rate or train.precision=float32."
+            )
+
+
+def _way_out(weights: Path) -> str:
+    released = weights.parent.parent == RELEASED
+    return f"`git restore {RELEASED}` brings it back." if released else "Run `dvc repro -f train`."
+
+
+def _numbers_in(weights: Path) -> int:
+    """How many numbers the layers in a `.weights.h5` file hold.
+
+    Keras checks shapes where it finds something for a layer, but lets a file hold more.
+    """
+    held = 0
+
+    def count(_: str, item: h5py.Group | h5py.Dataset) -> None:
+        nonlocal held
+        held += item.size if isinstance(item, h5py.Dataset) else 0
+
+    with open_contained(weights, _way_out(weights)) as file:
+        if "layers" in file:
+            file["layers"].visititems(count)
+    return held

@@ -1,0 +1,4 @@
+"""One function over many items: processes of this machine, or a Dask cluster.
+
+Imports params and runtime.
+"""

@@ -1,0 +1,85 @@
+"""One function over many items, on all cores or a cluster, results in order."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+import joblib
+
+from roads.parallel.cluster import on_cluster
+from roads.params.parallel import ParallelParams
+from roads.runtime.errors import UserError
+from roads.runtime.params import PARAMS_FILE, read_section
+from roads.runtime.progress import progress
+from roads.runtime.stage import end_with
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+WORKERS_VARIABLE = "ROADS_WORKERS"  # a fact of the machine, so not a parameter
+BLOCK = 16  # items a process; at the end of a block they wait for one another
+FEW = 4  # starting worker processes takes longer than so few tiles
+
+
+def worker_count() -> int:
+    """Processes to use: ROADS_WORKERS, or the cores this process may run on."""
+    return int(os.environ.get(WORKERS_VARIABLE, 0)) or joblib.cpu_count()
+
+
+def in_order(
+    function: Callable[[Item], Result], items: Sequence[Item], title: str
+) -> Iterator[Result]:
+    """Yield `function(item)` for each item, in order, computed by several processes.
+
+    They are this machine's, or a Dask cluster's where params.yaml names its scheduler. Only a
+    few results are under way at a time, so memory does not grow with the items.
+
+    Args:
+        function: what it raises is raised here.
+        items: for a cluster's sake, every path in them, or bound to the function, is absolute.
+        title: of the progress bar.
+
+    Raises:
+        UserError: a process was killed, for example where memory ran out, or there is something
+            wrong with the cluster.
+    """
+    workers = min(worker_count(), len(items))
+    scheduler = read_scheduler()
+    if len(items) < FEW or (workers <= 1 and not scheduler):
+        results: Iterable[Result] = map(function, items)
+    elif scheduler:
+        results = on_cluster(function, items, scheduler)
+    else:
+        results = _by_blocks(function, items, workers, title)
+    yield from progress(results, title, len(items))
+
+
+def read_scheduler() -> str | None:
+    """`parallel.scheduler` of the params.yaml here, if there is one."""
+    if not PARAMS_FILE.exists():
+        return None
+    return read_section(ParallelParams, "parallel").scheduler
+
+
+def _by_blocks(
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int, title: str
+) -> Iterator[Result]:
+    block = BLOCK * workers
+    try:
+        with joblib.Parallel(
+            n_jobs=workers,
+            return_as="generator",
+            batch_size=1,
+            initializer=end_with,  # a worker whose parent was killed would go on writing
+            initargs=(os.getpid(),),
+        ) as pool:
+            for start in range(0, len(items), block):
+                yield from pool(
+                    joblib.delayed(function)(item) for item in items[start : start + block]
+                )
+    except BrokenProcessPool:
+        raise UserError(
+            f"{title}: a worker process was killed, most likely for want of memory. Repeat with "
+            f"fewer processes: {WORKERS_VARIABLE}={max(1, workers // 2)}."
+        ) from None

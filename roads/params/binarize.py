@@ -1,0 +1,11 @@
+"""The section `binarize:` of params.yaml."""
+
+from pydantic import Field
+
+from roads.runtime.params import Section
+
+
+class BinarizeParams(Section):
+    """`binarize:` in params.yaml."""
+
+    threshold: int = Field(ge=0, le=254)

@@ -1,0 +1,27 @@
+"""The section `evaluate:` of params.yaml."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from roads.runtime.params import Section
+
+
+class EvaluateParams(Section):
+    """`evaluate:` in params.yaml."""
+
+    batch_size: int = Field(ge=1, le=65_536)
+    overlays: int = Field(ge=0, le=10_000)
+    window: int = Field(ge=16, le=8192)
+    overlap: int = Field(ge=0)
+    tta: bool
+    spur: float = Field(ge=0)
+    tolerance: float = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _windows_go_forward(self) -> Self:
+        if self.overlap >= self.window:
+            raise ValueError(
+                f"evaluate.overlap {self.overlap} is not less than evaluate.window {self.window}"
+            )
+        return self

@@ -1,0 +1,11 @@
+"""The section `handpick:` of params.yaml."""
+
+from pydantic import Field
+
+from roads.runtime.params import Section
+
+
+class HandpickParams(Section):
+    """`handpick:` in params.yaml."""
+
+    max_blank: float = Field(ge=0, le=1)

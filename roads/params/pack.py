@@ -1,0 +1,12 @@
+"""The section `pack:` of params.yaml."""
+
+from pydantic import Field
+
+from roads.runtime.params import Section
+
+
+class PackParams(Section):
+    """`pack:` in params.yaml."""
+
+    min_road: float = Field(ge=0, lt=1)
+    min_road_everywhere: bool

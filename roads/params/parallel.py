@@ -1,0 +1,11 @@
+"""The section `parallel:` of params.yaml."""
+
+from pydantic import Field
+
+from roads.runtime.params import Section
+
+
+class ParallelParams(Section):
+    """`parallel:` in params.yaml. No stage declares it: it changes where, not what."""
+
+    scheduler: str | None = Field(pattern=r"^(tcp|tls)://\S+:\d+$")

@@ -1,0 +1,40 @@
+"""The section `train:` of params.yaml: how a net is trained."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from roads.runtime.params import Section
+
+
+class TrainParams(Section):
+    """The section `train:` of params.yaml."""
+
+    loss: Literal["soft_dice", "weighted_bce", "bce_dice"]
+    road_weight: float | None = Field(gt=0)
+    cldice_weight: float = Field(ge=0)
+    ignore_blank: bool
+    optimizer: Literal["adam", "adamw"]
+    weight_decay: float = Field(ge=0)
+    clip_norm: float = Field(ge=0)
+    ema: float = Field(ge=0, lt=1)
+    learning_rate: float = Field(gt=0, le=1)
+    warmup_epochs: float = Field(ge=0)
+    batch_size: int = Field(ge=1, le=65_536)
+    epochs: int = Field(ge=0, le=100_000)
+    minutes: float | None = Field(gt=0)
+    freeze_encoder_epochs: int = Field(ge=0)
+    schedule: Literal["plateau", "cosine", "constant"]
+    plateau_factor: float = Field(gt=0, lt=1)
+    plateau_patience: int = Field(ge=1)
+    plateau_min_delta: float = Field(ge=0)
+    monitor: Literal["loss", "dice", "iou"]
+    early_stopping_patience: int = Field(ge=0)
+    keep: Literal["best", "last"]
+    precision: Literal["auto", "float32", "mixed_bfloat16"]
+    loop: Literal["auto", "fit", "resident"]
+    devices: Literal["auto"] | Annotated[int, Field(ge=1)]
+    weights_folder: Path
+    initial_weights: str
+    seed: int = Field(ge=0, lt=2**32)

@@ -1,0 +1,43 @@
+"""The section `unet:` of params.yaml."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from roads.runtime.params import Section
+
+NO_WEIGHTS = "none"  # of an encoder
+MOST_FILTERS = 4096  # at the bottom; more than that is a slip, and fills the memory
+
+
+class UnetParams(Section):
+    """The section `unet:` of params.yaml."""
+
+    filters: int = Field(ge=1, le=512)
+    depth: int = Field(ge=1, le=7)
+    dropout: float = Field(ge=0, le=0.2)
+    activation: Literal["elu", "relu", "leaky_relu", "gelu", "silu"]
+    normalization: Literal["batch", "none"]
+    momentum: float = Field(ge=0, lt=1)
+    encoder: Literal["plain", "residual", "efficientnetv2b0", "resnet50"] = "plain"
+    encoder_weights: str = NO_WEIGHTS
+    encoder_folder: Path = Field(default=Path("models/encoders"), exclude=True)  # of this host
+
+    @model_validator(mode="after")
+    def _fits_into_memory(self) -> Self:
+        most = self.filters * 2 ** (self.depth - 1)
+        if most > MOST_FILTERS:
+            raise ValueError(
+                f"unet.filters {self.filters} and unet.depth {self.depth} make {most:,} filters at "
+                f"the bottom: at most {MOST_FILTERS:,}"
+            )
+        return self
+
+
+def size_step(params: UnetParams) -> int:
+    """What the height and width of a picture in pixels must be multiples of."""
+    return int(2 ** (params.depth - 1))
+
+
+NO_WEIGHTS, IMAGENET = "none", "imagenet"

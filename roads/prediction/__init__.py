@@ -1,0 +1,4 @@
+"""From a net to probabilities, for crops and for pictures of any size.
+
+Imports models, dataset, params and runtime.
+"""

@@ -1,0 +1,140 @@
+"""Predicts pictures of any size by overlapping windows, blended where they overlap.
+
+Near a window's edge a net sees less of what is around a pixel, so there its word counts less:
+weights fall linearly from a window's middle to its edges, and are scaled to add up to 1 at every
+pixel. Only a row of windows is in memory at a time, whatever the height of the picture.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from roads.runtime.arrays import Float32, Image8
+
+Predict = Callable[[Image8], Float32]  # (n, size, size, 3) uint8 → (n, size, size) float32
+ReadRows = Callable[[int, int], Image8]  # first row, row after the last → (rows, width, 3)
+
+SEVERAL = 4  # batches of windows are handed over together, so that a GPU need not wait for each
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Square windows over a picture.
+
+    Attributes:
+        size: side of a window in pixels; one that the net takes.
+        overlap: fewest pixels that neighbours share, less than `size`.
+        batch: windows predicted at once; more need more memory.
+    """
+
+    size: int
+    overlap: int
+    batch: int
+
+
+def predict_tile(predict: Predict, image: Image8, windows: Windows) -> Float32:
+    """Predict a picture that is in memory.
+
+    Args:
+        predict: gives the probabilities of a batch of windows.
+        image: (height, width, 3) uint8, of any size; a side shorter than a window is continued
+            by reflection.
+        windows: how to go over it.
+
+    Returns:
+        (height, width) float32, from 0 to 1.
+    """
+    height, width = image.shape[:2]
+    rows = predict_rows(predict, lambda top, end: image[top:end], height, width, windows)
+    return np.concatenate(list(rows))
+
+
+def predict_rows(
+    predict: Predict, read_rows: ReadRows, height: int, width: int, windows: Windows
+) -> Iterator[Float32]:
+    """Predict a picture from top to bottom, reading a row of windows at a time.
+
+    Args:
+        predict: as for `predict_tile`.
+        read_rows: reads some of the picture's rows; neighbouring reads overlap.
+        height, width: of the picture in pixels.
+        windows: how to go over it.
+
+    Yields:
+        The rows that are finished, (n, width) float32 from 0 to 1; in all `height` rows.
+    """
+    size = windows.size
+    tops, lefts = (spread_starts(length, size, windows.overlap) for length in (height, width))
+    down, across = (blend_weights(starts, size) for starts in (tops, lefts))
+    canvas = np.zeros((size, lefts[-1] + size), np.float32)
+    predicted = _predicted(predict, _cut(read_rows, height, tops, lefts, size), windows.batch)
+    for (place, top), end in zip(enumerate(tops), [*tops[1:], height], strict=True):
+        for left, weights in zip(lefts, across, strict=True):
+            canvas[:, left : left + size] += next(predicted) * (down[place][:, None] * weights)
+        finished = end - top
+        yield np.minimum(canvas[:finished, :width], 1)  # sums of weights may round to above 1
+        canvas[: size - finished] = canvas[finished:]
+        canvas[size - finished :] = 0
+
+
+def _cut(
+    read_rows: ReadRows, height: int, tops: list[int], lefts: list[int], size: int
+) -> Iterator[Image8]:
+    for top in tops:
+        rows = read_rows(top, min(top + size, height))
+        below, beside = (max(0, size - length) for length in rows.shape[:2])
+        if below or beside:
+            rows = np.pad(rows, ((0, below), (0, beside), (0, 0)), mode="reflect")
+        for left in lefts:
+            yield rows[:, left : left + size]
+
+
+def _predicted(predict: Predict, cuts: Iterator[Image8], batch: int) -> Iterator[Float32]:
+    while some := list(itertools.islice(cuts, SEVERAL * batch)):
+        yield from predict(np.stack(some))
+
+
+def spread_starts(length: int, size: int, overlap: int) -> list[int]:
+    """First pixels of the fewest windows that cover a side, spread evenly over it.
+
+    Args:
+        length: pixels of the side.
+        size: pixels of a window; one window where the side is shorter.
+        overlap: fewest pixels that neighbours share.
+
+    >>> spread_starts(1500, 512, 128)
+    [0, 329, 658, 988]
+    """
+    span = max(0, length - size)
+    steps = -(-span // (size - overlap))
+    return [span * step // steps for step in range(steps + 1)] if steps else [0]
+
+
+def blend_weights(starts: list[int], size: int) -> Float32:
+    """The weight of every pixel of every window along one side.
+
+    Returns:
+        (windows, size) float32, above 0; at each pixel of the side they add up to 1.
+    """
+    ramp = np.minimum(np.arange(1, size + 1), np.arange(size, 0, -1)).astype(np.float64)
+    total = np.zeros(starts[-1] + size)
+    for start in starts:
+        total[start : start + size] += ramp
+    return np.stack([ramp / total[start : start + size] for start in starts]).astype(np.float32)
+
+
+def all_turns(predict: Predict) -> Predict:
+    """Predict the mean over the eight flips and quarter turns of every square window."""
+
+    def predict_turned(images: Image8) -> Float32:
+        total = np.zeros(images.shape[:3], np.float32)
+        for turns in range(4):
+            turned = np.rot90(images, turns, axes=(1, 2))
+            for flip in (np.s_[:, :], np.s_[:, ::-1]):
+                probabilities = predict(np.ascontiguousarray(turned[flip]))
+                total += np.rot90(probabilities[flip], -turns, axes=(1, 2))
+        return total / np.float32(8)
+
+    return predict_turned

@@ -1,0 +1,100 @@
+"""Predicts road probabilities with a trained model."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roads.dataset.packs import PackReader
+from roads.models.backend import backend_name, keras
+from roads.runtime.arrays import Float32, Image8
+from roads.runtime.errors import UserError
+from roads.runtime.progress import progress
+
+AHEAD = 2  # batches that the device is given before its answer to one is waited for
+SEVERAL = 8  # batches that are read and predicted together
+
+
+class Predictor:
+    """A model that is compiled once: every batch it sees has the same shape, padded if need be.
+
+    With JAX the next batches are on their way to the device while one is computed.
+
+    Example:
+        probabilities = Predictor(model, batch_size=16)(crops)
+
+    Args:
+        model: takes (n, height, width, 3) uint8, scales them itself, and gives (n, height,
+            width, 1) probabilities of road.
+        batch_size: crops the model sees at once; more need more memory.
+    """
+
+    def __init__(self, model: keras.Model, batch_size: int):
+        self.batch_size = batch_size
+        self._predict = _dispatch(model) if backend_name() == "jax" else model.predict_on_batch
+
+    def __call__(self, images: Image8) -> Float32:
+        """Predict any number of pictures.
+
+        Args:
+            images: (n, height, width, 3) uint8; height and width the same in every call, and
+                ones the model takes.
+
+        Returns:
+            (n, height, width) float32, from 0 to 1.
+
+        Raises:
+            UserError: the model's weights give something that is no probability.
+        """
+        probabilities = np.empty(images.shape[:3], np.float32)
+        started: deque[tuple[int, Any]] = deque()
+        for start in range(0, len(images), self.batch_size):
+            batch = images[start : start + self.batch_size]
+            missing = self.batch_size - len(batch)
+            padded = np.pad(batch, ((0, missing), (0, 0), (0, 0), (0, 0))) if missing else batch
+            started.append((start, self._predict(padded)))
+            if len(started) > AHEAD:
+                _take(started.popleft(), probabilities)
+        for one in started:
+            _take(one, probabilities)
+        if not np.isfinite(probabilities).all():
+            raise UserError(
+                "the model predicts NaN, not probabilities: its weights are broken. "
+                "Train it again: `dvc repro -f train`."
+            )
+        return probabilities
+
+
+def _dispatch(model: keras.Model) -> Callable[[Image8], Any]:
+    """The compiled model on JAX, which comes back before its answer is there."""
+    import jax
+
+    weights = [
+        [variable.value for variable in group]
+        for group in (model.trainable_variables, model.non_trainable_variables)
+    ]
+    forward = jax.jit(lambda weights, x: model.stateless_call(*weights, x, training=False)[0])
+    return lambda images: forward(weights, images)
+
+
+def _take(started: tuple[int, Any], probabilities: Float32) -> None:
+    """Wait for a batch, and put its predictions where they belong."""
+    start, output = started
+    place = probabilities[start : start + len(output)]
+    place[:] = np.asarray(output)[: len(place), ..., 0]
+
+
+def predict_split(
+    predictor: Predictor, pack: PackReader, split: str
+) -> Iterator[tuple[Float32, NDArray[np.bool_]]]:
+    """Yield a split's probabilities and road, both (n, size, size), in the pack's order.
+
+    Few batches of crops at a time are in memory; a progress bar is shown on a terminal.
+    """
+    rows, several = range(pack.rows(split)), SEVERAL * predictor.batch_size
+    starts = range(0, len(rows), several)
+    for start in progress(starts, f"predicting {split} crops", len(starts)):
+        images, masks = pack.read(split, rows[start : start + several])
+        yield predictor(images), masks[..., 0] > 0

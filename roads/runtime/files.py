@@ -1,0 +1,136 @@
+"""Files that are whole or absent: written aside, then renamed."""
+
+import contextlib
+import csv
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from roads.runtime.errors import FullDiskError, UserError
+
+PARTIAL = ".partial"
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path beside `path` to write to; on success it takes the name `path`.
+
+    A cached output may be a read-only hard link, so it is replaced, never opened for writing.
+
+    Raises:
+        FullDiskError: the disk is full.
+    """
+    partial = path.with_name(path.name + PARTIAL)
+    try:
+        with told_if_full(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield partial
+            partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Give an empty folder to fill; on success it takes the place of `folder`.
+
+    Raises:
+        FullDiskError: the disk is full.
+    """
+    partial = folder.with_name(folder.name + PARTIAL)
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        with told_if_full(folder):
+            partial.mkdir(parents=True)
+            yield partial
+            if folder.exists():
+                shutil.rmtree(folder)
+            partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextlib.contextmanager
+def told_if_full(path: Path) -> Iterator[None]:
+    """Raise a FullDiskError that names `path` where its disk or the user's quota is full."""
+    try:
+        yield
+    except OSError as error:
+        for number in NO_SPACE:
+            reason = os.strerror(number)
+            if error.errno == number or reason in str(error):  # HDF5 says it in its text only
+                raise _full(path, number) from None
+        raise
+
+
+def check_room(path: Path, needed: int) -> None:
+    """Raise a FullDiskError that names `path` where fewer bytes are free on its disk.
+
+    For libraries that do not tell when they could not write: GDAL.
+    """
+    if shutil.disk_usage(path.parent).free < needed:
+        raise _full(path, errno.ENOSPC)
+
+
+def _full(path: Path, number: int) -> FullDiskError:
+    reason = os.strerror(number).lower()
+    return FullDiskError(f"{path} is not written: {reason}. Make room and run it again.")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table with `\\n` line ends, so that its bytes are the same everywhere."""
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+def read_csv(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+    """Read a table with these columns: the number of each line, and its fields by column.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not CSV in UTF-8, it has other columns, or a line more or fewer fields;
+            the message says which.
+    """
+    with path.open(newline="", encoding="utf-8") as stream:
+        reader = csv.reader(stream, strict=True)
+        rows = []
+        try:
+            if next(reader, None) != list(columns):
+                raise ValueError(f"it must begin with the line {','.join(columns)}")
+            for fields in reader:
+                if fields and len(fields) != len(columns):
+                    raise ValueError(f"line {reader.line_num} has {len(fields)} fields")
+                if fields:
+                    rows.append((reader.line_num, dict(zip(columns, fields, strict=True))))
+        except csv.Error as error:
+            raise ValueError(f"line {reader.line_num}: {error}") from None
+    return rows
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a mapping as indented JSON, keys in the given order."""
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def file_hash(path: Path, algorithm: str) -> str:
+    """The hash of a file in hexadecimal.
+
+    Raises:
+        UserError: the file is missing.
+    """
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, algorithm).hexdigest()
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing") from None

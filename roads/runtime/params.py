@@ -1,0 +1,121 @@
+"""Reads params.yaml: one section, one pydantic model, errors that name the key."""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pydantic
+import yaml
+
+from roads.runtime.errors import UserError, excerpt, one_line
+
+PARAMS_FILE = Path("params.yaml")
+MAX_BYTES = 100_000  # of the file; ours has 8,000
+COMPLAINTS = 10  # told at once
+
+
+class Section(pydantic.BaseModel):
+    """A section of params.yaml. Unknown keys are refused; `1e-05` as text is a number.
+
+    (`dvc exp run -S` writes 0.00001 as `1e-05`, which YAML 1.1 reads as a string.)
+    """
+
+    model_config = pydantic.ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
+    )
+
+    @pydantic.field_validator("*", mode="before")
+    @classmethod
+    def _a_number_is_not_true_or_false(cls, value: Any, info: pydantic.ValidationInfo) -> Any:
+        field = cls.model_fields[str(info.field_name)]
+        if isinstance(value, bool) and field.annotation in (int, float, int | None, float | None):
+            raise ValueError("a number")
+        return value
+
+
+SomeSection = TypeVar("SomeSection", bound=Section)
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML of plain values: no key stands twice, and nothing refers to something else.
+
+    A few lines of references to references hold more than any memory.
+    """
+
+    def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, "write the value out, not `*`", mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        seen: set[Any] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                told = f"the key {excerpt(key.value)} stands there twice"
+                raise yaml.constructor.ConstructorError(None, None, told, key.start_mark)
+            seen.add(key.value if isinstance(key.value, str) else None)
+        return super().construct_mapping(node, deep)
+
+
+def load_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
+    """All sections of the file as plain values.
+
+    Raises:
+        UserError: the file is missing, too long, not YAML, or not a mapping of sections.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(f"{path} has over {MAX_BYTES:,} bytes; `git restore {path}` mends it")
+        loaded = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; `git restore {path}` brings it back") from None
+    except UserError:
+        raise
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise UserError(f"{path} is not valid YAML: {line}{excerpt(error.problem)}") from None
+    except Exception as error:  # a date, a number or a tag that Python cannot make
+        raise UserError(f"{path} is not valid YAML: {one_line(error)}") from None
+    if not isinstance(loaded, dict):
+        raise UserError(f"{path} must hold sections such as `crop:`; it holds {excerpt(loaded)}")
+    return loaded
+
+
+def read_section(section: type[SomeSection], name: str, path: Path = PARAMS_FILE) -> SomeSection:
+    """Read and check one section, for example `read_section(CropParams, "crop")`.
+
+    Raises:
+        UserError: the section is missing, or a key in it is missing, unknown or out of range.
+    """
+    values = load_params(path).get(name)
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: the section `{name}:` is missing")
+    try:
+        return section.model_validate(values)
+    except pydantic.ValidationError as error:
+        raise UserError(f"{path}: " + "; ".join(_complaints(name, section, error))) from None
+
+
+def _complaints(name: str, section: type[Section], error: pydantic.ValidationError) -> list[str]:
+    lines = []
+    known = f" (known: {', '.join(sorted(section.model_fields))})"
+    for problem in error.errors()[:COMPLAINTS]:
+        key = ".".join([name, *map(_key, problem["loc"])])
+        if not problem["loc"]:  # two keys that contradict each other
+            lines.append(problem["msg"].removeprefix("Value error, "))
+        elif problem["type"] in ("extra_forbidden", "invalid_key"):
+            lines.append(f"{key} is not a parameter{known}")
+            known = ""  # said once
+        elif problem["type"] == "missing":
+            lines.append(f"{key} is missing")
+        else:
+            rule = problem["msg"].removeprefix("Value error, ")
+            rule = rule.removeprefix("Input should be ")
+            lines.append(f"{key} is {excerpt(problem['input'])}: should be {rule}")
+    more = error.error_count() - len(lines)
+    return [*lines, f"and {more} more"] if more else lines
+
+
+def _key(part: object) -> str:
+    text = str(part)
+    return text if text.isidentifier() and len(text) < 40 else excerpt(text)

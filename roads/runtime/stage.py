@@ -1,0 +1,75 @@
+"""A stage ends with the `dvc` that started it, and runs only once at a time in a folder.
+
+DVC does not end its stage when it is killed itself; the stage would go on to write into what the
+next `dvc repro` makes or brings back. DVC starts it in a shell, and only some shells (bash, zsh)
+give their own process to the last command they run: the commands in dvc.yaml say `exec`, so that
+DVC is the stage's parent in each.
+"""
+
+import contextlib
+import ctypes
+import functools
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import filelock
+
+from roads.runtime.errors import UserError, exit_status
+
+STAGE_VARIABLE = "DVC_STAGE"  # DVC sets it to the stage's name
+PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
+
+
+def stage_status(main: Callable[[], None]) -> int:
+    """Run a stage's command line as `exit_status` does; under DVC, tied to it and alone."""
+    stage = os.environ.get(STAGE_VARIABLE)
+    return exit_status(functools.partial(_tied_and_alone, main, stage) if stage else main)
+
+
+def end_with(parent: int) -> None:
+    """Have the kernel kill this process as soon as its parent, of this id, has ended.
+
+    It is the thread which started this process that must live. (Only Linux does this; elsewhere
+    nothing happens.)
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:  # it ended before
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _tied_and_alone(main: Callable[[], None], stage: str) -> None:
+    parent = os.getppid()
+    end_with(parent)
+    # An orphan's new parent is the init process, mostly of another session than DVC was.
+    if os.getsid(parent) != os.getsid(0):
+        raise UserError("the `dvc` that started this stage has ended. Run `dvc repro`.")
+    with _alone(stage):
+        main()
+
+
+@contextlib.contextmanager
+def _alone(stage: str) -> Iterator[None]:
+    """Keep out the same stage of another process in this folder.
+
+    Raises:
+        UserError: there is one.
+    """
+    if not Path(".dvc").is_dir():
+        yield
+        return
+    lock = filelock.FileLock(Path(".dvc/tmp") / f"stage-{stage}.lock", timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise UserError(
+            f"the stage {stage} is already running here in another process (it may have outlived "
+            f"the `dvc` that started it; it holds {lock.lock_file}). Wait for it to end, or end it."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,154 @@
+"""A training's backup: killed at any moment, it goes on from its last finished epoch."""
+
+import contextlib
+import hashlib
+import json
+import sys
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import filelock
+import numpy as np
+from numpy.typing import NDArray
+
+from roads.runtime.errors import FullDiskError, UserError
+from roads.runtime.files import replacing
+from roads.runtime.state import stale
+
+PACKAGE = __name__.partition(".")[0]  # roads, whichever package this module is moved to
+
+Arrays = list[NDArray[Any]]
+
+
+def fingerprint(facts: Mapping[str, Any], files: Sequence[Path]) -> str:
+    """A name for a training: the same for the same facts and the same content of the files.
+
+    Args:
+        facts: what else decides the outcome, as plain values (params, precision, backend).
+        files: data, code and weights; where they lie does not matter, their order does.
+    """
+    whole = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for path in files:
+        with path.open("rb") as stream:
+            whole.update(hashlib.file_digest(stream, "sha256").digest())
+    return whole.hexdigest()[:32]
+
+
+def imported_code() -> list[Path]:
+    """The source files of this project's library that are in use, by module name."""
+    names = sorted(name for name in sys.modules if name.split(".")[0] == PACKAGE)
+    files = [sys.modules[name].__file__ for name in names]
+    return [Path(file) for file in files if file]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands after an epoch.
+
+    Attributes:
+        rows: the curves so far, a row of named values for each finished epoch.
+        finished: the last epoch is done, or early stopping has ended the training.
+        counters: what each callback remembers, by its name.
+        weights, optimizer, best: the model's weights, the optimizer's variables, and the
+            weights of the best epoch, in Keras' order.
+    """
+
+    rows: list[dict[str, float]]
+    finished: bool
+    counters: dict[str, dict[str, Any]]
+    weights: Arrays
+    optimizer: Arrays
+    best: Arrays
+
+
+ARRAYS = ("weights", "optimizer", "best")
+
+
+class Backup:
+    """One file, `KEY.npz` in a folder outside DVC's outputs, replaced as a whole."""
+
+    def __init__(self, folder: Path, key: str):
+        self.path = folder / f"{key}.npz"
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes out. A training that ends removes its backup; a killed one cannot.
+
+        (An error that the user has to mend is an end too, as the next try has another key; not so
+        a full disk.)
+
+        Raises:
+            UserError: another process holds the same backup.
+        """
+        lock = filelock.FileLock(self.path.with_suffix(".lock"), timeout=0)
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            raise UserError(
+                "the same training is already running in another process (it may have outlived "
+                f"the `dvc` that started it; it holds {lock.lock_file}). Wait for it to end, or "
+                "end it."
+            ) from None
+        try:
+            yield
+            self.remove()
+            self._remove_stale()
+        except FullDiskError:
+            raise
+        except UserError:
+            self.remove()
+            raise
+        finally:
+            lock.release()
+
+    def _remove_stale(self) -> None:
+        """Remove what trainings left that were killed long ago and never started again."""
+        for path in stale(self.path.parent, "*.npz*"):  # and partial ones
+            left = Backup(path.parent, path.name.split(".")[0])
+            with (
+                contextlib.suppress(filelock.Timeout),
+                filelock.FileLock(left.path.with_suffix(".lock"), timeout=0),
+            ):
+                path.unlink(missing_ok=True)
+                left.remove()
+
+    def save(self, progress: Progress) -> None:
+        """Replace the backup by this one, in one step."""
+        record = {
+            "rows": progress.rows, "finished": progress.finished, "counters": progress.counters,
+        }  # fmt: skip
+        arrays = {
+            f"{kind}/{place:05}": array
+            for kind in ARRAYS
+            for place, array in enumerate(getattr(progress, kind))
+        }
+        arrays["record"] = np.frombuffer(json.dumps(record).encode(), np.uint8)
+        with replacing(self.path) as partial, partial.open("wb") as stream:
+            np.savez(stream, allow_pickle=False, **arrays)
+
+    def load(self) -> Progress | None:
+        """The last saved progress; None if there is none, or it cannot be read."""
+        try:
+            with self.open() as stream, np.load(stream, allow_pickle=False) as file:
+                arrays: dict[str, Any] = {
+                    kind: [file[name] for name in sorted(file) if name.startswith(f"{kind}/")]
+                    for kind in ARRAYS
+                }
+                record = json.loads(file["record"].tobytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            print(f"{self.path} cannot be read: training starts from its first epoch")
+            return None
+        return Progress(**record, **arrays)
+
+    def open(self) -> BinaryIO:
+        """The file, to be read; FileNotFoundError where there is none."""
+        return self.path.open("rb")
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self.path.with_suffix(".lock").unlink(missing_ok=True)

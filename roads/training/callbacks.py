@@ -1,0 +1,355 @@
+"""What happens around the epochs of a training, as Keras callbacks."""
+
+import importlib.util
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from roads.models.backend import backend_name, keras
+from roads.models.unet import layers_of
+from roads.params.train import TrainParams
+from roads.runtime.errors import UserError
+from roads.training.backup import Arrays, Backup, Progress
+from roads.training.batches import CropBatches
+from roads.training.devices import seed_replicas
+from roads.training.optimizer import timed_rate
+from roads.training.weight_averaging import AveragedWeights
+
+FIRST_STEPS = "the first steps took"  # begins the line that tells so
+Row = dict[str, float]
+Logs = dict[str, Any] | None
+LOSS_CHECK = 16  # steps; looking at the loss makes the host wait for the device
+SNAPSHOT_SECONDS = 15  # at least, between two of them
+
+
+def tensorboard(folder: Path) -> list[keras.callbacks.Callback]:
+    """Write TensorBoard's logs; nothing where Keras does not run on TensorFlow, which it needs."""
+    if backend_name() != "tensorflow" or importlib.util.find_spec("tensorboard") is None:
+        return []
+    return [keras.callbacks.TensorBoard(folder, write_graph=False)]
+
+
+class EpochSeeds(keras.callbacks.Callback):
+    """Sets the order of the crops and every dropout's seed from (seed, epoch) alone.
+
+    Keras saves neither, so neither may depend on what ran before.
+    """
+
+    def __init__(self, train: CropBatches, seed: int):
+        super().__init__()
+        self.train, self.seed = train, seed
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        self.train.set_epoch(epoch)
+        draw = np.random.default_rng([self.seed, epoch, 1])
+        for layer in layers_of(self.model, keras.layers.Dropout):
+            seed_replicas(layer.seed_generator.state, int(draw.integers(2**31)))
+
+
+class FiniteLoss(keras.callbacks.Callback):
+    """Raises a UserError where the loss is no longer a number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.epoch = self.next_check = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        self.epoch, self.next_check = epoch, 0
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        if batch >= self.next_check:
+            self.next_check = batch + LOSS_CHECK
+            self._check(logs)
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        self._check(logs)
+
+    def _check(self, logs: Logs) -> None:
+        for name, value in (logs or {}).items():
+            if name in ("loss", "val_loss") and not math.isfinite(value):
+                raise UserError(
+                    f"epoch {self.epoch + 1}: the loss is {float(value)}, so training cannot go "
+                    "on. Lower train.learning_rate, or try train.precision=float32."
+                )
+
+
+class Clock(keras.callbacks.Callback):
+    """Counts steps and seconds, those of runs that were killed too.
+
+    Attributes:
+        steps: made so far.
+        elapsed: seconds so far, up to the last finished epoch.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps, self.elapsed = 0, 0.0
+        self.epoch_start = 0
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        self.start = time.monotonic() - self.elapsed
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        self.epoch_start = self.steps
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        self.steps = self.epoch_start + batch + 1
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        self.elapsed = time.monotonic() - self.start
+
+
+class TimedRate(Clock):
+    """Has the learning rate follow the time, and ends the training when `train.minutes` are over.
+
+    The rate is set before each step, or where many steps are one call (`fit_resident`), before
+    each call.
+    """
+
+    between_calls = True
+
+    def __init__(self, recipe: TrainParams, warmup: int):
+        super().__init__()
+        assert recipe.minutes is not None
+        self.recipe, self.warmup, self.seconds = recipe, warmup, 60 * recipe.minutes
+
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
+        rate = timed_rate(self.recipe, self._passed(), self.epoch_start + batch, self.warmup)
+        self.model.optimizer.learning_rate = np.float32(rate)
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        super().on_train_batch_end(batch)
+        if self._passed() >= 1:
+            self.model.stop_training = True
+
+    def _passed(self) -> float:
+        return (time.monotonic() - self.start) / self.seconds
+
+
+class Snapshots(keras.callbacks.Callback):
+    """Hands the weights that an epoch was validated with to `write`, every SNAPSHOT_SECONDS.
+
+    Those of the last epoch are always handed over.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[Arrays, list[Row], int], None],
+        rows: list[Row],
+        epochs: int,
+        clock: Clock,
+        averaged: AveragedWeights | None,
+    ):
+        super().__init__()
+        self.write, self.rows, self.epochs = write, rows, epochs
+        self.clock, self.averaged = clock, averaged
+        self.last = -math.inf
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        over = self.model.stop_training or epoch + 1 == self.epochs
+        if over or time.monotonic() - self.last >= SNAPSHOT_SECONDS:
+            weights = self.averaged.weights if self.averaged else self.model.get_weights()
+            self.write(weights, self.rows, self.clock.steps)
+            self.last = time.monotonic()
+
+
+class Curves(keras.callbacks.Callback):
+    """Adds a row to `rows` for each epoch: its number from 1, learning rate, and all scores.
+
+    Keras' `loss` and `val_loss` become `train/loss` and `valid/loss`, and so on; the learning
+    rate is that of the epoch's last step.
+    """
+
+    def __init__(self, rows: list[Row], on_epoch: Callable[[Row], None]):
+        super().__init__()
+        self.rows, self.on_epoch = rows, on_epoch
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
+        row = {"epoch": epoch + 1, "learning_rate": float(rate)}
+        for name, value in (logs or {}).items():
+            valid = name.startswith("val_")
+            row[f"valid/{name[4:]}" if valid else f"train/{name}"] = float(value)
+        self.rows.append(row)
+        self.on_epoch(row)
+
+
+def blindness(road_share: float) -> str | None:
+    """What a model predicts that predicts the same everywhere; None for one that does not."""
+    return {0.0: "no road at all", 1.0: "road everywhere"}.get(road_share)
+
+
+class Console(keras.callbacks.Callback):
+    """A line for each epoch, and a progress bar within it on a terminal.
+
+    The first line tells how long the first steps took: that is mostly compilation, which the
+    speed in the lines after it leaves out.
+    """
+
+    def __init__(self, train: CropBatches, epochs: int | None):
+        """Call the epochs 1/`epochs` and so on; 1, 2, … where it is not known how many come."""
+        super().__init__()
+        self.train, self.of = train, f"/{epochs}" if epochs else ""
+        self.compiled = False
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        self.start = self.steady = time.monotonic()
+        self.done = self.first = 0
+        self.bar = tqdm(
+            desc=f"epoch {epoch + 1}{self.of}", total=len(self.train), leave=False, disable=None,
+            dynamic_ncols=True,
+        )  # fmt: skip
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        if not self.compiled:
+            self.compiled = True
+            float((logs or {}).get("loss", 0.0))  # waits for the device
+            self.first, self.steady = batch + 1, time.monotonic()
+            seconds = self.steady - self.start
+            print(f"{FIRST_STEPS} {seconds:.1f} s, most of it to compile", flush=True)
+        self.bar.update(batch + 1 - self.done)
+        self.done = batch + 1
+
+    def on_test_begin(self, logs: Logs = None) -> None:
+        crops = (self.done - self.first) * self.train.batch_size
+        speed = crops / max(time.monotonic() - self.steady, 1e-9)
+        self.speed = f", {speed:.0f} crops/s" if crops else ""
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        self.bar.close()
+        seconds = time.monotonic() - self.start
+        values = logs or {}
+        blind = blindness(float(values["val_road_share"]))
+        print(
+            f"epoch {epoch + 1}{self.of}: loss {values['loss']:.4f}, Dice {values['dice']:.3f}, "
+            f"valid loss {values['val_loss']:.4f}, Dice {values['val_dice']:.3f}, "
+            f"IoU {values['val_iou']:.3f}, {seconds:.1f} s{self.speed}"
+            + (f"; it predicts {blind}" if blind else ""),
+            flush=True,
+        )
+
+
+class BestEpoch(keras.callbacks.Callback):
+    """Holds the weights of the best epoch by a monitored value, the first of equal ones.
+
+    Or those of the last epoch, where these are to be kept.
+
+    Keras' ModelCheckpoint would write them to a second file, which a kill can leave older or
+    newer than the backup; here they are part of it.
+    """
+
+    def __init__(
+        self,
+        monitor: str,
+        mode: str,
+        averaged: AveragedWeights | None = None,
+        *,
+        last: bool = False,
+    ):
+        """Watch `monitor`, best at its "min" or "max"; hold the averaged weights, if any."""
+        super().__init__()
+        self.monitor, self.sign, self.last = monitor, 1 if mode == "min" else -1, last
+        self.averaged = averaged
+        self.epoch = -1
+        self.value = self.sign * math.inf
+        self.weights: Arrays = []
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        assert logs is not None
+        value = float(logs[self.monitor])
+        if self.last or self.sign * value < self.sign * self.value:
+            self.epoch, self.value = epoch, value
+            self.weights = self.averaged.weights if self.averaged else self.model.get_weights()
+
+
+class Keeper(keras.callbacks.Callback):
+    """Writes the backup when an epoch ends, and takes a training back to where it stood.
+
+    It comes last among the callbacks: what it saves must be what they have decided.
+    """
+
+    # What callbacks remember from epoch to epoch; Keras' own forget it when training begins.
+    MEMORY = {  # noqa: RUF012
+        "EarlyStopping": ("wait", "best", "best_epoch", "stopped_epoch"),
+        "ReduceLROnPlateau": ("wait", "best", "cooldown_counter"),
+        "BestEpoch": ("epoch", "value"),
+        "Clock": ("steps", "elapsed"),
+        "TimedRate": ("steps", "elapsed"),
+    }
+
+    def __init__(
+        self,
+        backup: Backup,
+        rows: list[Row],
+        best: BestEpoch,
+        others: list[keras.callbacks.Callback],
+        epochs: int,
+    ):
+        super().__init__()
+        self.backup, self.rows, self.best, self.epochs = backup, rows, best, epochs
+        self.remembering = [c for c in (best, *others) if type(c).__name__ in self.MEMORY]
+        self.progress: Progress | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last epoch is done, or early stopping has ended the training."""
+        return self.progress is not None and self.progress.finished
+
+    def load(self) -> None:
+        """Take rows, counters and the best weights from the backup, if there is one."""
+        self.progress = self.backup.load()
+        if self.progress is not None:
+            self.rows[:] = self.progress.rows
+            self.best.weights = self.progress.best
+            self._recall()
+
+    def restore(self, model: keras.Model, *, new_optimizer: bool) -> None:
+        """Take a compiled net back to its last finished epoch, if there is one.
+
+        A new optimizer begins there, and takes over no more than the learning rate that a
+        plateau has lowered.
+        """
+        if self.progress is None:
+            return
+        model.set_weights(self.progress.weights)
+        values = self.progress.optimizer
+        if new_optimizer:  # not built yet: a count of steps, then the rate, if that is a number
+            variables = model.optimizer.variables[1:]
+            values = values[1 : 1 + len(variables)]
+        else:
+            model.optimizer.build(model.trainable_variables)
+            variables = model.optimizer.variables
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        self._recall()
+
+    def _recall(self) -> None:
+        counters = self.progress.counters if self.progress else {}
+        for callback in self.remembering:
+            for name, value in counters.get(type(callback).__name__, {}).items():
+                setattr(callback, name, value)
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        counters = {
+            type(callback).__name__: {
+                name: getattr(callback, name) for name in self.MEMORY[type(callback).__name__]
+            }
+            for callback in self.remembering
+        }
+        variables = self.model.optimizer.variables
+        self.progress = Progress(
+            rows=self.rows,
+            finished=self.model.stop_training or epoch + 1 == self.epochs,
+            counters=counters,
+            weights=self.model.get_weights(),
+            optimizer=[variable.numpy() for variable in variables],
+            best=self.best.weights,
+        )
+        self.backup.save(self.progress)

@@ -1,0 +1,265 @@
+"""A training on a GPU machine, and what it does when something goes wrong; on a CPU."""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from benchmarks import gpu_run, gpu_work
+from benchmarks.gpu_run import (
+    SMALL_NET,
+    Ended,
+    Params,
+    Script,
+    after,
+    changed,
+    command,
+    difference,
+    measure,
+    roofline,
+    train,
+    unpack_wheels,
+)
+from benchmarks.without_dvc import changed_params, settings, tiles_from
+from roads.dataset.packs import PackReader
+from roads.models.weights import load_model
+from roads.runtime.params import read_section
+from roads.sources import sample
+from tests.pipeline.test_dvc_yaml import sections_read
+from tests.project import ROOT, STAGES, quick_jax
+
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+SMALL = {
+    "crop.size": 64, "crop.stride": 64, "augment.window": 32, "augment.repeats": 2,
+    "unet.filters": 2, "unet.depth": 2, "train.batch_size": 2, "train.loop": "resident",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_has_valid_params(path: Path, tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text(yaml.safe_dump(changed_params(gpu_work.read_recipe(path))))
+    for stage in STAGES:
+        for section, model in sections_read(stage).items():
+            read_section(model, section, file)
+
+
+def test_the_article_is_trained_as_the_readme_says() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = re.search(r"The article's, by its own.*?dvc exp run (.*?)\n\n", text, re.DOTALL)
+    assert found is not None
+    assert settings(found[1].replace("-S ", "").replace("\\\n", "")) == gpu_work.read_recipe(
+        ROOT / "recipes/article.yaml"
+    )
+
+
+def test_the_record_says_how_to_repeat_the_run(tmp_path: Path) -> None:
+    changes = ["train.road_weight=null", "unet.filters=4"]
+    plan = gpu_work.plan(ROOT / "recipes/article.yaml", changes, tmp_path, commit="1234")
+    line = command(plan["record"]["changes"])
+    assert line.startswith("KERAS_BACKEND=jax dvc exp run -S ")
+    again = settings(line.split("run ", 1)[1].replace("-S ", ""))
+    assert again.pop("download.folder") == "/absolute/path"
+    assert not difference(changed_params(again | tiles_from(tmp_path)), plan["params"]).keys() - {
+        "unet.encoder_folder"
+    }
+    assert Path(plan["params"]["train"]["weights_folder"]).is_absolute()
+    assert plan["record"]["commit"] == "1234"
+    assert {"python", "numpy", "keras"} <= set(plan["record"]["versions"])
+    assert str(tmp_path) not in json.dumps(plan["record"])
+
+
+def test_a_wheel_becomes_importable_and_without_any_what_is_installed_must_do(
+    tmp_path: Path,
+) -> None:
+    assert unpack_wheels(None, tmp_path / "site") == []
+    assert unpack_wheels(tmp_path / "absent", tmp_path / "site") == []
+    with zipfile.ZipFile(tmp_path / "toy-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("toy.py", "answer = 42")
+        wheel.writestr("toy-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: toy\nVersion: 1")
+    (site,) = unpack_wheels(tmp_path, tmp_path / "site")
+    code = "import toy, importlib.metadata as m; print(toy.answer, m.version('toy'))"
+    answer = subprocess.check_output(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": site}, text=True
+    )
+    assert answer == "42 1\n"
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Script:
+    return Script(
+        argparse.Namespace(minutes=2, wheels=None, work=tmp_path / "work", out=tmp_path / "out")
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("print('the first steps took 1 s')", "finished"),
+        ("raise SystemExit(3)", "failed"),
+        ("raise SystemExit('the loss is inf, so training cannot go on')", "not a number"),
+        ("import time; time.sleep(60)", "no first step"),
+        ("import time; print('the first steps took 1 s', flush=True); time.sleep(60)", "late"),
+    ],
+)
+def test_how_a_process_ends_is_told_and_none_outlives_its_time(
+    script: Script, tmp_path: Path, code: str, reason: str
+) -> None:
+    start = time.monotonic()
+    ended = script.run([sys.executable, "-u", "-c", code], tmp_path, seconds=3, first_step=1.5)
+    assert ended.reason == reason
+    assert time.monotonic() - start < 20
+
+
+FIT = {"train.loop": "fit", "augment.repeats": gpu_run.FEW_REPEATS}
+# Stands for a training: it fails as long as its params have what is named on the command line.
+TRAINER = """
+import json, sys, time
+from pathlib import Path
+params = json.load(open("params.yaml"))
+print(json.dumps(params["train"]), flush=True)
+out = Path(sys.argv[sys.argv.index("--snapshots") + 1])
+out.mkdir(parents=True, exist_ok=True)
+kind = sys.argv[1]
+if kind == "hangs" and params["unet"]["filters"] > 16:
+    time.sleep(60)
+print("the first steps took 0 s", flush=True)
+(out / "unet.weights.h5").touch()
+if kind == "nan" and params["train"]["learning_rate"] > 0.0005:
+    sys.exit("error: epoch 3: the loss is nan, so training cannot go on")
+if kind == "resident" and params["train"]["loop"] != "fit":
+    sys.exit("out of memory")
+if kind == "bfloat16" and params["train"]["precision"] != "float32":
+    sys.exit("no such kernel")
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "tries"),
+    [
+        ("hangs", SMALL_NET, 2),
+        ("nan", {"train.learning_rate": 0.0005, "train.initial_weights": "last"}, 2),
+        ("resident", FIT | {"train.initial_weights": "last"}, 2),
+        ("bfloat16", FIT | {"train.precision": "float32", "train.initial_weights": "last"}, 3),
+    ],
+)
+def test_a_training_that_fails_is_tried_again_otherwise(
+    script: Script, monkeypatch: pytest.MonkeyPatch, kind: str, changes: dict[str, Any], tries: int
+) -> None:
+    monkeypatch.setattr(gpu_run, "TRAINER", [sys.executable, "-c", TRAINER, kind])
+    monkeypatch.setattr(gpu_run, "FIRST_STEP", 2)
+    monkeypatch.setattr(script, "halve", lambda *_: None)
+    params = changed_params(gpu_work.read_recipe(ROOT / "recipes/best.yaml"))
+    (script.out / "last").mkdir()
+    (script.out / "last/unet.weights.h5").touch()  # of another run: not to be gone on from
+    records: list[tuple[Params, Ended | None]] = []
+    ended = train(script, params, Path("packed"), lambda *values: records.append(values))
+    assert ended.reason == "finished"
+    assert [kept is None for _, kept in records] == [True, False] * tries
+    assert sum(what.startswith("training, try") for what, _ in script.table) == tries
+    found = difference(records[-1][0], params)
+    assert 0 < found.pop("train.minutes") < 2
+    assert found == changes
+    assert not difference(records[0][0], params).keys() - {"train.minutes"}
+
+
+def test_nothing_is_tried_twice(tmp_path: Path) -> None:
+    params = changed_params({"train.loop": "fit", "train.precision": "float32"})
+    assert after("failed", params, tmp_path) is None
+    assert after("no first step", changed(params, SMALL_NET), tmp_path) is None
+    assert after("not a number", params, tmp_path) == {"train.learning_rate": 0.0005}
+    assert after("late", params, tmp_path) is None
+
+
+def test_the_roofline_is_bandwidth_by_bytes_where_both_are_known() -> None:
+    params = changed_params({"unet.filters": 32, "unet.encoder": "residual"})
+    assert roofline(params, "NVIDIA H100 80GB HBM3") == pytest.approx(4380, abs=1)
+    assert roofline(params, "CPU") is None
+    assert roofline(changed(params, {"unet.filters": 24}), "NVIDIA H100") is None
+
+
+def test_an_epoch_is_made_to_last_half_a_minute_by_the_speed_that_was_measured(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = changed_params(gpu_work.read_recipe(ROOT / "recipes/article.yaml"))
+    report = '\'{"windows_per_second": 400.0, "first_call": 9, "window": 256, "crops": 100, '
+    report += '"device": "NVIDIA H100"}\''
+    code = f"import sys; open(sys.argv[-1], 'w').write({report})"
+    monkeypatch.setattr(gpu_run, "WORKER", [sys.executable, "-c", code])
+    found, speed = measure(script, params, Path("packed"))
+    assert found["augment"]["repeats"] == 100
+    assert speed is not None
+    assert speed["crops_per_second"] == 400
+    assert speed["roofline"] == pytest.approx(3.0e12 / 286e6)
+    monkeypatch.setattr(gpu_run, "WORKER", [sys.executable, "-c", "raise SystemExit(1)"])
+    assert measure(script, params, Path("packed"))[1] == speed  # it is not measured again
+    other = changed(params, {"unet.filters": 8})
+    found, nothing = measure(script, other, Path("packed"))
+    assert (found["augment"]["repeats"], nothing) == (gpu_run.FEW_REPEATS, None)
+
+
+def test_tiles_decoded_without_the_stages_give_the_same_packs(tmp_path: Path) -> None:
+    tiles, work = tmp_path / "tiles", tmp_path / "work"
+    sample.fetch(tiles, seed=1, size=200, train=2, valid=1, test=1)
+    params = changed_params({"crop.size": 64, "crop.stride": 60, "handpick.max_blank": 1.0})
+    work.mkdir()
+    (work / "params.yaml").write_text(json.dumps(params))
+    gpu_work.decode(tiles, tmp_path / "decoded", params)
+    whole = changed_params(
+        {"crop.size": 64, "crop.stride": 60, "handpick.max_blank": 1.0, **tiles_from(tiles)}
+    )
+    (work / "params.yaml").write_text(json.dumps(whole))
+    gpu_work.prepare(tiles, work)
+    with PackReader(work / "packed") as one, PackReader(tmp_path / "decoded") as other:
+        for split in ("train", "valid", "test"):
+            rows = range(one.rows(split))
+            assert len(rows) == other.rows(split) > 0
+            for mine, theirs in zip(one.read(split, rows), other.read(split, rows), strict=True):
+                np.testing.assert_array_equal(mine, theirs)
+    (work / "params.yaml").write_text(json.dumps(whole | {"download": {"source": "nonsense"}}))
+    gpu_work.prepare(tiles, work)  # the stages fail, and it says so
+    assert (work / "packed").readlink() == work / "decoded"
+
+
+def test_from_tiles_to_weights_that_can_be_released(tmp_path: Path) -> None:
+    sample.fetch(tmp_path / "tiles", seed=1, size=256, train=2, valid=1, test=1)
+    folders = [f"--{name}={tmp_path / name}" for name in ("tiles", "work", "out")]
+    changes = [f"-S{name}={value}" for name, value in SMALL.items()]
+    words = [sys.executable, "-m", "benchmarks.gpu_run", *folders, "--minutes=1.6", *changes]
+    environment = os.environ | quick_jax(tmp_path) | {"ROADS_WORKERS": "1"}
+    start = time.monotonic()
+    answer = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert time.monotonic() - start < 60 * 1.6 + 10
+    assert re.search(r"^training, try 1 +finished after", answer.stdout, re.MULTILINE)
+    for name in ("last", "best"):
+        net, description = load_model(tmp_path / "out" / name / "unet.weights.h5")
+        assert net.count_params() == description.parameters
+        assert description.training["steps"] > 0
+    record = json.loads((tmp_path / "out/record.json").read_text())
+    assert record["changes"]["train.minutes"] == pytest.approx(record["seconds"]["train"] / 60, 0.9)
+    curves = (tmp_path / "out/last/curves.csv").read_text().splitlines()
+    assert curves[0].startswith("epoch,learning_rate,")
+    assert float(curves[-1].split(",")[1]) < 1e-5  # the rate falls to 0 as the time runs out
+    assert record["changes"]["train.loop"] == "resident"
+    assert len(list((tmp_path / "out").rglob("*.*"))) <= 8  # files, that come back
+
+
+def test_a_wrong_key_is_told_before_anything_starts(tmp_path: Path) -> None:
+    folders = [f"--{name}={tmp_path}" for name in ("tiles", "work", "out")]
+    answer = subprocess.run(
+        [sys.executable, "-m", "benchmarks.gpu_run", *folders, "--minutes=1", "-Sunet.filter=4"],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert answer.returncode == 1
+    assert answer.stderr == "error: unet.filter is not a key of params.yaml\n"

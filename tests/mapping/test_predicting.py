@@ -1,0 +1,357 @@
+"""Road maps of whole pictures: where roads land, what is kept, blank areas, resumed runs."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+
+from roads.mapping import predicting
+from roads.mapping.predicting import Model, find_pictures, map_roads, model_shape
+from roads.mapping.rasters import quiet_gdal
+from roads.models.unet import build_unet
+from roads.prediction.blending import Float32, Windows, predict_tile
+from roads.prediction.inference import Predictor
+from roads.runtime.arrays import Image8
+from roads.runtime.errors import UserError
+from tests.packed import unet_params
+from tests.pictures import (
+    BRIGHTNESS,
+    UTM,
+    brightness,
+    crossing,
+    noise,
+    options,
+    place_of,
+    write_tiff,
+)  # fmt: skip
+
+
+def map_one(path: Path, out: Path, model: Model = BRIGHTNESS, **changes: Any) -> dict[str, Any]:
+    """Map one picture; the facts."""
+    map_roads([path], out, model, options(**changes), force=False)
+    facts: dict[str, Any] = json.loads((out / f"{path.stem}.json").read_text())
+    return facts
+
+
+def band(path: Path) -> tuple[Image8, Any, Image8]:
+    """A result's band, profile, and mask of valid pixels."""
+    with quiet_gdal(), rasterio.open(path) as dataset:
+        return dataset.read(1), dataset.profile, dataset.read_masks(1)
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    features: list[dict[str, Any]] = json.loads(path.read_text())["features"]
+    return features
+
+
+@pytest.mark.parametrize("shape", [(150, 131), (20, 70), (1, 1)])
+def test_a_picture_is_predicted_as_a_tile_is(tmp_path: Path, shape: tuple[int, int]) -> None:
+    net = build_unet(unet_params(filters=2), seed=1)
+    model = replace(BRIGHTNESS, predict=Predictor(net, 2))
+    image = np.random.default_rng(0).integers(0, 240, (*shape, 3), np.uint8)
+    map_one(write_tiff(tmp_path / "a.tif", image), tmp_path / "out", model)
+    expected = predict_tile(Predictor(net, 2), image, Windows(64, 16, 2))
+    probability, profile, valid = band(tmp_path / "out/a_probability.tif")
+    np.testing.assert_array_equal(probability, np.rint(expected * 255))
+    mask, _, _ = band(tmp_path / "out/a_mask.tif")
+    np.testing.assert_array_equal(mask > 0, expected >= 0.5)
+    assert (valid == 255).all()
+    assert profile["crs"] is None
+
+
+def test_place_and_form_are_kept(tmp_path: Path) -> None:
+    picture = write_tiff(tmp_path / "a.tif", crossing(300, 280, 100, 150), metres=1)
+    facts = map_one(picture, tmp_path / "out")
+    for kind in ("probability", "mask"):
+        values, profile, _ = band(tmp_path / f"out/a_{kind}.tif")
+        assert profile["crs"].to_string() == UTM
+        assert profile["transform"] == place_of(1)
+        assert (profile["tiled"], profile["blockxsize"]) == (True, 256)
+        assert profile["compress"] == "deflate"
+        assert values.shape == (300, 280)
+    assert set(np.unique(values)) == {0, 255}
+    assert facts["crs"] == UTM
+    assert facts["road_share"] == pytest.approx((7 * 280 + 7 * 293) / (300 * 280), abs=1e-6)
+    assert facts["road_km"] == pytest.approx(0.58, abs=0.02)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "a.json", "a_mask.tif", "a_overlay.jpg", "a_probability.tif", "a_roads.geojson",
+    ]  # fmt: skip
+
+
+def test_centrelines_are_where_the_roads_are_on_the_earth(tmp_path: Path) -> None:
+    picture = write_tiff(tmp_path / "a.tif", crossing(300, 280, 100, 150), metres=1)
+    map_one(picture, tmp_path / "out")
+    features = lines(tmp_path / "out/a_roads.geojson")
+    assert len(features) == 4
+    points = np.concatenate([feature["geometry"]["coordinates"] for feature in features])
+    x, y = rasterio.warp.transform("EPSG:4326", UTM, *points.T)
+    columns, rows = ~place_of(1) @ (np.array(x), np.array(y))
+    on_road = (abs(rows - 100.5) < 1.5) | (abs(columns - 150.5) < 1.5)
+    assert on_road.all()
+    assert len(np.unique(points, axis=0)) == 5  # four ends and a crossing that they share
+    assert sum(feature["properties"]["length_m"] for feature in features) == pytest.approx(
+        580, abs=20
+    )
+
+
+@pytest.mark.parametrize("metres", [0.25, 0.5, 0.99, 2.0])
+def test_roads_land_where_they_were_whatever_the_size_of_a_pixel(
+    tmp_path: Path, metres: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("roads.mapping.resampling.STRIP_PIXELS", 5000)
+    seen: list[tuple[int, ...]] = []
+    image = crossing(240, 200, 80, 120, half=6)
+    monkeypatch.setattr(predicting, "predict_rows", spy(predicting.predict_rows, seen))
+    facts = map_one(write_tiff(tmp_path / "a.tif", image, metres=metres), tmp_path / "out")
+    expected = (240, 200) if metres == 0.99 else (240 * metres, 200 * metres)
+    assert seen == [expected]
+    mask, profile, _ = band(tmp_path / "out/a_mask.tif")
+    assert profile["transform"] == place_of(metres)
+    road = image[..., 0] > 128
+    wrong = (mask > 0) != road
+    assert wrong.mean() < 0.01
+    if metres <= 1:
+        inside = np.pad(road, 4)
+        near = np.any([np.roll(inside, (r, c), (0, 1)) for r in (-4, 0, 4) for c in (-4, 0, 4)], 0)
+        assert not (mask > 0)[~near[4:-4, 4:-4]].any()
+    assert facts["road_km"] == pytest.approx(0.44 * metres, rel=0.06)
+
+
+def spy(function: Callable[..., Any], seen: list[tuple[int, ...]]) -> Callable[..., Any]:
+    """The function, which notes the height and width that it is to predict."""
+
+    def noting(predict: Any, read: Any, height: int, width: int, windows: Any) -> Any:
+        seen.append((height, width))
+        return function(predict, read, height, width, windows)
+
+    return noting
+
+
+def test_gsd_is_taken_where_the_picture_does_not_say_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(crossing(100, 100, 50, 50)).save(tmp_path / "a.png")
+    assert map_one(tmp_path / "a.png", tmp_path / "out", gsd=0.5)["road_km"] == pytest.approx(
+        0.1, abs=0.01
+    )
+    assert capsys.readouterr().err == ""
+    map_one(tmp_path / "a.png", tmp_path / "out")
+    assert "1 m is assumed" in capsys.readouterr().err
+    assert "unit" in json.loads((tmp_path / "out/a_roads.geojson").read_text())
+
+
+def test_only_a_size_that_differs_is_resampled() -> None:
+    assert model_shape((100, 200), None) == (100, 200)
+    assert model_shape((100, 200), (1.015, 0.99)) == (100, 200)
+    assert model_shape((100, 200), (0.5, 2.0)) == (50, 400)
+    assert model_shape((1, 1), (0.1, 0.1)) == (1, 1)
+
+
+@pytest.mark.parametrize("metres", [0.001, 30])
+def test_pixels_in_which_no_road_is_seen_are_refused(
+    tmp_path: Path, metres: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = write_tiff(tmp_path / "a.tif", noise(30, 30), metres=metres)
+    with pytest.raises(UserError, match="1 of 1 pictures"):
+        map_one(picture, tmp_path / "out")
+    assert "say it with --gsd" in capsys.readouterr().err
+
+
+def test_pictures_too_wide_for_memory_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predicting, "ROW_MEMORY", 64 * 14 * 100)
+    picture = write_tiff(tmp_path / "a.tif", noise(30, 101))
+    with pytest.raises(UserError):
+        map_one(picture, tmp_path / "out")
+    assert "Take a smaller --window" in capsys.readouterr().err
+    map_one(picture, tmp_path / "out", window=32)
+
+
+@pytest.mark.parametrize(("metres", "blurred"), [(1.0, 0), (0.5, 4), (2.0, 1)])
+def test_blank_and_missing_areas_stay_empty(tmp_path: Path, metres: float, blurred: int) -> None:
+    image = np.full((200, 200, 3), 220, np.uint8)  # road everywhere, were it not
+    image[:90, :90] = 255
+    image[150:, 150:] = 7
+    picture = write_tiff(tmp_path / "a.tif", image, metres=metres, nodata=7)
+    facts = map_one(picture, tmp_path / "out")
+    probability, _, valid = band(tmp_path / "out/a_probability.tif")
+    mask, _, _ = band(tmp_path / "out/a_mask.tif")
+    missing, white, imagery = np.zeros((3, 200, 200), np.bool_)
+    missing[150:, 150:] = True
+    white[: 90 - blurred, : 90 - blurred] = True
+    imagery[:] = ~missing
+    imagery[: 90 + blurred, : 90 + blurred] = False
+    for empty in (missing, white):
+        assert not probability[empty].any()
+        assert not mask[empty].any()
+        assert not valid[empty].any()
+    assert (probability[imagery] > 200).all()
+    assert mask[imagery].all()
+    assert valid[imagery].all()
+    assert facts["imagery_share"] == pytest.approx((valid > 0).mean(), abs=1e-6)
+    assert facts["road_share"] == 1
+
+
+def test_a_picture_without_imagery_has_an_empty_map_and_asks_no_net(tmp_path: Path) -> None:
+    def never(windows: Image8) -> Float32:
+        raise AssertionError(windows.shape)
+
+    picture = write_tiff(tmp_path / "a.tif", np.full((150, 100, 3), 255, np.uint8))
+    facts = map_one(picture, tmp_path / "out", replace(BRIGHTNESS, predict=never))
+    assert (facts["road_share"], facts["imagery_share"], facts["roads"]) == (0, 0, 0)
+    assert lines(tmp_path / "out/a_roads.geojson") == []
+
+
+def test_windows_without_imagery_are_skipped_without_a_trace(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 240, (300, 64, 3), np.uint8)
+    image[100:] = 255
+    asked: list[int] = []
+
+    def counting(windows: Image8) -> Float32:
+        asked.append(len(windows))
+        return brightness(windows)
+
+    map_one(
+        write_tiff(tmp_path / "a.tif", image),
+        tmp_path / "out",
+        replace(BRIGHTNESS, predict=counting),
+    )
+    assert sum(asked) == 3  # of the six windows, those from rows 0, 47 and 94
+    probability, _, _ = band(tmp_path / "out/a_probability.tif")
+    expected = np.rint(brightness(image[None])[0] * 255)
+    np.testing.assert_allclose(probability[:100].astype(int), expected[:100], atol=1)
+    assert not probability[100:].any()
+
+
+def test_png_has_a_world_file(tmp_path: Path) -> None:
+    picture = write_tiff(tmp_path / "a.tif", crossing(120, 100, 50, 50), metres=1)
+    map_one(picture, tmp_path / "tif")
+    map_one(picture, tmp_path / "png", format="png")
+    for kind in ("probability", "mask"):
+        expected, _, _ = band(tmp_path / f"tif/a_{kind}.tif")
+        values, profile, _ = band(tmp_path / f"png/a_{kind}.png")
+        assert profile["driver"] == "PNG"
+        assert profile["transform"] == place_of(1)
+        np.testing.assert_array_equal(values, expected)
+    assert not list((tmp_path / "png").glob("*.tif"))
+
+
+def test_the_overlay_shows_road_over_the_picture_and_is_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("roads.mapping.outputs.OVERLAY_SIDE", 150)
+    image = np.full((300, 100, 3), (0, 0, 120), np.uint8)
+    image[100:140] = 220
+    map_one(write_tiff(tmp_path / "a.tif", image), tmp_path / "out")
+    with Image.open(tmp_path / "out/a_overlay.jpg") as picture:
+        overlay = np.asarray(picture).astype(int)
+    assert overlay.shape == (150, 50, 3)
+    np.testing.assert_allclose(overlay[10, 25], (0, 0, 120), atol=12)
+    np.testing.assert_allclose(overlay[54, 25], (225, 125, 125), atol=12)  # half red
+    assert overlay[57:63, 25, 2].min() < 90  # the centreline is yellow
+
+
+def test_broken_pictures_take_a_line_each_and_the_rest_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Image.fromarray(noise(40, 40)).save(folder / "good.png")
+    Image.fromarray(noise(400, 400)).save(folder / "half.png")
+    (folder / "half.png").write_bytes((folder / "half.png").read_bytes()[:5000])
+    (folder / "text.tif").write_text("no picture")
+    (folder / "zero.jpg").touch()
+    (folder / "good.pgw").write_text("1\n0\n0\n-1\n0\n0\n")
+    pictures = [*find_pictures([folder], tmp_path / "out"), tmp_path / "gone.tif"]
+    with pytest.raises(UserError, match="4 of 5 pictures"):
+        map_roads(pictures, tmp_path / "out", BRIGHTNESS, options(gsd=1.0), force=False)
+    errors = capsys.readouterr().err.splitlines()
+    assert [line.split()[1].rsplit("/", 1)[1] for line in errors] == [
+        "half.png", "text.tif", "zero.jpg", "gone.tif",
+    ]  # fmt: skip
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert "good.json" in names
+    assert all(name.startswith("good") for name in names)
+
+
+def test_what_is_done_is_left_and_what_changed_is_redone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = write_tiff(tmp_path / "a.tif", crossing(70, 70, 30, 30), metres=1)
+    out = tmp_path / "out"
+    facts = out / "a.json"
+
+    def redone(model: Model = BRIGHTNESS, force: bool = False, **changes: Any) -> bool:
+        before = facts.stat().st_ino
+        map_roads([picture], out, model, options(**changes), force=force)
+        said = "done before" not in capsys.readouterr().out
+        assert said == (facts.stat().st_ino != before)
+        return said
+
+    map_one(picture, out)
+    capsys.readouterr()
+    assert not redone()
+    assert redone(force=True)
+    assert redone(threshold=0.7)
+    assert redone(threshold=0.7, model=replace(BRIGHTNESS, sha256="1" * 64))
+    assert redone(threshold=0.7)
+    (out / "a_mask.tif").unlink()
+    assert redone(threshold=0.7)
+    write_tiff(picture, crossing(70, 70, 40, 40), metres=1)
+    assert redone(threshold=0.7)
+    facts.write_text("{")
+    assert redone(threshold=0.7)
+    assert redone(threshold=0.7, format="png")
+    assert not list(out.glob("*.tif"))
+
+
+def test_a_run_that_fails_midway_leaves_the_old_map_and_no_part_of_a_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = write_tiff(tmp_path / "a.tif", crossing(70, 70, 30, 30))
+    out = tmp_path / "out"
+    map_one(picture, out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(predicting, "write_geojson", full)
+    with pytest.raises(UserError):
+        map_one(picture, out, threshold=0.6)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_leftovers_are_removed_and_a_second_writer_is_refused(tmp_path: Path) -> None:
+    picture = write_tiff(tmp_path / "a.tif", noise(40, 40))
+    out = tmp_path / "out"
+    (out / ".gone.partial").mkdir(parents=True)
+    (out / ".gone.partial/gone_mask.tif").touch()
+
+    def second(windows: Image8) -> Float32:
+        with pytest.raises(UserError, match="another run is writing"):
+            map_one(picture, out)
+        return brightness(windows)
+
+    map_one(picture, out, replace(BRIGHTNESS, predict=second))
+    assert not list(out.glob(".*"))
+
+
+def test_pictures_of_one_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.tif", "a.png"):
+        (tmp_path / "in" / name).touch()
+    with pytest.raises(UserError, match=r"a\.png and .*a\.tif would give files of the same names"):
+        find_pictures([tmp_path / "in"], tmp_path / "out")
+    with pytest.raises(UserError, match="in the folder to write to"):
+        find_pictures([tmp_path / "in/a.tif"], tmp_path / "in")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="has no pictures"):
+        find_pictures([tmp_path / "empty"], tmp_path / "out")

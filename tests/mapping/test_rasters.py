@@ -1,0 +1,281 @@
+"""Pictures of every kind as 8-bit RGB, and files that are none."""
+
+import itertools
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from numpy.typing import NDArray
+from PIL import Image
+from rasterio.enums import ColorInterp
+
+from roads.mapping import rasters
+from roads.mapping.rasters import Raster, open_raster, quiet_gdal
+from roads.runtime.arrays import Bool, Image8
+from roads.runtime.errors import UserError
+from tests.pictures import UTM, noise, place_of, write_tiff
+
+IMAGE = noise(40, 50)
+
+
+def read(path: Path) -> tuple[Image8, Bool, Raster]:
+    """All of a picture, read in three parts."""
+    with open_raster(path) as raster:
+        cuts = [0, 7, 8, raster.height]
+        parts = [raster.read_rows(*cut) for cut in itertools.pairwise(cuts)]
+    images, missing = zip(*parts, strict=True)
+    return np.concatenate(images), np.concatenate(missing), raster
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.tiff", "a.unknown"])
+def test_rgb_is_read_as_it_is(tmp_path: Path, name: str) -> None:
+    Image.fromarray(IMAGE).save(tmp_path / name, format=None if "unk" not in name else "PNG")
+    image, missing, raster = read(tmp_path / name)
+    np.testing.assert_array_equal(image, IMAGE)
+    assert not missing.any()
+    assert raster.notes == []
+    assert raster.metres is None
+    assert raster.to_lonlat is None
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_jpeg_is_read_as_pillow_reads_it(tmp_path: Path, progressive: bool) -> None:
+    Image.fromarray(IMAGE).save(tmp_path / "a.jpg", progressive=progressive, subsampling=0)
+    image, _, _ = read(tmp_path / "a.jpg")
+    with Image.open(tmp_path / "a.jpg") as picture:
+        np.testing.assert_allclose(image.astype(int), np.asarray(picture), atol=2)
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix"), [("L", "png"), ("P", "png"), ("P", "tif"), ("1", "png")]
+)
+def test_grey_and_palette_become_rgb(tmp_path: Path, mode: str, suffix: str) -> None:
+    picture = Image.fromarray(IMAGE * 4).convert(mode)
+    picture.save(tmp_path / f"a.{suffix}")
+    image, missing, _ = read(tmp_path / f"a.{suffix}")
+    np.testing.assert_array_equal(image, np.asarray(picture.convert("RGB")))
+    assert not missing.any()
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_what_is_transparent_is_missing_and_white(tmp_path: Path, mode: str) -> None:
+    alpha = np.full((40, 50), 255, np.uint8)
+    alpha[10:20, 5:9] = 0
+    picture = Image.fromarray(IMAGE).convert(mode)
+    picture.putalpha(Image.fromarray(alpha))
+    picture.save(tmp_path / "a.png")
+    image, missing, raster = read(tmp_path / "a.png")
+    np.testing.assert_array_equal(missing, alpha == 0)
+    assert (image[missing] == 255).all()
+    np.testing.assert_array_equal(image[~missing], np.asarray(picture.convert("RGB"))[~missing])
+    assert raster.notes == []
+
+
+def test_nodata_is_missing(tmp_path: Path) -> None:
+    picture = np.maximum(IMAGE, 1)
+    picture[30:, :10] = 0
+    picture[5, 5, 0] = 0  # one band alone may be 0
+    _, missing, _ = read(write_tiff(tmp_path / "a.tif", picture, nodata=0))
+    assert missing[30:, :10].all()
+    assert missing.sum() == 100
+
+
+def test_what_an_inner_mask_leaves_out_is_missing(tmp_path: Path) -> None:
+    path = write_tiff(tmp_path / "a.tif", IMAGE)
+    mask = np.full((40, 50), 255, np.uint8)
+    mask[:4] = 0
+    with quiet_gdal(), rasterio.open(path, "r+") as dataset:
+        dataset.write_mask(mask)
+    _, missing, _ = read(path)
+    np.testing.assert_array_equal(missing, mask == 0)
+
+
+def test_a_fourth_band_that_is_no_alpha_is_left_out_and_told(tmp_path: Path) -> None:
+    infrared = noise(40, 50, 4)
+    path = write_tiff(tmp_path / "a.tif", infrared, photometric="RGB", alpha="unspecified")
+    image, missing, raster = read(path)
+    np.testing.assert_array_equal(image, infrared[..., :3])
+    assert not missing.any()
+    assert len(raster.notes) == 1
+    assert "4 bands: 1, 2, 3" in raster.notes[0]
+
+
+def test_bands_that_say_their_colour_are_found(tmp_path: Path) -> None:
+    bands = noise(40, 50, 6)
+    path = write_tiff(tmp_path / "a.tif", bands)
+    with quiet_gdal(), rasterio.open(path, "r+") as dataset:
+        unknown, (red, green, blue) = ColorInterp.undefined, list(ColorInterp)[3:6]
+        dataset.colorinterp = [unknown, blue, green, red, unknown, unknown]
+    image, _, _ = read(path)
+    np.testing.assert_array_equal(image, bands[..., [3, 2, 1]])
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+def test_sixteen_bits_are_stretched_by_percentiles_of_the_imagery(
+    tmp_path: Path, bands: int
+) -> None:
+    deep = np.random.default_rng(0).integers(2000, 3001, (60, 80, bands), np.uint16)
+    deep[:, :10] = 0
+    image, missing, raster = read(write_tiff(tmp_path / "a.tif", deep, nodata=0))
+    assert missing[:, :10].all()
+    low, high = np.percentile(deep[:, 10:], (2, 98), axis=(0, 1))
+    expected = ((deep - low) / (high - low) * 255).clip(0, 255)
+    np.testing.assert_allclose(
+        image[:, 10:], np.broadcast_to(expected[:, 10:], (60, 70, 3)), atol=1
+    )
+    assert "16 bits" in raster.notes[0]
+
+
+@pytest.mark.parametrize("value", [0, 500])
+def test_sixteen_bits_of_one_value_are_no_error(tmp_path: Path, value: int) -> None:
+    image, _, _ = read(
+        write_tiff(tmp_path / "a.tif", np.full((40, 50, 1), value, np.uint16), nodata=0)
+    )
+    assert len(np.unique(image)) == 1
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int16", "uint32"])
+def test_other_types_are_refused(tmp_path: Path, dtype: str) -> None:
+    path = write_tiff(tmp_path / "a.tif", np.zeros((40, 50, 3), dtype))
+    with pytest.raises(UserError, match=rf"a\.tif has pixels of type {dtype}"):
+        read(path)
+
+
+@pytest.mark.parametrize("bands", [2, 5])
+def test_bands_of_unknown_colour_are_refused(tmp_path: Path, bands: int) -> None:
+    with pytest.raises(UserError, match=f"has {bands} bands and does not say"):
+        read(write_tiff(tmp_path / "a.tif", noise(40, 50, bands)))
+
+
+def test_a_place_is_read_from_geotiff_and_world_file(tmp_path: Path) -> None:
+    _, _, raster = read(write_tiff(tmp_path / "a.tif", IMAGE, metres=0.5))
+    assert raster.crs is not None
+    assert raster.crs.to_string() == UTM
+    assert raster.transform == place_of(0.5)
+    assert raster.metres == pytest.approx((0.5, 0.5), rel=1e-3)
+    Image.fromarray(IMAGE).save(tmp_path / "b.png")
+    (tmp_path / "b.pgw").write_text("0.5\n0\n0\n-0.5\n300000.25\n4689999.75\n")
+    _, _, raster = read(tmp_path / "b.png")
+    assert raster.transform == place_of(0.5)
+    assert raster.metres is None  # a world file does not say what its units are
+
+
+def test_a_turned_photograph_is_read_as_stored_and_told(tmp_path: Path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray(IMAGE).save(tmp_path / "a.jpg", exif=turned)
+    image, _, raster = read(tmp_path / "a.jpg")
+    assert image.shape == IMAGE.shape
+    assert "EXIF orientation 6" in raster.notes[0]
+
+
+def png_header(width: int, height: int) -> bytes:
+    def chunk(name: bytes, content: bytes) -> bytes:
+        checksum = zlib.crc32(name + content)
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum)
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = chunk(b"IDAT", zlib.compress(bytes(100)))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + body + chunk(b"IEND", b"")
+
+
+def tiff_header(width: int, height: int) -> bytes:
+    tags = [
+        (256, width), (257, height), (258, 8), (259, 1), (262, 1), (273, 0), (277, 1),
+        (278, 16), (279, 0),
+    ]  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + bytes(4)
+
+
+def half_of(form: str) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        Image.fromarray(noise(400, 400)).save(path, form)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+    return write
+
+
+HUGE = "claims 100,000×100,000"
+NO_PICTURE = "not a TIFF, PNG or JPEG"
+BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "text": (lambda path: path.write_text("<html>404"), NO_PICTURE),
+    "empty": (lambda path: path.write_bytes(b""), NO_PICTURE),
+    "folder": (Path.mkdir, "is no file"),
+    "missing": (lambda path: None, "is missing"),
+    "tiff start": (lambda path: path.write_bytes(b"II*\0"), "broken"),
+    "half a png": (half_of("PNG"), "broken"),
+    "half a jpeg": (half_of("JPEG"), "broken"),
+    "half a tiff": (half_of("TIFF"), "broken"),
+    "huge png": (lambda path: path.write_bytes(png_header(100_000, 100_000)), HUGE),
+    "huge tiff": (lambda path: path.write_bytes(tiff_header(100_000, 100_000)), HUGE),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_broken_files_are_named_in_one_line(
+    tmp_path: Path, kind: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    make, complaint = BROKEN[kind]
+    path = tmp_path / "broken.picture"
+    make(path)
+    with pytest.raises(UserError, match=f"broken.picture.*{complaint}") as caught:
+        read(path)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "name", ["/vsicurl/http://127.0.0.1/a.tif", "http://127.0.0.1/a.tif", "/vsizip/a.zip/a.tif"]
+)
+def test_addresses_are_not_opened(name: str) -> None:
+    with pytest.raises(UserError, match="no addresses"):
+        read(Path(name))
+
+
+def save_interlaced(path: Path) -> None:
+    """A PNG whose header says that it is interlaced, which its size is then checked for."""
+    header = bytearray(png_header(60, 40))
+    header[28] = 1
+    header[29:33] = struct.pack(">I", zlib.crc32(bytes(header[12:29])))
+    path.write_bytes(header)
+
+
+def save_progressive(path: Path) -> None:
+    Image.fromarray(IMAGE).save(path, "JPEG", progressive=True)
+
+
+def save_in_one_strip(path: Path) -> None:
+    write_tiff(path, IMAGE, compress="deflate", blockysize=40)
+
+
+@pytest.mark.parametrize("save", [save_interlaced, save_progressive, save_in_one_strip])
+def test_what_cannot_be_read_by_parts_is_refused_where_it_is_large(
+    tmp_path: Path, save: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "a")
+    with open_raster(tmp_path / "a"):
+        pass
+    monkeypatch.setattr(rasters, "DECODED_AT_ONCE", 5000)
+    with (
+        pytest.raises(UserError, match=r"cannot be read by parts.* GB of memory.*rio convert"),
+        open_raster(tmp_path / "a"),
+    ):
+        pass
+
+
+def test_baseline_jpeg_and_striped_tiff_are_read_by_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rasters, "DECODED_AT_ONCE", 5000)
+    Image.fromarray(IMAGE).save(tmp_path / "a.jpg")
+    write_tiff(tmp_path / "a.tif", IMAGE, blockysize=8)
+    for name in ("a.jpg", "a.tif"):
+        with open_raster(tmp_path / name) as raster:
+            rows: NDArray[Any] = raster.read_rows(30, 40)[0]
+        assert rows.shape == (10, 50, 3)

@@ -1,0 +1,50 @@
+"""Intervals over tiles, against a loop that draws them one by one."""
+
+import numpy as np
+import pytest
+
+from roads.metrics.bootstrap import dice_interval, iou_of_dice, mean_interval
+from roads.metrics.counts import Counts
+
+
+def some_tiles(count: int, seed: int = 0) -> list[Counts]:
+    draw = np.random.default_rng(seed)
+    return [Counts(*(int(n) for n in draw.integers(100, 9000, 3))) for _ in range(count)]
+
+
+def test_agrees_with_a_loop_over_draws() -> None:
+    tiles = some_tiles(12)
+    draw = np.random.default_rng(99)
+    dice = []
+    for _ in range(5000):
+        drawn = [tiles[index] for index in draw.integers(0, len(tiles), len(tiles))]
+        dice.append(sum(drawn, Counts(0, 0, 0)).dice)
+    low, high = dice_interval(tiles)
+    assert low == pytest.approx(np.quantile(dice, 0.025), abs=0.01)
+    assert high == pytest.approx(np.quantile(dice, 0.975), abs=0.01)
+    assert low < sum(tiles, Counts(0, 0, 0)).dice < high
+
+
+def test_twice_the_same_and_narrower_with_more_tiles() -> None:
+    assert dice_interval(some_tiles(5)) == dice_interval(some_tiles(5))
+    few, many = (dice_interval(some_tiles(count)) for count in (5, 200))
+    assert many[1] - many[0] < few[1] - few[0]
+
+
+def test_one_tile_and_tiles_without_road() -> None:
+    tile = Counts(30, 10, 20)
+    assert dice_interval([tile]) == (tile.dice, tile.dice)
+    assert dice_interval([Counts(0, 0, 0)] * 3) == (1, 1)
+
+
+def test_bounds_carry_over_to_iou() -> None:
+    tile = Counts(30, 10, 20)
+    assert iou_of_dice(tile.dice) == pytest.approx(tile.iou)
+
+
+def test_a_mean_agrees_with_the_normal_distribution_of_means() -> None:
+    values = np.random.default_rng(0).random(200)
+    low, high = mean_interval(values.tolist())
+    error = 1.96 * values.std() / np.sqrt(len(values))
+    assert (low, high) == pytest.approx((values.mean() - error, values.mean() + error), abs=2e-3)
+    assert mean_interval([0.25]) == (0.25, 0.25)

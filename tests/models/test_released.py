@@ -1,0 +1,100 @@
+"""Every net in models/released/: that it is what its card says, and scores what its card says."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pytest
+
+from benchmarks.release import LARGEST, SAMPLE
+from roads.dataset.tiles import Tile, write_tiles
+from roads.dataset.whole_tiles import WholeTiles
+from roads.metrics.graph_scores import Tracing
+from roads.metrics.tile_scores import tile_metrics
+from roads.models.weights import SCORES_FILE, WEIGHTS_FILE, find_weights, load_model
+from roads.params.binarize import BinarizeParams
+from roads.params.evaluate import EvaluateParams
+from roads.prediction.folding import load_folded
+from roads.sources import folder, sample
+from stages.evaluate import evaluate_tiles, tile_predictor
+from tests.project import ROOT, params
+
+RELEASED = ROOT / "models/released"
+NAMES = sorted(path.parent.name for path in RELEASED.glob(f"*/{WEIGHTS_FILE}"))
+REAL = os.environ.get("MASSACHUSETTS_TILES")
+
+each = pytest.mark.parametrize("name", NAMES)
+
+
+def test_there_are_some() -> None:
+    assert NAMES
+
+
+def scores_of(name: str) -> dict[str, Any]:
+    scores: dict[str, Any] = json.loads((RELEASED / name / SCORES_FILE).read_text())
+    return scores
+
+
+@each
+def test_it_is_small_complete_and_without_the_optimizer(name: str) -> None:
+    weights = find_weights(name, RELEASED)
+    assert weights.stat().st_size <= LARGEST
+    with h5py.File(weights) as file:
+        assert "layers" in file
+        assert "optimizer" not in file
+    net, description = load_model(weights)
+    assert net.count_params() == description.parameters
+
+
+@each
+def test_its_card_has_its_scores(name: str) -> None:
+    scores, card = scores_of(name), (RELEASED / name / "README.md").read_text(encoding="utf-8")
+    for found in (scores, scores["tta"]):
+        tiles = found["tiles"]
+        assert (
+            f"{tiles['iou']:.4f} ({tiles['iou_95_low']:.4f} to {tiles['iou_95_high']:.4f})" in card
+        )
+        assert f"| {found['relaxed']['full_tile']['break_even']:.4f} |" in card
+    assert f"--model {name}" in card
+    assert name in (RELEASED / "README.md").read_text(encoding="utf-8")
+
+
+def measured(name: str, raw: Path, tiles: list[Tile]) -> dict[str, Any]:
+    """What the last stage would say of whole tiles."""
+    net, description = load_folded(find_weights(name, RELEASED))
+    section = params()["evaluate"]
+    predict = tile_predictor(net, description.crop_size, EvaluateParams(**section))
+    by_split = {split: [t for t in tiles if t.split == split] for split in ("valid", "test")}
+    whole = WholeTiles(**by_split, dropped=[])
+    tracing = Tracing(section["spur"], section["tolerance"])
+    binarize = BinarizeParams(**params()["binarize"])
+    return tile_metrics(evaluate_tiles(predict, raw, whole, binarize, tracing), 0)
+
+
+@each
+def test_it_scores_as_its_card_says_on_generated_tiles(name: str, tmp_path: Path) -> None:
+    section = params()["sample"] | {key.removeprefix("sample."): v for key, v in SAMPLE.items()}
+    tiles = sample.fetch(tmp_path, **section)
+    told = scores_of(name)["sample"]["tiles"]
+    assert told["count"] == section["test"]
+    assert measured(name, tmp_path, tiles)["tiles"]["iou"] == pytest.approx(told["iou"], abs=0.01)
+
+
+@pytest.mark.skipif(not REAL, reason="MASSACHUSETTS_TILES names no folder")
+@each
+def test_it_scores_as_its_card_says_on_real_tiles(name: str, tmp_path: Path) -> None:
+    for split in ("valid", "test"):
+        shutil.copytree(Path(str(REAL)) / split, tmp_path / "own" / split)
+    raw = tmp_path / "raw"
+    tiles = folder.fetch(raw, folder=tmp_path / "own")
+    write_tiles(raw, tiles)
+    found, told = measured(name, raw, tiles), scores_of(name)
+    assert found["tiles"]["count"] == told["tiles"]["count"]
+    assert found["tiles"]["iou"] == pytest.approx(told["tiles"]["iou"], abs=0.005)
+    for part in ("full_tile", "centre_crop"):
+        break_even = told["relaxed"][part]["break_even"]
+        assert found["relaxed"][part]["break_even"] == pytest.approx(break_even, abs=0.005)
+    assert found["graph"]["apls"] == pytest.approx(told["graph"]["apls"], abs=0.03)

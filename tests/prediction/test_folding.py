@@ -1,0 +1,48 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from roads.models.backend import keras
+from roads.models.unet import build_unet, layers_of
+from roads.prediction.folding import fold
+from tests.packed import unet_params
+
+
+def trained(**changes: Any) -> tuple[keras.Model, Any]:
+    """A net whose normalization has something to say."""
+    params = unet_params(**changes)
+    net = build_unet(params, seed=0)
+    draw = np.random.default_rng(0)
+    for layer in layers_of(net, keras.layers.BatchNormalization):
+        layer.set_weights([draw.uniform(0.5, 2, w.shape) for w in layer.get_weights()])
+    return net, params
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"encoder": "residual", "activation": "relu"},
+        {"encoder": "efficientnetv2b0", "depth": 2},
+    ],
+    ids=str,
+)
+def test_a_folded_net_predicts_the_same_without_normalization(changes: dict[str, Any]) -> None:
+    net, params = trained(**changes)
+    folded = fold(net, params)
+    images = np.random.default_rng(1).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    one, other = (model.predict_on_batch(images) for model in (net, folded))
+    assert one.std() > 0.01
+    np.testing.assert_allclose(one, other, atol=1e-5)
+    own = [layer for layer in folded.layers if "normalization" in layer.name]
+    assert own == []
+
+
+def test_the_precision_stays_and_a_net_without_normalization_is_left_alone() -> None:
+    params = unet_params()
+    folded = fold(build_unet(params, "mixed_bfloat16"), params)
+    assert folded.get_layer("bottom_1_convolution").compute_dtype == "bfloat16"
+    params = unet_params(normalization="none")
+    net = build_unet(params)
+    assert fold(net, params) is net

@@ -1,0 +1,78 @@
+"""Stages as DVC starts them, and their worker processes, when what started them has ended."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import filelock
+import pytest
+
+from roads.runtime.stage import STAGE_VARIABLE
+from tests.project import ROOT
+
+WORK = """
+import os, time
+from pathlib import Path
+from roads.parallel.pool import in_order
+
+def work(number):
+    Path(f"worker{number}").write_text(str(os.getpid()))
+    time.sleep(600)
+
+list(in_order(work, range(4), ""))
+"""
+
+
+def start(folder: Path, *command: str, **options: bool) -> subprocess.Popen[str]:
+    environment = {"PYTHONPATH": str(ROOT), STAGE_VARIABLE: "binarize", "ROADS_WORKERS": "2"}
+    return subprocess.Popen(
+        [sys.executable, *command],
+        cwd=folder, env=os.environ | environment, stderr=subprocess.PIPE, text=True,
+        **options,  # type: ignore[call-overload]
+    )  # fmt: skip
+
+
+def binarize(folder: Path, **options: bool) -> tuple[int, str]:
+    """Run a stage without its inputs; its exit status and what it says of that."""
+    (folder / ".dvc").mkdir(exist_ok=True)
+    process = start(folder, "-m", "stages.binarize", "--crops", "a", "--out", "b", **options)
+    _, said = process.communicate(timeout=120)
+    return process.returncode, said
+
+
+def test_a_stage_runs_once_at_a_time_in_a_folder(tmp_path: Path) -> None:
+    with filelock.FileLock(tmp_path / ".dvc/tmp/stage-binarize.lock"):
+        status, said = binarize(tmp_path)
+    assert status == 1
+    assert said.startswith("error: the stage binarize is already running here in another process")
+    assert "params.yaml is missing" in binarize(tmp_path)[1]  # now it is let in
+
+
+def test_a_stage_does_not_begin_when_its_dvc_has_ended(tmp_path: Path) -> None:
+    status, said = binarize(tmp_path, start_new_session=True)  # as an orphan it has another's
+    assert status == 1
+    assert said == "error: the `dvc` that started this stage has ended. Run `dvc repro`.\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
+    (tmp_path / "parent.py").write_text(WORK)
+    parent = start(tmp_path, "parent.py")
+    files = [tmp_path / "worker0", tmp_path / "worker1"]
+    wait_until(lambda: all(file.exists() and file.read_text() for file in files))
+    workers = [int(file.read_text()) for file in files]
+    assert os.getpid() not in workers
+    parent.send_signal(signal.SIGKILL)
+    parent.communicate(timeout=120)  # until nobody holds its stderr any more
+    wait_until(lambda: not any(Path(f"/proc/{worker}/fd/0").exists() for worker in workers))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

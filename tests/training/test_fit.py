@@ -1,0 +1,409 @@
+import math
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from roads.dataset.packs import PackReader, pack_writer
+from roads.models.backend import keras
+from roads.models.unet import build_unet
+from roads.runtime.errors import UserError
+from roads.training import callbacks
+from roads.training.backup import Backup
+from roads.training.batches import CropBatches
+from roads.training.callbacks import Row
+from roads.training.devices import ONE, Devices
+from roads.training.fit import Fitted, check_time, fit
+from tests.packed import augment_params, train_params, unet_params, write_pack
+from tests.project import ROOT, quick_jax
+
+SIZE = 16
+TRAIN, VALID, BATCH = 22, 6, 4
+EPOCHS = 5
+
+
+class KilledError(Exception):
+    """Stands for the process ending where it is."""
+
+
+@pytest.fixture
+def pack(tmp_path: Path) -> Iterator[PackReader]:
+    write_pack(tmp_path / "packed", SIZE, TRAIN, VALID)
+    with PackReader(tmp_path / "packed") as reader:
+        yield reader
+
+
+RECIPE: dict[str, Any] = {
+    "epochs": EPOCHS, "batch_size": BATCH, "plateau_min_delta": 0.02, "normalization": "batch",
+}  # fmt: skip
+TOGETHER: dict[str, Any] = {
+    "optimizer": "adamw", "clip_norm": 0.1, "warmup_epochs": 2.5, "ema": 0.9, "monitor": "dice",
+    "schedule": "cosine", "early_stopping_patience": 0,
+}  # fmt: skip
+FROZEN: dict[str, Any] = {
+    "encoder": "efficientnetv2b0", "freeze_encoder_epochs": 2, "epochs": 4,
+    "plateau_min_delta": 0.9, "early_stopping_patience": 0,
+}  # fmt: skip
+FROZEN_TOGETHER = {**FROZEN, **TOGETHER}
+
+
+class Training:
+    """A small training, with everything in it that has a state, fresh at every start."""
+
+    def __init__(self, pack: PackReader, folder: Path, **changes: Any):
+        self.pack, self.folder = pack, folder
+        settings = {**RECIPE, **changes}
+        self.unet = unet_params(
+            depth=2,
+            normalization=settings.pop("normalization"),
+            encoder=settings.pop("encoder", "plain"),
+        )
+        self.augmentation = augment_params(**settings.pop("augment", {}))
+        self.recipe = train_params(**settings)
+        folder.mkdir(exist_ok=True)
+
+    def start(
+        self,
+        on_epoch: Callable[[Row], None] = lambda row: None,
+        extra: keras.callbacks.Callback | None = None,
+        snapshot: Callable[[list[Any], list[Row], int], None] | None = None,
+    ) -> tuple[keras.Model, Fitted]:
+        model = build_unet(self.unet, seed=0)
+        blank = self.recipe.ignore_blank
+        fitted = fit(
+            model,
+            CropBatches(
+                self.pack,
+                "train",
+                BATCH,
+                seed=1,
+                ignore_blank=blank,
+                augmentation=self.augmentation,
+            ),
+            CropBatches(self.pack, "valid", BATCH, ignore_blank=blank),
+            self.recipe,
+            backup=Backup(self.folder, "key"),
+            callbacks=[extra] if extra else [],
+            on_epoch=on_epoch,
+            snapshot=snapshot,
+        )
+        return model, fitted
+
+
+class KillAt(keras.callbacks.Callback):
+    """Raises in the middle of an epoch."""
+
+    def __init__(self, epoch: int):
+        super().__init__()
+        self.fatal, self.epoch = epoch, -1
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        if self.epoch == self.fatal and batch >= 2:
+            raise KilledError
+
+
+@pytest.mark.parametrize(
+    ("kills", "changes"),
+    [
+        ((3,), {"schedule": "plateau"}),
+        ((2,), {"schedule": "cosine"}),
+        pytest.param((1, 3), TOGETHER, id="together"),
+        ((1, 3), {"ema": 0.9}),
+        ((1,), {"ema": 0.9, "normalization": "none", "schedule": "constant"}),
+        ((1, 2), {"warmup_epochs": 2.5, "schedule": "plateau"}),
+        ((1,), {"warmup_epochs": 2.5, "schedule": "cosine"}),
+        ((1,), {"warmup_epochs": 2.5, "schedule": "constant", "monitor": "dice"}),
+        ((3,), {"monitor": "iou", "ignore_blank": True}),
+        ((2,), {"loss": "weighted_bce", "road_weight": None}),
+        ((2,), {"loss": "bce_dice", "cldice_weight": 0.5}),
+        ((1, 3), {"augment": {"flips": True, "gamma": 0.2, "saturation": 0.2, "window": 8}}),
+        # In a frozen epoch, in the first that is not, and in a later one.
+        pytest.param((1, 2, 3), FROZEN_TOGETHER, id="frozen"),
+    ],
+    ids=str,
+)
+def test_killed_and_started_again_it_ends_as_if_it_never_was(
+    pack: PackReader, tmp_path: Path, changes: dict[str, Any], kills: tuple[int, ...]
+) -> None:
+    whole = Training(pack, tmp_path / "whole", **changes)
+    broken = Training(pack, tmp_path / "broken", **changes)
+    model, fitted = whole.start()
+    for epoch in kills:
+        with pytest.raises(KilledError):
+            broken.start(extra=KillAt(epoch))
+    seen: list[Row] = []
+    resumed, again = broken.start(on_epoch=seen.append)
+
+    assert again == fitted
+    assert seen == fitted.rows
+    for one, other in zip(model.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert len({row["train/loss"] for row in fitted.rows}) == len(fitted.rows)
+
+
+class EncoderWeights(keras.callbacks.Callback):
+    """The encoder's weights before training, and those that each epoch validated with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.epochs: list[list[np.ndarray]] = []
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        if not self.epochs:
+            self.epochs.append(self.model.get_layer("encoder").get_weights())
+
+    def on_test_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self.last = self.model.get_layer("encoder").get_weights()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self.epochs.append(self.last)
+
+
+@pytest.mark.parametrize(
+    ("changes", "rates"),
+    [
+        (FROZEN, [0.01, 0.01, 0.001, 0.0001]),
+        pytest.param(FROZEN_TOGETHER, [0.004, 0.008, 0.0075, 0], id="frozen"),
+    ],
+)
+def test_an_encoder_keeps_its_weights_while_frozen_and_the_rate_goes_on(
+    pack: PackReader, tmp_path: Path, changes: dict[str, Any], rates: list[float]
+) -> None:
+    encoder = EncoderWeights()
+    _, fitted = Training(pack, tmp_path / "backup", **changes).start(extra=encoder)
+    start, *frozen, trained, last = encoder.epochs
+    assert len(frozen) == 2
+    for epoch in frozen:
+        for one, other in zip(start, epoch, strict=True):
+            np.testing.assert_array_equal(one, other)
+    for before, between, after in zip(start, trained, last, strict=True):
+        assert not np.array_equal(before, between)
+        assert not np.array_equal(between, after)
+    assert [row["learning_rate"] for row in fitted.rows] == pytest.approx(rates, abs=1e-8)
+
+
+def test_an_encoder_frozen_to_the_end_is_refused(pack: PackReader, tmp_path: Path) -> None:
+    training = Training(pack, tmp_path / "backup", **{**FROZEN, "freeze_encoder_epochs": 4})
+    with pytest.raises(UserError, match=r"freeze_encoder_epochs is 4 and train\.epochs 4"):
+        training.start()
+
+
+def test_options_work_together_and_an_encoder_is_frozen_on_jax_too(tmp_path: Path) -> None:
+    killed = test_killed_and_started_again_it_ends_as_if_it_never_was.__name__
+    kept = test_an_encoder_keeps_its_weights_while_frozen_and_the_rate_goes_on.__name__
+    cases = [f"{killed}[together]", f"{killed}[frozen]", f"{kept}[frozen]"]
+    answer = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
+        + [f"{__file__}::{case}" for case in cases],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "KERAS_BACKEND": "jax",
+            **quick_jax(tmp_path),
+        },
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert answer.returncode == 0, answer.stdout
+    assert "3 passed" in answer.stdout
+
+
+def test_killed_after_the_last_epoch_it_only_returns(pack: PackReader, tmp_path: Path) -> None:
+    training = Training(pack, tmp_path / "backup")
+    model, fitted = training.start()
+    resumed, again = training.start(extra=KillAt(len(fitted.rows)))
+    assert again == fitted
+    for one, other in zip(model.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(("monitor", "ema"), [("loss", 0), ("dice", 0), ("loss", 0.8)])
+def test_the_weights_are_those_of_the_best_epoch_and_each_epoch_has_a_line(
+    pack: PackReader, tmp_path: Path, capsys: pytest.CaptureFixture[str], monitor: str, ema: float
+) -> None:
+    training = Training(
+        pack,
+        tmp_path / "backup",
+        schedule="constant",
+        learning_rate=0.05,
+        early_stopping_patience=0,
+        monitor=monitor,
+        ema=ema,
+    )
+    model, fitted = training.start()
+    values = [row[f"valid/{monitor}"] for row in fitted.rows]
+    assert len(values) == EPOCHS
+    assert fitted.best == fitted.rows[int((np.argmin if monitor == "loss" else np.argmax)(values))]
+    output = capsys.readouterr()
+    first, *lines = output.out.splitlines()
+    assert re.fullmatch(r"the first steps took \d+\.\d s, most of it to compile", first)
+    assert [line.split(":")[0] for line in lines] == [f"epoch {n}/5" for n in range(1, 6)]
+    assert all(re.search(r", \d+\.\d s, [1-9]\d* crops/s", line) for line in lines)
+    assert output.err == ""  # no progress bar off a terminal
+    loss = model.evaluate(CropBatches(pack, "valid", BATCH), verbose=0)[0]
+    assert loss == pytest.approx(fitted.best["valid/loss"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("monitor", "told"), [("loss", "loss no longer falls"), ("iou", "IoU no longer rises")]
+)
+def test_early_stopping_and_plateau_act_on_the_monitored_value(
+    pack: PackReader, tmp_path: Path, capsys: pytest.CaptureFixture[str], monitor: str, told: str
+) -> None:
+    training = Training(
+        pack,
+        tmp_path / "backup",
+        learning_rate=1e-30,  # the weights stay as they are
+        early_stopping_patience=2,
+        normalization="none",
+        monitor=monitor,
+    )
+    _, fitted = training.start()
+    rates = [row["learning_rate"] for row in fitted.rows]
+    assert rates == pytest.approx([1e-30, 1e-30, 1e-31])
+    assert fitted.best["epoch"] == 1
+    assert f"stopped after epoch 3: the validation {told}" in capsys.readouterr().out
+
+
+class Late(keras.callbacks.Callback):
+    """Has a training believe that each step takes five seconds."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch):
+        super().__init__()
+        self.now, self.rates = 0.0, list[float]()
+        monkeypatch.setattr(callbacks.time, "monotonic", lambda: self.now)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self.now += 5
+        self.rates.append(float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)))
+
+
+TIMED: dict[str, Any] = {
+    "minutes": 1, "schedule": "cosine", "ema": 0.9, "early_stopping_patience": 1, "epochs": 1,
+    "learning_rate": 0.01,
+}  # fmt: skip
+
+
+def test_a_training_of_a_minute_ends_after_a_minute_with_its_rate_at_nothing(
+    pack: PackReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = Late(monkeypatch)
+    _, fitted = Training(pack, tmp_path / "timed", **TIMED).start(extra=late)
+    # Twelve steps take a minute, a thirteenth finds it over; an epoch has six.
+    assert fitted.steps == 13
+    assert [row["epoch"] for row in fitted.rows] == [1, 2, 3]
+    expected = [0.01 * (1 + math.cos(math.pi * min(5 * n / 60, 1))) / 2 for n in range(13)]
+    assert late.rates == pytest.approx(expected, abs=1e-8)
+    assert fitted.rows[-1]["learning_rate"] == 0
+
+
+def test_a_timed_training_that_was_killed_has_only_the_minutes_left(
+    pack: PackReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = Training(pack, tmp_path / "timed", **TIMED)
+
+    class KillLate(Late):
+        def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+            if epoch == 1:
+                raise KilledError
+
+    with pytest.raises(KilledError):
+        training.start(extra=KillLate(monkeypatch))
+    late = Late(monkeypatch)
+    _, fitted = training.start(extra=late)
+    assert (fitted.steps, len(late.rates)) == (13, 7)
+    assert late.rates[0] == pytest.approx(0.005, abs=1e-8)  # half of the minute is gone
+
+
+def test_the_last_weights_are_kept_where_they_are_to_be(pack: PackReader, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"learning_rate": 0.03, "early_stopping_patience": 0, "ema": 0.5}
+    changes |= {"monitor": "dice", "schedule": "constant"}
+    model, fitted = Training(pack, tmp_path / "last", keep="last", **changes).start()
+    _, best = Training(pack, tmp_path / "best", **changes).start()
+    assert fitted.rows == best.rows
+    assert fitted.best == fitted.rows[-1] != best.best
+    loss = model.evaluate(CropBatches(pack, "valid", BATCH), verbose=0)[0]
+    assert loss == pytest.approx(fitted.rows[-1]["valid/loss"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "devices", "told"),
+    [
+        ({"schedule": "plateau"}, ONE, r"train\.minutes .* Set train\.schedule to cosine"),
+        ({"freeze_encoder_epochs": 1}, ONE, r"train\.minutes .* train\.freeze_encoder_epochs"),
+        ({}, Devices(2, processes=2), r"train\.minutes works in one process"),
+    ],
+)
+def test_a_length_in_minutes_is_refused_where_it_cannot_be(
+    changes: dict[str, Any], devices: Devices, told: str
+) -> None:
+    with pytest.raises(UserError, match=told):
+        check_time(train_params(**{**TIMED, **changes}), devices)
+
+
+def test_snapshots_are_of_the_weights_that_were_validated(pack: PackReader, tmp_path: Path) -> None:
+    training = Training(pack, tmp_path / "backup", ema=0.5, epochs=3, keep="last")
+    taken: list[tuple[list[Any], int, int]] = []
+    model, fitted = training.start(
+        snapshot=lambda weights, rows, steps: taken.append((weights, len(rows), steps))
+    )
+    # The first epoch, and not the next ones, which come within SNAPSHOT_SECONDS, but the last.
+    assert [(rows, steps) for _, rows, steps in taken] == [(1, 6), (3, 18)]
+    for one, other in zip(taken[-1][0], model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert fitted.steps == 18
+
+
+def test_a_loss_that_is_no_number_ends_training_with_a_way_out(
+    pack: PackReader, tmp_path: Path
+) -> None:
+    training = Training(pack, tmp_path / "backup", learning_rate=1, schedule="constant")
+    training.recipe = training.recipe.model_copy(update={"learning_rate": math.inf})
+    with pytest.raises(UserError, match=r"epoch 1: the loss is nan.*train\.learning_rate"):
+        training.start()
+
+
+@pytest.mark.parametrize(("bias", "told"), [(-99, "no road at all"), (99, "road everywhere")])
+def test_a_net_that_sees_the_same_everywhere_is_named(
+    pack: PackReader, tmp_path: Path, capsys: pytest.CaptureFixture[str], bias: float, told: str
+) -> None:
+    class Blind(keras.callbacks.Callback):
+        def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
+            self.model.get_layer("head").bias.assign([bias])
+
+    Training(pack, tmp_path / "backup", epochs=1).start(extra=Blind())
+    _, line, verdict = capsys.readouterr().out.splitlines()
+    assert line.endswith(f"it predicts {told}")
+    assert f"the best epoch predicts {told}" in verdict
+    assert "train.learning_rate" in verdict
+
+
+def test_missing_imagery_has_no_part_in_training(tmp_path: Path) -> None:
+    """Whatever the maps say there, the net ends the same."""
+    trained = []
+    for name, value in (("one", 0), ("other", 1)):
+        draw = np.random.default_rng(0)
+        images = draw.integers(0, 200, (8, 32, 32, 3), np.uint8)
+        masks = (draw.random((8, 32, 32)) < 0.2).astype(np.uint8)
+        images[:, :16], masks[:, :14] = 255, value
+        rows = {"train": 6, "valid": 2, "test": 0}
+        with pack_writer(tmp_path / name, rows, 32) as writer:
+            writer.append("train", images[:6], masks[:6])
+            writer.append("valid", images[6:], masks[6:])
+        with PackReader(tmp_path / name) as pack:
+            model, _ = Training(
+                pack, tmp_path / f"{name}_state", ignore_blank=True, epochs=1
+            ).start()
+        trained.append(model.get_weights())
+    for one, other in zip(*trained, strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -1,0 +1,196 @@
+"""Two processes that train one net together: on this machine's processor, over the loopback."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from roads.runtime.errors import UserError
+from roads.training.processes import SLURM_TASKS, VARIABLES, _settings, run_joined
+from tests.packed import AUGMENT, TRAIN, UNET, write_pack
+from tests.project import ROOT, quick_jax
+
+COMPILED = tempfile.TemporaryDirectory()
+SECONDS = 900  # a few, unless the machine is busy
+ENDS_WITHIN = 90  # seconds after another is lost
+EPOCHS = 4
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("packed")
+    write_pack(folder, 16, train=21, valid=5)
+    return folder
+
+
+class Host:
+    """A machine with a checkout of its own; `settings` are its environment variables."""
+
+    def __init__(self, folder: Path, packed: Path, **train: Any):
+        self.folder, self.packed = folder, packed
+        folder.mkdir(parents=True)
+        recipe = {
+            **TRAIN, "epochs": EPOCHS, "learning_rate": 0.003, "ema": 0.8, "clip_norm": 0.1,
+            "loss": "weighted_bce", **train,
+        }  # fmt: skip
+        params = {
+            "train": recipe,
+            "unet": {**UNET, "depth": 2},
+            "augment": {**AUGMENT, "flips": True, "saturation": 0.2},
+        }
+        (folder / "params.yaml").write_text(yaml.safe_dump(params))
+
+    def start(self, settings: dict[str, str]) -> subprocess.Popen[str]:
+        paths = f"--data {self.packed} --model models --log log --metrics train.json"
+        return subprocess.Popen(
+            [sys.executable, "-u", "-m", "stages.train", *paths.split()],
+            cwd=self.folder,
+            env={
+                **os.environ,
+                **settings,
+                "PYTHONPATH": str(ROOT),
+                "KERAS_BACKEND": "jax",
+                "CUDA_VISIBLE_DEVICES": "",
+                **quick_jax(Path(COMPILED.name)),
+                "ROADS_STATE": str(self.folder / "state"),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def weights(self) -> bytes:
+        return (self.folder / "models" / "unet.weights.h5").read_bytes()
+
+    def curve(self, name: str) -> list[float]:
+        curve = self.folder / "log" / "plots" / "metrics" / f"{name}.tsv"
+        return [float(row.split("\t")[1]) for row in curve.read_text().splitlines()[1:]]
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def by_variables() -> list[dict[str, str]]:
+    address = f"127.0.0.1:{free_port()}"
+    return [dict(zip(VARIABLES, (address, "2", str(place)), strict=True)) for place in range(2)]
+
+
+def by_slurm() -> list[dict[str, str]]:
+    """What srun would set."""
+    step = {
+        "SLURM_JOB_ID": str(free_port()), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2",
+        SLURM_TASKS: "2",
+    }  # fmt: skip
+    return [{**step, "SLURM_PROCID": str(place), "SLURM_LOCALID": "0"} for place in range(2)]
+
+
+def start_all(hosts: list[Host], settings: list[dict[str, str]]) -> list[subprocess.Popen[str]]:
+    return [host.start(setting) for host, setting in zip(hosts, settings, strict=True)]
+
+
+def finish(host: Host, process: subprocess.Popen[str]) -> str:
+    output, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, errors
+    assert errors == ""
+    return output
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory, packed: Path) -> list[Host]:
+    """A training by two that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("pair")
+    hosts = [Host(folder / str(place), packed) for place in range(2)]
+    outputs = [finish(*both) for both in zip(hosts, start_all(hosts, by_variables()), strict=True)]
+    assert outputs[0].count("epoch ") == EPOCHS
+    assert "epoch" not in outputs[1]
+    assert [path.name for path in hosts[1].folder.iterdir() if path.name != "state"] == [
+        "params.yaml"
+    ]
+    assert not list((hosts[1].folder / "state" / "training").iterdir())
+    return hosts
+
+
+def test_two_processes_train_as_one_does(pair: list[Host], packed: Path, tmp_path: Path) -> None:
+    """Dropout, augmentation and averaged weights included; the last batch has a single crop."""
+    alone = Host(tmp_path / "alone", packed)
+    finish(alone, alone.start({}))
+    for name in ("train/loss", "valid/loss", "valid/dice"):
+        assert pair[0].curve(name) == pytest.approx(alone.curve(name), rel=1e-4, abs=1e-5), name
+
+
+def test_where_one_is_lost_the_other_ends_and_together_they_go_on(
+    pair: list[Host], packed: Path, tmp_path: Path
+) -> None:
+    hosts = [Host(tmp_path / str(place), packed) for place in range(2)]
+    for victim, survivor in ((1, 0), (0, 1)):
+        running = start_all(hosts, by_slurm() if victim else by_variables())
+        assert running[0].stdout is not None
+        for line in running[0].stdout:
+            if line.startswith(f"epoch {2 - victim}/"):
+                break
+        running[victim].kill()
+        lost = time.monotonic()
+        _, errors = running[survivor].communicate(timeout=SECONDS)
+        running[victim].communicate(timeout=SECONDS)
+        assert time.monotonic() - lost < ENDS_WITHIN
+        assert running[survivor].returncode != 0
+        assert "Traceback" not in errors
+        if victim:
+            assert errors.startswith("error: process 0 of 2 cannot go on")
+            assert errors.count("\n") == 1
+        else:  # JAX notices too that its coordinator is gone, and whoever is first ends the process
+            assert "process 1 of 2 cannot go on" in errors or "another task died" in errors
+        for folder in ("models", "log"):  # as DVC does
+            shutil.rmtree(hosts[0].folder / folder, ignore_errors=True)
+    ends = [finish(*both) for both in zip(hosts, start_all(hosts, by_variables()), strict=True)]
+    assert "going on after epoch" in ends[0]
+    assert hosts[0].weights() == pair[0].weights()
+
+
+def test_processes_that_differ_are_told_so(packed: Path, tmp_path: Path) -> None:
+    hosts = [Host(tmp_path / "0", packed), Host(tmp_path / "1", packed, learning_rate=0.1)]
+    for process in start_all(hosts, by_variables()):
+        _, errors = process.communicate(timeout=SECONDS)
+        assert process.returncode == 1
+        assert errors.startswith("error: process 1 has other code, params")
+        assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        (("host:1", "2", ""), "^ROADS_PROCESS is not set"),
+        (("", "2", ""), "^ROADS_COORDINATOR and ROADS_PROCESS is not set"),
+        (("host:1", "2", "2"), "counted from 0"),
+        (("host:1", "two", "0"), "ROADS_PROCESSES is two"),
+        (("host", "2", "0"), "HOST:PORT"),
+    ],
+)
+def test_wrong_settings_are_said(values: tuple[str, ...], complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        _settings(dict(zip(VARIABLES, values, strict=True)))
+
+
+def test_a_process_is_alone_unless_it_is_told_otherwise() -> None:
+    assert _settings({}) is None
+    assert _settings({SLURM_TASKS: "1"}) is None
+    assert _settings(dict(zip(VARIABLES, ("host:1", "1", "0"), strict=True))) is None
+    assert _settings({SLURM_TASKS: "2"}) == {}
+
+
+def test_several_processes_need_jax(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in zip(VARIABLES, ("127.0.0.1:1", "2", "0"), strict=True):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="KERAS_BACKEND=jax"):
+        run_joined(lambda: pytest.fail("it ran"))
