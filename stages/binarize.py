@@ -18,9 +18,9 @@ from roads.dataset.masks import road_mask
 from roads.dataset.stacks import read_stack, write_stack
 from roads.parallel.pool import in_order
 from roads.params.binarize import BinarizeParams
+from roads.params.whole import read_params
 from roads.runtime.errors import UserError
 from roads.runtime.files import replacing_folder, write_csv
-from roads.runtime.params import read_section
 from roads.runtime.stage import stage_status
 
 
@@ -91,7 +91,8 @@ def main() -> None:
     parser.add_argument("--crops", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     paths = parser.parse_args()
-    binarize(paths.crops, paths.out, read_section(BinarizeParams, "binarize"))
+    params = read_params()
+    binarize(paths.crops, paths.out, params.binarize)
 
 
 if __name__ == "__main__":

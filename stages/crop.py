@@ -20,9 +20,9 @@ from roads.imagery.blank import blank_mask
 from roads.parallel.pool import in_order
 from roads.params.crop import CropParams
 from roads.params.split import SplitParams
+from roads.params.whole import read_params
 from roads.runtime.arrays import Image8
 from roads.runtime.files import replacing_folder
-from roads.runtime.params import read_section
 from roads.runtime.stage import stage_status
 
 
@@ -79,9 +79,8 @@ def main() -> None:
     parser.add_argument("--handpicked", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     paths = parser.parse_args()
-    params = read_section(CropParams, "crop")
-    split = read_section(SplitParams, "split")
-    crop(paths.raw, paths.handpicked, paths.out, params, split)
+    params = read_params()
+    crop(paths.raw, paths.handpicked, paths.out, params.crop, params.split)
 
 
 if __name__ == "__main__":

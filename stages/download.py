@@ -12,9 +12,9 @@ from pathlib import Path
 from roads.dataset.tiles import write_tiles
 from roads.params.download import DownloadParams
 from roads.params.sample import SampleParams
+from roads.params.whole import read_params
 from roads.runtime.files import replacing_folder
 from roads.runtime.names import SPLITS
-from roads.runtime.params import read_section
 from roads.runtime.stage import stage_status
 from roads.runtime.state import state_folder
 from roads.sources import folder, massachusetts, sample
@@ -60,9 +60,8 @@ def main() -> None:
     parser.add_argument("--names", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     paths = parser.parse_args()
-    params = read_section(DownloadParams, "download")
-    generated = read_section(SampleParams, "sample")
-    download(paths.out, paths.names, params, generated)
+    params = read_params()
+    download(paths.out, paths.names, params.download, params.sample)
 
 
 if __name__ == "__main__":

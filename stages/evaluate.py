@@ -26,13 +26,13 @@ from roads.params.binarize import BinarizeParams
 from roads.params.evaluate import EvaluateParams
 from roads.params.split import SplitParams
 from roads.params.unet import size_step
+from roads.params.whole import read_params
 from roads.prediction.blending import Windows, all_turns, predict_tile
 from roads.prediction.folding import load_folded
 from roads.prediction.inference import Predictor, predict_split
 from roads.runtime.arrays import Float32, Image8
 from roads.runtime.errors import UserError
 from roads.runtime.files import replacing_folder, write_csv, write_json
-from roads.runtime.params import read_section
 from roads.runtime.stage import stage_status
 
 PredictTile = Callable[[Image8], Float32]
@@ -219,13 +219,14 @@ def main() -> None:
     parser.add_argument("--metrics", type=Path, required=True)
     parser.add_argument("--plots", type=Path, required=True)
     paths = parser.parse_args()
+    params = read_params()
     evaluate(
         Inputs(paths.model, paths.data, paths.raw, paths.handpicked, paths.crops),
         paths.metrics,
         paths.plots,
-        read_section(EvaluateParams, "evaluate"),
-        read_section(SplitParams, "split"),
-        read_section(BinarizeParams, "binarize"),
+        params.evaluate,
+        params.split,
+        params.binarize,
     )
 
 

@@ -18,11 +18,11 @@ from roads.dataset.tiles import Tile, read_pair, read_tiles
 from roads.imagery.blank import blank_share
 from roads.parallel.pool import in_order
 from roads.params.handpick import HandpickParams
+from roads.params.whole import read_params
 from roads.runtime.arrays import Image8
 from roads.runtime.errors import UserError, excerpt, one_line
 from roads.runtime.files import read_csv, write_csv
 from roads.runtime.names import sound_name
-from roads.runtime.params import read_section
 from roads.runtime.stage import stage_status
 
 PICK_COLUMNS = ("name", "decision", "reason")
@@ -130,8 +130,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--sheet", type=Path, required=True)
     paths = parser.parse_args()
-    params = read_section(HandpickParams, "handpick")
-    handpick_filter(paths.raw, paths.picks, paths.out, paths.sheet, params)
+    params = read_params()
+    handpick_filter(paths.raw, paths.picks, paths.out, paths.sheet, params.handpick)
 
 
 if __name__ == "__main__":

@@ -21,11 +21,11 @@ from roads.dataset.handpicked import read_verdicts
 from roads.dataset.packs import IMAGE_CHANNELS, ROWS_COLUMNS, ROWS_FILE, pack_writer
 from roads.dataset.stacks import read_stack
 from roads.params.pack import PackParams
+from roads.params.whole import read_params
 from roads.runtime.arrays import Image8
 from roads.runtime.errors import UserError
 from roads.runtime.files import write_csv, write_json
 from roads.runtime.names import SPLITS
-from roads.runtime.params import read_section
 from roads.runtime.progress import progress
 from roads.runtime.stage import stage_status
 
@@ -183,8 +183,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--metrics", type=Path, required=True)
     paths = parser.parse_args()
-    params = read_section(PackParams, "pack")
-    pack_h5(paths.crops, paths.masks, paths.handpicked, paths.out, paths.metrics, params)
+    params = read_params()
+    pack_h5(paths.crops, paths.masks, paths.handpicked, paths.out, paths.metrics, params.pack)
 
 
 if __name__ == "__main__":

@@ -26,9 +26,9 @@ from roads.models.weights import (
 from roads.params.augment import AugmentParams
 from roads.params.train import TrainParams
 from roads.params.unet import UnetParams, size_step
+from roads.params.whole import read_params
 from roads.runtime.errors import UserError
 from roads.runtime.files import replacing_folder, write_csv, write_json
-from roads.runtime.params import read_section
 from roads.runtime.stage import stage_status
 from roads.runtime.state import state_folder
 from roads.training.augment_picture import draw_pairs
@@ -334,15 +334,16 @@ def main() -> None:
         "--snapshots", type=Path, help="folder that gets the net so far after every epoch"
     )
     arguments = parser.parse_args()
+    params = read_params()
     run_joined(
         lambda: train(
             arguments.data,
             arguments.model,
             arguments.log,
             arguments.metrics,
-            read_section(TrainParams, "train"),
-            read_section(UnetParams, "unet"),
-            read_section(AugmentParams, "augment"),
+            params.train,
+            params.unet,
+            params.augment,
             arguments.snapshots,
         )
     )

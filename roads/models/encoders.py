@@ -75,15 +75,9 @@ ENCODERS = {
 def build_encoder(name: str, depth: int, policy: Any, momentum: float, seed: int) -> keras.Model:
     """A model named `encoder`, from preprocessed images to its outputs at strides 2 to 2^(depth-1).
 
-    Raises:
-        UserError: the encoder has no such depth.
+    The depth is from 2 to 6.
     """
     encoder = ENCODERS[name]
-    if not 2 <= depth <= len(encoder.skips) + 1:
-        raise UserError(
-            f"unet.depth is {depth}: with unet.encoder {name} it must be from 2 to "
-            f"{len(encoder.skips) + 1}"
-        )
     whole = _application(encoder, policy, seed)
     for layer in whole.layers:
         if isinstance(layer, keras.layers.BatchNormalization):

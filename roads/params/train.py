@@ -1,11 +1,13 @@
 """The section `train:` of params.yaml: how a net is trained."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from roads.runtime.params import Section
+
+NO_NET = "none"  # where training starts from random weights
 
 
 class TrainParams(Section):
@@ -38,3 +40,17 @@ class TrainParams(Section):
     weights_folder: Path
     initial_weights: str
     seed: int = Field(ge=0, lt=2**32)
+
+    @model_validator(mode="after")
+    def _minutes_go_with_the_rest(self) -> Self:
+        if self.minutes is not None and self.freeze_encoder_epochs > 0:
+            raise ValueError(
+                "train.minutes does not go with train.freeze_encoder_epochs: the time could be "
+                "over before the encoder is trained. Set one of them to its default"
+            )
+        if self.minutes is not None and self.schedule == "plateau":
+            raise ValueError(
+                "train.minutes does not go with train.schedule plateau. Set the schedule to cosine "
+                "(it falls to 0 when the time is over) or constant"
+            )
+        return self

@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 from roads.runtime.params import Section
 
 NO_WEIGHTS = "none"  # of an encoder
+PRETRAINED = ("efficientnetv2b0", "resnet50")  # encoders of keras.applications
+DEEPEST = 6  # levels with one of these: their last output is at stride 32
 MOST_FILTERS = 4096  # at the bottom; more than that is a slip, and fills the memory
 
 
@@ -31,6 +33,15 @@ class UnetParams(Section):
             raise ValueError(
                 f"unet.filters {self.filters} and unet.depth {self.depth} make {most:,} filters at "
                 f"the bottom: at most {MOST_FILTERS:,}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _the_encoder_is_as_deep(self) -> Self:
+        if self.encoder in PRETRAINED and not 2 <= self.depth <= DEEPEST:
+            raise ValueError(
+                f"unet.depth is {self.depth}: with unet.encoder {self.encoder} it must be from 2 "
+                f"to {DEEPEST}"
             )
         return self
 

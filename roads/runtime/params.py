@@ -87,25 +87,40 @@ def read_section(section: type[SomeSection], name: str, path: Path = PARAMS_FILE
     Raises:
         UserError: the section is missing, or a key in it is missing, unknown or out of range.
     """
-    values = load_params(path).get(name)
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: the section `{name}:` is missing")
+    model = pydantic.create_model("Params", __base__=Section, **{name: section})  # type: ignore[call-overload]
+    values = {key: value for key, value in load_params(path).items() if key == name}
+    found: SomeSection = getattr(validated(model, values, path), name)
+    return found
+
+
+def validated(model: type[SomeSection], values: dict[str, Any], path: Path) -> SomeSection:
+    """Check sections against a model that has a field for each.
+
+    Raises:
+        UserError: a section, or a key in it, is missing, unknown or out of range.
+    """
     try:
-        return section.model_validate(values)
+        return model.model_validate(values)
     except pydantic.ValidationError as error:
-        raise UserError(f"{path}: " + "; ".join(_complaints(name, section, error))) from None
+        raise UserError(f"{path}: " + "; ".join(_complaints(model, error))) from None
 
 
-def _complaints(name: str, section: type[Section], error: pydantic.ValidationError) -> list[str]:
+def _complaints(model: type[Section], error: pydantic.ValidationError) -> list[str]:
     lines = []
-    known = f" (known: {', '.join(sorted(section.model_fields))})"
+    listed = set()  # sections whose keys were told
     for problem in error.errors()[:COMPLAINTS]:
-        key = ".".join([name, *map(_key, problem["loc"])])
-        if not problem["loc"]:  # two keys that contradict each other
+        place = problem["loc"]
+        key = ".".join(map(_key, place))
+        if problem["type"] == "value_error" and len(place) <= 1:  # keys contradict each other
             lines.append(problem["msg"].removeprefix("Value error, "))
         elif problem["type"] in ("extra_forbidden", "invalid_key"):
-            lines.append(f"{key} is not a parameter{known}")
-            known = ""  # said once
+            inside = place[:-1]
+            fields = _section(model, inside).model_fields
+            known = "" if inside in listed else f" (known: {', '.join(sorted(fields))})"
+            lines.append(f"{key} is not a {'parameter' if inside else 'section'}{known}")
+            listed.add(inside)
+        elif problem["type"] in ("missing", "model_type") and len(place) == 1:
+            lines.append(f"the section `{key}:` is missing")
         elif problem["type"] == "missing":
             lines.append(f"{key} is missing")
         else:
@@ -114,6 +129,10 @@ def _complaints(name: str, section: type[Section], error: pydantic.ValidationErr
             lines.append(f"{key} is {excerpt(problem['input'])}: should be {rule}")
     more = error.error_count() - len(lines)
     return [*lines, f"and {more} more"] if more else lines
+
+
+def _section(model: type[Section], place: tuple[int | str, ...]) -> type[Section]:
+    return model.model_fields[str(place[0])].annotation if place else model  # type: ignore[return-value]
 
 
 def _key(part: object) -> str:

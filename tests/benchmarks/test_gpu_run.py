@@ -33,10 +33,9 @@ from benchmarks.gpu_run import (
 from benchmarks.without_dvc import changed_params, settings, tiles_from
 from roads.dataset.packs import PackReader
 from roads.models.weights import load_model
-from roads.runtime.params import read_section
+from roads.params.whole import read_params
 from roads.sources import sample
-from tests.pipeline.test_dvc_yaml import sections_read
-from tests.project import ROOT, STAGES, quick_jax
+from tests.project import ROOT, quick_jax
 
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 SMALL = {
@@ -49,9 +48,7 @@ SMALL = {
 def test_every_recipe_has_valid_params(path: Path, tmp_path: Path) -> None:
     file = tmp_path / "params.yaml"
     file.write_text(yaml.safe_dump(changed_params(gpu_work.read_recipe(path))))
-    for stage in STAGES:
-        for section, model in sections_read(stage).items():
-            read_section(model, section, file)
+    read_params(file)
 
 
 def test_the_article_is_trained_as_the_readme_says() -> None:

@@ -20,14 +20,12 @@ from roads.imagery.blank import blank_share
 from roads.imagery.pictures import read_image, read_map
 from roads.models.unet import build_unet
 from roads.models.weights import WEIGHTS_FILE, Description, description_path, load_model, save_model
-from roads.params.parallel import ParallelParams
+from roads.params.whole import read_params
 from roads.runtime.names import SPLITS
-from roads.runtime.params import read_section
 from roads.sources.massachusetts import read_names
 from stages.handpick_filter import read_picks
 from tests.packed import unet_params, write_pack
-from tests.pipeline.test_dvc_yaml import STAGES, sections_read
-from tests.project import ROOT, params
+from tests.project import ROOT
 from tests.tiles import picture, road_map, save_tiles
 
 SIDE = 12  # pixels: in small files damage hits what they say of themselves
@@ -156,14 +154,8 @@ def _make_params(folder: Path) -> None:
     (folder / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
 
 
-SECTIONS = {name: model for stage in STAGES for name, model in sections_read(stage).items()}
-SECTIONS["parallel"] = ParallelParams  # read by what the stages share
-assert SECTIONS.keys() == params().keys()
-
-
 def _read_params(path: Path) -> None:
-    for name, model in SECTIONS.items():
-        repr(read_section(model, name, path))
+    repr(read_params(path))
 
 
 def _make_pack(folder: Path) -> None:

@@ -1,22 +1,18 @@
 """Whatever stands in params.yaml: a section comes out, or one line that names the key."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roads.params.crop import CropParams
-from roads.params.evaluate import EvaluateParams
-from roads.params.split import SplitParams
-from roads.params.train import TrainParams
+from roads.params.whole import Params, read_params
 from roads.runtime.errors import UserError
-from roads.runtime.params import read_section
-from tests.hostile.readers import SECTIONS
-from tests.project import params
+from roads.runtime.params import PARAMS_FILE, validated
+from tests.project import params, write_params
 
 ODD = st.one_of(
     st.none(), st.booleans(), st.integers(), st.integers(-3, 5000), st.floats(), st.text(),
@@ -39,17 +35,17 @@ def test_thousands_of_values_are_read_or_refused_by_their_keys(data: st.DataObje
 
 
 def change_one_value(data: st.DataObject) -> None:
-    name = data.draw(st.sampled_from(sorted(SECTIONS)))
-    values = dict(params()[name])
+    whole = params()
+    name = data.draw(st.sampled_from(sorted(whole)))
+    values = whole[name]
     key = data.draw(st.sampled_from([*values, "lerning_rate", "size "]))
     change = data.draw(st.sampled_from(["set", "remove"])) if key in values else "set"
     if change == "remove":
         del values[key]
     else:
         values[key] = data.draw(ODD)
-    path = Path("params.yaml")  # as `read_section` takes what the loader gave
     try:
-        section = check(name, values, path)
+        section = getattr(check(whole), name)
     except UserError as error:
         told = str(error)
         assert told.isprintable()
@@ -58,43 +54,83 @@ def change_one_value(data: st.DataObject) -> None:
     else:
         for value in section.model_dump().values():
             assert not isinstance(value, float) or math.isfinite(value)
-        assert change == "set" or not SECTIONS[name].model_fields[key].is_required()
+        assert change == "set" or not type(section).model_fields[key].is_required()
 
 
-def check(name: str, values: dict[str, Any], path: Path) -> Any:
-    """The section as `read_section` gives it, without a file between."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("roads.runtime.params.load_params", lambda _: {name: values})
-        return read_section(SECTIONS[name], name, path)
+def check(values: dict[str, Any]) -> Params:
+    """What `read_params` gives for a file of these values."""
+    return validated(Params, values, PARAMS_FILE)
 
 
 @pytest.mark.parametrize(
-    ("section", "model", "changes", "told"),
+    ("changes", "told"),
     [
-        ("crop", CropParams, {"stride": 300}, "crop.stride 300 is larger than crop.size 256"),
-        ("split", SplitParams, {"valid": 0.5, "test": 0.5}, "leave nothing to train on"),
-        ("split", SplitParams, {"valid": 1.2}, "split.valid is 1.2: should be less than 1"),
-        ("split", SplitParams, {"valid": 0}, "split.valid is 0: should be greater than 0"),
-        ("evaluate", EvaluateParams, {"overlap": 512}, "evaluate.overlap 512 is not less than"),
+        ({"crop.stride": 300}, "crop.stride 300 is larger than crop.size 256"),
+        ({"split.valid": 0.5, "split.test": 0.5}, "leave nothing to train on"),
+        ({"split.valid": 1.2}, "split.valid is 1.2: should be less than 1"),
+        ({"split.valid": 0}, "split.valid is 0: should be greater than 0"),
+        ({"evaluate.overlap": 512}, "evaluate.overlap 512 is not less than"),
+        ({"unet.filters": 512}, "unet.filters 512 and unet.depth 5 make 8,192"),
+        ({"unet.encoder": "resnet50", "unet.depth": 1}, "unet.depth is 1: with unet.encoder resn"),
+        ({"train.batch_size": 10**9}, "train.batch_size is 1000000000"),
+        ({"train.learning_rate": math.inf}, "train.learning_rate is inf"),
+        ({"train.clip_norm": math.inf}, "train.clip_norm is inf"),
+        ({"train.ema": 1}, "train.ema is 1: should be less than 1"),
+        ({"train.minutes": 5, "train.schedule": "plateau"}, "train.minutes does not go with"),
+        ({"train.epochs": 0}, "train.epochs is 0 and train.initial_weights is none"),
+        ({"train.freeze_encoder_epochs": 2}, "2, but unet.encoder plain has no pretrained"),
         (
-            "unet",
-            SECTIONS["unet"],
-            {"filters": 512},
-            "unet.filters 512 and unet.depth 5 make 8,192",
+            {"train.minutes": 5, "train.freeze_encoder_epochs": 2, "unet.encoder": "resnet50"},
+            "train.minutes does not go with train.freeze_encoder_epochs",
         ),
-        ("train", TrainParams, {"batch_size": 10**9}, "train.batch_size is 1000000000"),
-        ("train", TrainParams, {"learning_rate": math.inf}, "train.learning_rate is inf"),
-        ("train", TrainParams, {"clip_norm": math.inf}, "train.clip_norm is inf"),
-        ("train", TrainParams, {"ema": 1}, "train.ema is 1: should be less than 1"),
+        ({"crop.size": 250}, "crop.stride 256 is larger than crop.size 250"),
+        (
+            {"crop.size": 250, "crop.stride": 250},
+            "crop.size is 250: with unet.depth 5 it must be a multiple of 16",
+        ),
+        ({"evaluate.window": 500}, "evaluate.window is 500: with unet.depth 5"),
+        ({"augment.window": 100}, "augment.window is 100: with unet.depth 5"),
+        ({"augment.window": 512}, "augment.window 512 is larger than crop.size 256"),
     ],
 )
 def test_keys_that_contradict_each_other_are_both_named(
-    tmp_path: Path, section: str, model: Any, changes: dict[str, Any], told: str
+    tmp_path: Path, changes: dict[str, Any], told: str
 ) -> None:
-    path = tmp_path / "params.yaml"
-    path.write_text(yaml.safe_dump({section: params()[section] | changes}))
+    values = params()
+    for name, value in changes.items():
+        section, _, key = name.partition(".")
+        values[section][key] = value
+    write_params(tmp_path, values)
     with pytest.raises(UserError) as error:
-        read_section(model, section, path)
+        read_params(tmp_path / "params.yaml")
     assert told in str(error.value)
     assert str(error.value).isprintable()
     assert "{" not in str(error.value)
+
+
+def test_with_no_epochs_sizes_need_not_suit_the_net_of_params_yaml(tmp_path: Path) -> None:
+    values = params()
+    values["train"] |= {"epochs": 0, "initial_weights": "massachusetts-cpu"}
+    values["unet"]["depth"] = 7
+    values["evaluate"]["window"] = 544
+    write_params(tmp_path, values)
+    assert read_params(tmp_path / "params.yaml").evaluate.window == 544
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda values: values.pop("crop"), "params.yaml: the section `crop:` is missing"),
+        (lambda values: values.update(crop=None), "the section `crop:` is missing"),
+        (lambda values: values.update(corp={}), "corp is not a section (known: augment, bin"),
+    ],
+)
+def test_sections_missing_and_unknown_are_named(
+    tmp_path: Path, change: Callable[[dict[str, Any]], Any], told: str
+) -> None:
+    values = params()
+    change(values)
+    write_params(tmp_path, values)
+    with pytest.raises(UserError) as error:
+        read_params(tmp_path / "params.yaml")
+    assert told in str(error.value)

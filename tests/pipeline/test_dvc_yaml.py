@@ -1,7 +1,6 @@
 """dvc.yaml and params.yaml against the code."""
 
 import ast
-import importlib
 import os
 import subprocess
 import sys
@@ -9,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from roads.params.parallel import ParallelParams
-from roads.runtime.params import Section, read_section
+from roads.params.whole import Params, read_params
 from tests.project import (
     ABSENT_ON_GPU_MACHINE,
     ROOT,
@@ -22,16 +20,35 @@ from tests.project import (
     stage_module,
 )
 
+ALL_SECTIONS = {f"roads/params/{name}.py" for name in Params.model_fields}
+WHOLE = "roads/params/whole.py"
+# A stage checks all of params.yaml; what it does not read can only refuse, so it is no dep.
+CAN_ONLY_REFUSE = {WHOLE, *ALL_SECTIONS}
 
-def sections_read(stage: str) -> dict[str, type[Section]]:
-    """The sections that a stage's code reads: name → model."""
-    path = stage_module(stage)
-    module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
+
+def sections_read(stage: str) -> set[str]:
+    """The sections that a stage's `main` takes from params.yaml."""
+    tree = ast.parse((ROOT / stage_module(stage)).read_text(encoding="utf-8"))
+    main = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "main")
     return {
-        ast.literal_eval(call.args[1]): getattr(module, ast.unparse(call.args[0]))
-        for call in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8")))
-        if isinstance(call, ast.Call) and ast.unparse(call.func) == "read_section"
+        node.attr
+        for node in ast.walk(main)
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "params"
     }
+
+
+def code_deps(stage: str) -> list[str]:
+    deps = pipeline()["stages"][stage]["deps"]
+    return [dep for dep in deps if dep.startswith(("roads/", "stages/"))]
+
+
+def covers(dep: str, module: str) -> bool:
+    return module == dep or module.startswith(f"{dep}/")
+
+
+def reruns_on_edit(module: str) -> set[str]:
+    """The stages that run again after an edit of a module."""
+    return {stage for stage in STAGES if any(covers(dep, module) for dep in code_deps(stage))}
 
 
 def test_the_stages_stand_in_order() -> None:
@@ -39,16 +56,42 @@ def test_the_stages_stand_in_order() -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_imported_module_is_a_dep_and_the_other_way_round(stage: str) -> None:
-    deps = {dep for dep in pipeline()["stages"][stage]["deps"] if dep.endswith(".py")}
-    assert deps == imported_modules(stage_module(stage))
+def test_every_imported_module_lies_in_a_dep(stage: str) -> None:
+    own = {f"roads/params/{name}.py" for name in sections_read(stage)}
+    modules = imported_modules(stage_module(stage)) - (CAN_ONLY_REFUSE - own)
+    assert {m for m in modules if not any(covers(dep, m) for dep in code_deps(stage))} == set()
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_params_read_are_params_declared(stage: str) -> None:
-    sections = sections_read(stage).items()
-    read = {f"{name}.{key}" for name, section in sections for key in section.model_fields}
-    assert set(pipeline()["stages"][stage]["params"]) == read
+def test_every_dep_holds_something_that_the_stage_imports(stage: str) -> None:
+    modules = imported_modules(stage_module(stage))
+    for dep in code_deps(stage):
+        assert any(covers(dep, module) for module in modules), dep
+
+
+def test_train_reruns_after_an_edit_of_what_a_reader_would_expect() -> None:
+    modules = [path.relative_to(ROOT).as_posix() for path in ROOT.glob("roads/**/*.py")]
+    found = {module for module in modules if "train" in reruns_on_edit(module)}
+    packages = {m for m in modules if m.startswith(("roads/models/", "roads/training/"))}
+    sections = {f"roads/params/{name}.py" for name in ("train", "unet", "augment")}
+    others = {"roads/dataset/packs.py", "roads/imagery/blank.py"}
+    runtime = {m for m in imported_modules("stages/train.py") if m.startswith("roads/runtime/")}
+    assert found == packages | sections | others | runtime
+
+
+def test_an_edit_of_a_section_reruns_the_stages_that_read_it() -> None:
+    for name in Params.model_fields:
+        readers = {stage for stage in STAGES if name in sections_read(stage)}
+        # The description of a trained net, which evaluate reads, holds its section `unet:`.
+        expected = readers | {"evaluate"} if name == "unet" else readers
+        assert reruns_on_edit(f"roads/params/{name}.py") == expected, name
+    assert reruns_on_edit("roads/params/evaluate.py") == {"evaluate"}
+    assert reruns_on_edit(WHOLE) == set()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_sections_read_are_sections_declared(stage: str) -> None:
+    assert set(pipeline()["stages"][stage]["params"]) == sections_read(stage)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -65,14 +108,11 @@ def test_a_stage_takes_the_place_of_the_shell_that_dvc_starts(stage: str) -> Non
 
 
 def test_the_committed_params_are_valid_and_all_are_read() -> None:
-    # `parallel` says where stages run, not what comes out: one that declared it would rerun.
-    elsewhere: dict[str, type[Section]] = {"parallel": ParallelParams}
-    read: dict[str, set[str]] = {}
-    for sections in (elsewhere, *map(sections_read, STAGES)):
-        for name, section in sections.items():
-            read_section(section, name, ROOT / "params.yaml")
-            read.setdefault(name, set()).update(section.model_fields)
-    assert {name: set(values) for name, values in params().items()} == read
+    read_params(ROOT / "params.yaml")
+    keys = {name: set(f.annotation.model_fields) for name, f in Params.model_fields.items()}  # type: ignore[union-attr]
+    assert {name: set(values) for name, values in params().items()} == keys
+    # `parallel` says where stages run, not what comes out: a stage that declared it would rerun.
+    assert set().union(*map(sections_read, STAGES)) == params().keys() - {"parallel"}
 
 
 def test_paths_on_the_command_lines_are_deps_and_outs() -> None:

@@ -25,6 +25,7 @@ from roads.params.unet import UnetParams
 from roads.runtime.errors import UserError, exit_status
 from roads.runtime.files import write_csv
 from stages.evaluate import Inputs, evaluate, main
+from tests.project import params, write_params
 
 SIZE = 32
 ROWS = {"train": 1, "valid": 5, "test": 9}
@@ -255,13 +256,6 @@ def test_missing_files_are_named(models: Path, tmp_path: Path) -> None:
         run(models, packed)
 
 
-YAML = """
-evaluate: {batch_size: 4, overlays: 1, window: 32, overlap: 8, tta: false, spur: 20, tolerance: 2}
-split: {by: crop, seed: 0, valid: 0.1, test: 0.2}
-binarize: {threshold: 100}
-"""
-
-
 def test_command_line(
     models: Path,
     tmp_path: Path,
@@ -275,10 +269,14 @@ def test_command_line(
         "--handpicked data/handpicked.csv --metrics metrics/test.json --plots plots"
     )
     monkeypatch.setattr("sys.argv", command.split())
-    Path("params.yaml").write_text(YAML.replace("batch_size: 4", "batch_size: 0"))
+    values = params()
+    values["split"]["by"] = "crop"
+    values["evaluate"] |= {"batch_size": 0, "overlays": 1, "window": 32, "overlap": 8}
+    write_params(tmp_path, values)
     assert exit_status(main) == 1
     assert "evaluate.batch_size is 0" in capsys.readouterr().err
-    Path("params.yaml").write_text(YAML)
+    values["evaluate"]["batch_size"] = 4
+    write_params(tmp_path, values)
     assert exit_status(main) == 0
     dice = json.loads(Path("metrics/test.json").read_text())["dice"]
     assert f"test crops: Dice {dice:.4f}" in capsys.readouterr().err

@@ -14,14 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
 from roads.models.weights import load_model, read_description
 from roads.params.train import TrainParams
 from roads.runtime.errors import UserError
 from stages.train import train
 from tests.packed import AUGMENT, TRAIN, UNET, augment_params, train_params, unet_params, write_pack
-from tests.project import ROOT, hide, quick_jax
+from tests.project import ROOT, hide, params, quick_jax, write_params
 
 COMPILED = tempfile.TemporaryDirectory()
 
@@ -58,8 +57,8 @@ class Run:
             "PYTHONPATH": os.pathsep.join(path),
             "ROADS_STATE": str(folder / "state"),
         }
-        params = {"train": TRAIN, "unet": {**UNET, "depth": 2}, "augment": AUGMENT}
-        (folder / "params.yaml").write_text(yaml.safe_dump(params))
+        net = {**UNET, "depth": 2}
+        write_params(folder, {**params(), "train": TRAIN, "unet": net, "augment": AUGMENT})
 
     def start(self) -> subprocess.Popen[str]:
         paths = f"--data {self.packed} --model models --log log --metrics train.json"

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from roads.runtime.errors import UserError
 from roads.training.processes import SLURM_TASKS, VARIABLES, _settings, run_joined
 from tests.packed import AUGMENT, TRAIN, UNET, write_pack
-from tests.project import ROOT, quick_jax
+from tests.project import ROOT, params, quick_jax, write_params
 
 COMPILED = tempfile.TemporaryDirectory()
 SECONDS = 900  # a few, unless the machine is busy
@@ -41,12 +40,12 @@ class Host:
             **TRAIN, "epochs": EPOCHS, "learning_rate": 0.003, "ema": 0.8, "clip_norm": 0.1,
             "loss": "weighted_bce", **train,
         }  # fmt: skip
-        params = {
+        changes = {
             "train": recipe,
             "unet": {**UNET, "depth": 2},
             "augment": {**AUGMENT, "flips": True, "saturation": 0.2},
         }
-        (folder / "params.yaml").write_text(yaml.safe_dump(params))
+        write_params(folder, {**params(), **changes})
 
     def start(self, settings: dict[str, str]) -> subprocess.Popen[str]:
         paths = f"--data {self.packed} --model models --log log --metrics train.json"

@@ -1,0 +1,90 @@
+"""All of params.yaml: every section, and the rules that hold across them."""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import model_validator
+
+from roads.params.augment import AugmentParams
+from roads.params.binarize import BinarizeParams
+from roads.params.crop import CropParams
+from roads.params.download import DownloadParams
+from roads.params.evaluate import EvaluateParams
+from roads.params.handpick import HandpickParams
+from roads.params.pack import PackParams
+from roads.params.parallel import ParallelParams
+from roads.params.sample import SampleParams
+from roads.params.split import SplitParams
+from roads.params.train import NO_NET, TrainParams
+from roads.params.unet import PRETRAINED, UnetParams, size_step
+from roads.runtime.params import PARAMS_FILE, Section, load_params, validated
+
+
+class Params(Section):
+    """params.yaml. With `train.epochs: 0` nothing is trained, so `unet:` need not fit the rest."""
+
+    download: DownloadParams
+    sample: SampleParams
+    handpick: HandpickParams
+    crop: CropParams
+    split: SplitParams
+    binarize: BinarizeParams
+    pack: PackParams
+    unet: UnetParams
+    augment: AugmentParams
+    train: TrainParams
+    evaluate: EvaluateParams
+    parallel: ParallelParams
+
+    @model_validator(mode="after")
+    def _there_is_a_net(self) -> Self:
+        if self.train.epochs == 0 and self.train.initial_weights == NO_NET:
+            raise ValueError(
+                "train.epochs is 0 and train.initial_weights is none: there is no net to evaluate. "
+                "Set one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sizes_suit_the_net(self) -> Self:
+        step = size_step(self.unet)
+        sizes = {
+            "crop.size": self.crop.size,
+            "augment.window": self.augment.window or step,
+            "evaluate.window": self.evaluate.window,
+        }
+        for key, size in sizes.items():
+            if self.train.epochs > 0 and size % step:
+                raise ValueError(
+                    f"{key} is {size}: with unet.depth {self.unet.depth} it must be a multiple of "
+                    f"{step}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _windows_are_cut_from_crops(self) -> Self:
+        if self.augment.window is not None and self.augment.window > self.crop.size:
+            raise ValueError(
+                f"augment.window {self.augment.window} is larger than crop.size {self.crop.size}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _there_is_an_encoder_to_freeze(self) -> Self:
+        if self.train.freeze_encoder_epochs > 0 and self.unet.encoder not in PRETRAINED:
+            raise ValueError(
+                f"train.freeze_encoder_epochs is {self.train.freeze_encoder_epochs}, but "
+                f"unet.encoder {self.unet.encoder} has no pretrained weights to keep. Set the "
+                f"first to 0, or the second to {' or '.join(PRETRAINED)}"
+            )
+        return self
+
+
+def read_params(path: Path = PARAMS_FILE) -> Params:
+    """Read and check the whole file.
+
+    Raises:
+        UserError: the file is missing or not YAML; a section or key is missing, unknown or out of
+            range; or two of them contradict each other.
+    """
+    return validated(Params, load_params(path), path)
