@@ -2,7 +2,7 @@
 # make test    set up, run the tests
 # make soak    the long tests: kills at random moments, full disks, damaged files, gigabytes
 # make lint    ruff and mypy
-# make verify  look for damage in DVC's cache, the downloads and the workspace; MEND=1 moves it away
+# make verify  look for damage in DVC's cache, the downloads and the workspace; QUARANTINE=1 moves it away
 # make audit   look up known holes in the packages that are installed
 # make bench   measure, and write benchmarks/README.md; PARTS="data plain dvc train predict torch",
 #              TILES="8 108 1171", SCRATCH=/folder
@@ -33,7 +33,7 @@ soak: $(VENV)/development
 	python -m pytest -m soak
 
 verify: $(VENV)/pipeline
-	python -m roads.verify $(if $(MEND),--mend)
+	python -m roads verify $(if $(QUARANTINE),--quarantine)
 
 audit: $(VENV)/development $(VENV)/audit
 	$(VENV)/audit/bin/pip-audit --strict --path "$$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
@@ -59,8 +59,9 @@ $(VENV)/python:
 	python -m pip install --quiet --upgrade pip==26.3 setuptools==84.2.1
 	@touch $@
 
-$(VENV)/pipeline: $(VENV)/python requirements.txt
+$(VENV)/pipeline: $(VENV)/python requirements.txt pyproject.toml
 	python -m pip install --quiet --requirement requirements.txt
+	PYTHONWARNINGS=ignore python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/development: $(VENV)/pipeline requirements-dev.txt requirements-cluster.txt

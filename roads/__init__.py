@@ -1,1 +1,32 @@
-"""What the stages share: one subject a module."""
+"""Roads in aerial images: what the stages and the command line share, in packages.
+
+>>> import roads
+>>> net = roads.load("massachusetts-gpu")  # doctest: +SKIP
+>>> probability = net.predict(picture)  # doctest: +SKIP
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from roads.mapping.net import Net
+
+
+def load(name: str | None = None, *, tta: bool = False) -> "Net":
+    """Load a trained net, to predict arrays with.
+
+    Args:
+        name: of a released net (`massachusetts-cpu`, `massachusetts-gpu`), a weights file or its
+            folder; None is the pipeline's in the current folder.
+        tta: average the eight flips and turns; slightly better, 8 times slower.
+
+    Returns:
+        A net whose `predict` takes (height, width, 3) uint8 at 1 m per pixel and gives
+        (height, width) float32, the probability of road; its `threshold` says from which
+        probability a pixel is road.
+
+    Raises:
+        UserError: there is no such net, or its files are broken.
+    """
+    from roads.mapping.net import load_net  # Keras takes seconds to import
+
+    return load_net(name, tta)

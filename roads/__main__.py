@@ -1,4 +1,4 @@
-"""The command line: `python -m roads predict IMAGE… --out DIR`."""
+"""The command line: `roads predict`, `roads run`, `roads verify`; also `python -m roads`."""
 
 import argparse
 import functools
@@ -12,15 +12,18 @@ from roads.runtime.errors import UserError, exit_status
 
 Number = TypeVar("Number", int, float)
 
+CHECKOUT = Path(__file__).resolve().parent.parent  # has params.yaml and the released nets
 DEFAULT_THRESHOLD = 0.5
 INTERRUPTED = 130  # the exit status of what Ctrl-C ended, by custom
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m roads", description="Roads in aerial images")
+    parser = argparse.ArgumentParser(prog="roads", description="Roads in aerial images")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_predict(commands)
+    add_run(commands)
+    add_verify(commands)
     arguments = parser.parse_args(words)
     try:
         return exit_status(lambda: arguments.run(arguments))
@@ -57,8 +60,59 @@ def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add("--force", action="store_true", help="do again what is done")
 
 
+def add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declare `run`."""
+    command = commands.add_parser(
+        "run",
+        help="run a recipe as a DVC experiment",
+        description="Run a recipe of recipes/ on top of the committed params.yaml, as an "
+        "experiment of DVC.",
+    )
+    command.set_defaults(run=run)
+    add = command.add_argument
+    add("recipe", metavar="NAME", help="of a file in recipes/, for example released")
+    add("changes", nargs="*", metavar="KEY=VALUE", help="further changes, such as train.epochs=3")
+    add("--queue", action="store_true", help="put it into DVC's queue, do not run it now")
+    add("--temp", action="store_true", help="run it in a folder of its own")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """`roads run`.
+
+    Raises:
+        UserError: as `run_recipe`.
+    """
+    from roads.recipes import run_recipe
+
+    options = [f"--{name}" for name in ("queue", "temp") if getattr(arguments, name)]
+    run_recipe(arguments.recipe, arguments.changes, options)
+
+
+def add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declare `verify`."""
+    command = commands.add_parser(
+        "verify",
+        help="look for damage in DVC's cache, the downloads and the workspace",
+        description="Hash what dvc.lock refers to, and the downloads, and compare.",
+    )
+    command.set_defaults(run=verify)
+    command.add_argument("--all", action="store_true", help="every object of DVC's cache")
+    command.add_argument("--quarantine", action="store_true", help="move damaged files away")
+
+
+def verify(arguments: argparse.Namespace) -> None:
+    """`roads verify`.
+
+    Raises:
+        UserError: something is damaged or missing.
+    """
+    from roads.verify import look_for_damage
+
+    look_for_damage(arguments.all, arguments.quarantine)
+
+
 def predict(arguments: argparse.Namespace) -> None:
-    """`python -m roads predict`.
+    """`roads predict`.
 
     Raises:
         UserError: an argument or the model is no good, or some pictures were not.
@@ -119,7 +173,8 @@ def _as_evaluated(arguments: argparse.Namespace, key: str, kind: type[Number]) -
 
     value = getattr(arguments, key)
     if value is None:
-        value = (load_params().get("evaluate") or {}).get(key)
+        here = PARAMS_FILE if PARAMS_FILE.exists() else CHECKOUT / PARAMS_FILE
+        value = (load_params(here).get("evaluate") or {}).get(key)
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
         raise UserError(f"{PARAMS_FILE}: evaluate.{key} is not a number. Give --{key}.")
     return kind(value)

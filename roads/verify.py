@@ -1,15 +1,13 @@
 """Look for damage that DVC does not see: it checks a cached file out by its name, unread.
 
 Every object of DVC's cache that dvc.lock refers to is hashed again and compared with its name, the
-workspace is compared with dvc.lock, and the downloads with what they were when they came. Nothing
-is changed, unless asked for: `--mend` moves damaged files out of the way, for DVC to make anew.
+workspace is compared with dvc.lock, and each download with the hash it had when it arrived. Nothing
+is changed unless `--quarantine` asks to move damaged files away, for DVC to make again.
 """
 
-import argparse
 import hashlib
 import json
 import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,14 +17,14 @@ from typing import Any
 import yaml
 
 from roads.parallel.pool import worker_count
-from roads.runtime.errors import UserError, exit_status
+from roads.runtime.errors import UserError
 from roads.runtime.progress import progress
 from roads.runtime.state import dvc_cache, state_folder
 from roads.sources.cache import PART_SUFFIX, RECORD_SUFFIX
 
 WAY_OUT = (
-    "`make verify MEND=1` moves what is damaged away; then `dvc repro` makes it anew, and what is "
-    "missing too (or `dvc pull`, from a remote; `dvc checkout`, where only the workspace lacks it)."
+    "`make verify QUARANTINE=1` moves damaged files away; then `dvc repro` makes them and missing "
+    "ones again (or `dvc pull`, from a remote; `dvc checkout` where only the workspace lacks them)."
 )
 LOCK_FILE, PIPELINE_FILE = Path("dvc.lock"), Path("dvc.yaml")
 MANIFEST = ".dir"  # ends the name of an object that lists a folder's files
@@ -44,7 +42,7 @@ class Expected:
 
 @dataclass
 class Findings:
-    """What is wrong, a line each, and the files that `--mend` moves away."""
+    """What is wrong, a line each, and the files that `--quarantine` moves away."""
 
     lines: list[str] = field(default_factory=list)
     damaged: list[Path] = field(default_factory=list)
@@ -200,31 +198,32 @@ def _inode(path: Path) -> tuple[int, int]:
 
 
 def move_away(damaged: Sequence[Path], to: Path) -> None:
-    """Move damaged files into the folder `to`, so that nothing takes them for good any more."""
+    """Move damaged files into the folder `to`, so that nothing uses them any more."""
     for path in damaged:
         shutil.move(path, to / "_".join(path.parts[-3:]))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--all", action="store_true", help="every object of DVC's cache")
-    parser.add_argument("--mend", action="store_true", help="move damaged files out of the way")
-    arguments = parser.parse_args()
+def look_for_damage(whole_cache: bool, quarantine: bool) -> None:
+    """`roads verify`: print what is wrong, a line each.
+
+    Args:
+        whole_cache: look at the objects of other commits and experiments too.
+        quarantine: move damaged files away, for DVC to make again.
+
+    Raises:
+        UserError: something is damaged or missing, or this is no DVC repository.
+    """
     cache = dvc_cache()
     if cache is None:
         raise UserError("this is no DVC repository, or DVC is not installed: run `make verify`")
-    found = verify(cache, state_folder("downloads"), arguments.all)
+    found = verify(cache, state_folder("downloads"), whole_cache)
     for line in found.lines:
         print(line)
     if not found.lines:
-        print(f"{found.looked_at} files of DVC's cache and the downloads are as they were made")
+        print(f"no damage found in {found.looked_at} files of DVC's cache and the downloads")
         return
-    if arguments.mend and found.damaged:
-        to = state_folder("damaged")
+    if quarantine and found.damaged:
+        to = state_folder("quarantine")
         move_away(found.damaged, to)
         print(f"the damaged files were moved to {to}")
-    raise UserError(f"the {len(found.lines)} above are not as they should be. {WAY_OUT}")
-
-
-if __name__ == "__main__":
-    sys.exit(exit_status(main))
+    raise UserError(f"{len(found.lines)} problems found. {WAY_OUT}")

@@ -8,14 +8,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
 
+import roads
 from roads.__main__ import main
 from roads.mapping.chosen_model import choose_model, resolve_weights, validation_threshold
 from roads.mapping.rasters import quiet_gdal
+from roads.prediction.blending import Windows, predict_tile
 from roads.runtime.errors import UserError
 from roads.runtime.files import file_hash
 from tests.packed import save_tiny_net
@@ -96,12 +99,44 @@ def test_what_does_not_go_together_takes_one_line(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_model_is_a_file_a_folder_or_a_released_name(weights: Path) -> None:
+def test_a_model_is_a_file_a_folder_or_a_released_name(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"no trained net here: models/unet\.weights\.h5"):
+        resolve_weights(None)
+    shutil.copytree(weights.parent, tmp_path / "models")
     assert resolve_weights(None) == Path("models/unet.weights.h5")
     assert resolve_weights(str(weights)) == weights
     assert resolve_weights(str(weights.parent)) == weights
+    released = ROOT / "models/released/massachusetts-cpu/unet.weights.h5"
+    assert resolve_weights("massachusetts-cpu") == released
     with pytest.raises(UserError, match="no net `nobody`"):
         resolve_weights("nobody")
+
+
+def test_pictures_are_mapped_from_any_folder_with_the_windows_of_params_yaml(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_tiff(tmp_path / "a.tif", noise(30, 30))
+    assert main(["predict", "a.tif", "--out", "out", "--model", str(weights)]) == 0
+    assert json.loads(Path("out/a.json").read_text())["options"]["window"] == 512
+
+
+def test_a_script_loads_a_net_and_predicts_arrays(weights: Path) -> None:
+    net = roads.load(str(weights))
+    picture = np.random.default_rng(0).integers(0, 256, (70, 600, 3), np.uint8)
+    probability = net.predict(picture)
+    assert (probability.shape, probability.dtype) == ((70, 600), np.float32)
+    windows = Windows(512, 128, 2)
+    expected = predict_tile(choose_model(weights, 512, 2, False).predict, picture, windows)
+    np.testing.assert_array_equal(probability, expected)
+    assert net.threshold == 0.5  # none was chosen for these weights
+    odd: Any
+    for odd in (picture[..., 0], picture / 255):
+        with pytest.raises(ValueError, match=r"should be uint8 of shape \(height, width, 3\)"):
+            net.predict(odd)
 
 
 def test_flips_and_turns_are_averaged(weights: Path) -> None:

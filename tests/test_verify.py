@@ -1,4 +1,4 @@
-"""`python -m roads.verify` on a small DVC repository whose files are damaged in turn."""
+"""`roads verify` on a small DVC repository whose files are damaged in turn."""
 
 import os
 import subprocess
@@ -43,7 +43,7 @@ def repository(made: Path, tmp_path: Path) -> Path:
 
 def verify(repository: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "roads.verify", *options],
+        [sys.executable, "-m", "roads", "verify", *options],
         cwd=repository, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
     )  # fmt: skip
 
@@ -61,7 +61,7 @@ def flip_a_byte(path: Path) -> None:
     path.chmod(0o444)
 
 
-def test_a_flipped_byte_is_named_and_mended(repository: Path) -> None:
+def test_a_flipped_byte_is_named_and_quarantined(repository: Path) -> None:
     sound = verify(repository)
     assert (sound.returncode, sound.stderr) == (0, "")
     flip_a_byte(cached(repository, ONE))
@@ -81,9 +81,9 @@ def test_a_flipped_byte_is_named_and_mended(repository: Path) -> None:
         f"damaged download: {download}",
     }
     (line,) = said.stderr.splitlines()
-    assert "make verify MEND=1" in line
+    assert "make verify QUARANTINE=1" in line
     assert "dvc repro" in line
-    assert verify(repository, "--mend").returncode == 1
+    assert verify(repository, "--quarantine").returncode == 1
     assert not download.exists()
     assert not (repository / "made/one").exists()
     run(repository, "dvc", "repro")
@@ -91,7 +91,7 @@ def test_a_flipped_byte_is_named_and_mended(repository: Path) -> None:
     assert verify(repository, "--all").returncode == 0
 
 
-def test_what_is_missing_is_named_and_made_anew(repository: Path) -> None:
+def test_what_is_missing_is_named_and_made_again(repository: Path) -> None:
     cached(repository, TWO).unlink()
     (repository / "copy").unlink()
     said = verify(repository)
@@ -124,7 +124,7 @@ def test_other_commits_are_looked_at_on_request(repository: Path) -> None:
     said = verify(repository, "--all")
     assert said.stdout == f"damaged in the cache: no path of this commit, {other}\n"
     other.rename(other.with_name(".half.tmp"))
-    assert verify(repository, "--mend").stdout.startswith("half an object")
+    assert verify(repository, "--quarantine").stdout.startswith("half an object")
     assert verify(repository, "--all").returncode == 0
 
 

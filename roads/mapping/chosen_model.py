@@ -7,9 +7,11 @@ from pathlib import Path
 
 import yaml
 
+import roads
 from roads.mapping.predicting import Model
 from roads.models.backend import device_name
 from roads.models.weights import (
+    RELEASED,
     SCORES_FILE,
     WEIGHTS_FILE,
     WEIGHTS_SUFFIX,
@@ -25,6 +27,7 @@ from roads.runtime.errors import UserError
 from roads.runtime.files import file_hash
 
 CPU_BATCH, GPU_BATCH = 2, 16  # windows at once; on a CPU more take memory and save no time
+CHECKOUT = Path(roads.__file__).resolve().parent.parent
 PIPELINE = Path("models") / WEIGHTS_FILE
 LOCK, TEST_METRICS = Path("dvc.lock"), Path("metrics/test.json")
 
@@ -32,17 +35,24 @@ LOCK, TEST_METRICS = Path("dvc.lock"), Path("metrics/test.json")
 def resolve_weights(name: str | None) -> Path:
     """The weights file that `name` means: a file, a folder with one, or a released net.
 
-    None means the pipeline's.
+    None means the pipeline's. Released nets are looked for here, then where this code lies.
 
     Raises:
-        UserError: there is no released net of that name.
+        UserError: there is no such net.
     """
     if name is None:
+        if not PIPELINE.is_file():
+            raise UserError(
+                f"there is no trained net here: {PIPELINE} is missing. Run `dvc repro`, or name a "
+                "net: --model massachusetts-gpu"
+            )
         return PIPELINE
     path = Path(name)
     if path.is_dir():
         return path / WEIGHTS_FILE
-    return path if name.endswith(WEIGHTS_SUFFIX) else find_weights(name)
+    if name.endswith(WEIGHTS_SUFFIX):
+        return path
+    return find_weights(name, RELEASED if RELEASED.is_dir() else CHECKOUT / RELEASED)
 
 
 def choose_model(weights: Path, window: int, batch: int | None, tta: bool) -> Model:

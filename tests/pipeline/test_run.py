@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -141,7 +142,7 @@ def test_status_names_exactly_the_stages_that_read_a_parameter(
             write_params(project, altered)
             with Repo(os.fspath(project)) as repo:
                 status = repo.status()
-            readers = {stage for stage, declared in stages.items() if name in declared["params"]}
+            readers = {stage for stage, declared in stages.items() if section in declared["params"]}
             assert set(status) == readers, name
             for changes in status.values():
                 assert changes == [{"changed deps": {"params.yaml": {name: "modified"}}}], name
@@ -169,6 +170,26 @@ def test_a_users_weights_are_scored_as_they_are(project: Path, tmp_path: Path) -
         assert "ERROR" not in run(project, "dvc", "plots", *plots).stderr
         page = (project / "dvc_plots/index.html").read_text(encoding="utf-8")
         assert "Dice and IoU of whole test tiles by threshold" in page
+
+
+def test_a_recipe_is_one_command_and_the_next_starts_from_the_committed_params(
+    project: Path,
+) -> None:
+    roads = (sys.executable, "-m", "roads", "run")
+    queued = run(project, *roads, "article", "train.epochs=2", "--queue")
+    assert "Queued experiment" in queued.stdout
+    assert run(project, "git", "status", "--porcelain").stdout == ""
+
+    answer = run(project, *roads, "released")
+    assert ran(answer.stdout) == ["train", "evaluate"]
+    net = json.loads((project / "models/unet.json").read_text(encoding="utf-8"))
+    released = project / "models/released/massachusetts-gpu/unet.json"
+    assert net == json.loads(released.read_text(encoding="utf-8"))
+    scores = json.loads((project / "metrics/test.json").read_text(encoding="utf-8"))
+    assert scores["dice"] > 0.5
+    again = run(project, *roads, "released", check=False)
+    assert again.returncode == 1
+    assert "params.yaml has changes that are not committed" in again.stderr
 
 
 def test_a_killed_run_keeps_others_out_goes_on_and_ends_in_the_same_weights(project: Path) -> None:

@@ -1,0 +1,115 @@
+"""Recipes: named sets of changed params, `recipes/NAME.yaml`, and how one is run with DVC.
+
+A recipe is a flat file of `section.key: value`. It always starts from the committed params.yaml,
+so that recipes run one after another do not pile up there.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from roads.params.whole import Params
+from roads.runtime.errors import UserError
+from roads.runtime.params import PARAMS_FILE, load_params, validated
+
+FOLDER = Path("recipes")
+PLAIN = re.compile(r"[\w./:+-]+")  # text that DVC's parser of changes takes without quotes
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The params that a recipe changes, for example `{"train.epochs": 3}`.
+
+    Raises:
+        UserError: the file is not a flat mapping of `section.key`.
+    """
+    recipe = load_params(path)
+    if any(isinstance(value, dict) for value in recipe.values()):
+        raise UserError(f"{path} must hold lines such as `train.epochs: 3`, not sections")
+    return recipe
+
+
+def read_changes(words: Sequence[str]) -> dict[str, Any]:
+    """`["train.epochs=3", "train.minutes=null"]` as a mapping; numbers such as 1e-4 are numbers.
+
+    Raises:
+        UserError: a word is not `section.key=value`.
+    """
+    changes = {}
+    for word in words:
+        key, sign, text = word.partition("=")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            value = text
+        if not sign or isinstance(value, dict | list):
+            raise UserError(f"{word} is not a change of params.yaml such as train.epochs=3")
+        if isinstance(value, str) and re.fullmatch(r"[+-]?[\d.]+[eE][+-]?\d+", value):
+            value = float(value)  # YAML 1.1 reads 1e-4 as text
+        changes[key] = value
+    return changes
+
+
+def changed_params(changes: Mapping[str, Any], path: Path = PARAMS_FILE) -> dict[str, Any]:
+    """All of params.yaml with other values, for example `{"train.epochs": 3}`.
+
+    Raises:
+        UserError: there is no such key, or a value is refused.
+    """
+    params = load_params(path)
+    for name, value in changes.items():
+        section, _, key = name.partition(".")
+        if key not in (params.get(section) or {}):
+            raise UserError(f"{name} is not a key of params.yaml")
+        params[section][key] = value
+    validated(Params, params, path)
+    return params
+
+
+def run_recipe(name: str, words: Sequence[str], options: Sequence[str]) -> NoReturn:
+    """Run a recipe as a DVC experiment; this process becomes `dvc exp run`.
+
+    Args:
+        name: of a file in recipes/.
+        words: further changes, `section.key=value`; they win over the recipe's.
+        options: of `dvc exp run`, for example `--queue`.
+
+    Raises:
+        UserError: there is no such recipe or key, a value is refused, or params.yaml is not as
+            committed.
+    """
+    if not (FOLDER.is_dir() and Path("dvc.yaml").is_file()):
+        raise UserError(f"{Path.cwd()} is not the project's folder: dvc.yaml or recipes is missing")
+    file = FOLDER / f"{name}.yaml"
+    if not file.is_file():
+        names = ", ".join(sorted(path.stem for path in FOLDER.glob("*.yaml")))
+        raise UserError(f"there is no recipe {name}. There are: {names}")
+    committed = subprocess.run(["git", "show", f"HEAD:./{PARAMS_FILE}"], capture_output=True)
+    if committed.returncode != 0 or committed.stdout != PARAMS_FILE.read_bytes():
+        raise UserError(
+            f"{PARAMS_FILE} has changes that are not committed, and a recipe starts from the "
+            f"committed file. Commit them, or undo them: `git restore -SW {PARAMS_FILE}`"
+        )
+    changes = read_recipe(file) | read_changes(words)
+    changed_params(changes)
+    command = [sys.executable, "-m", "dvc", "exp", "run", *options]
+    for key, value in changes.items():
+        command += ["-S", f"{key}={_as_dvc_reads_it(value)}"]
+    print(f"dvc {' '.join(command[3:])}", file=sys.stderr, flush=True)
+    # The stages' `python` is this one, whether or not its environment is activated.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    os.execve(sys.executable, command, os.environ | {"PATH": path})
+
+
+def _as_dvc_reads_it(value: Any) -> str:
+    if isinstance(value, bool | None):
+        return {True: "true", False: "false", None: "null"}[value]
+    text = str(value)
+    if PLAIN.fullmatch(text):
+        return text
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,0 +1,129 @@
+"""The files in recipes/, and `roads run` up to where DVC takes over."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from dvc.utils.hydra import apply_overrides
+
+from roads.recipes import _as_dvc_reads_it, changed_params, read_changes, read_recipe
+from roads.runtime.errors import UserError
+from tests.project import ROOT, run
+
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+NAMES = [path.stem for path in RECIPES]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=NAMES)
+def test_every_recipe_has_valid_params_and_says_what_it_is_for(path: Path) -> None:
+    recipe = read_recipe(path)
+    params = changed_params(recipe, ROOT / "params.yaml")
+    for name, value in recipe.items():
+        section, _, key = name.partition(".")
+        assert params[section][key] == value
+    assert path.read_text(encoding="utf-8").startswith("# ")
+
+
+def test_documents_name_recipes_that_there_are() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        named = re.findall(r"roads run ([a-z]+)|recipes/([a-z]+)\.yaml", text)
+        assert {name for pair in named for name in pair if name} <= set(NAMES), page
+
+
+def test_changes_are_numbers_truth_values_nothing_or_text() -> None:
+    words = ["a.b=3", "a.c=1e-4", "a.d=true", "a.e=null", "a.f=/my tiles", "a.g=0.5", "a.h=2.e-3"]
+    assert read_changes(words) == {
+        "a.b": 3, "a.c": 1e-4, "a.d": True, "a.e": None, "a.f": "/my tiles", "a.g": 0.5,
+        "a.h": 2e-3,
+    }  # fmt: skip
+    for word in ("train.epochs", "train.epochs=[1, 2]", "a={b: 3}"):
+        with pytest.raises(UserError, match=r"is not a change of params\.yaml"):
+            read_changes([word])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        1,
+        0.25,
+        1e-05,
+        True,
+        False,
+        None,
+        "adamw",
+        "/my/it's, [here]",
+        "tcp://host:8786",
+        "a=b",
+    ],
+)
+def test_a_value_reaches_params_yaml_as_it_is(value: Any, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("section: {key: 0}\n")
+    apply_overrides(path, [f"section.key={_as_dvc_reads_it(value)}"])
+    found = yaml.safe_load(path.read_text())["section"]["key"]
+    assert (float(found) if value == 1e-05 else found) == value  # YAML 1.1 reads 1e-05 as text
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("project")
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copyfile(ROOT / name, folder / name)
+    shutil.copytree(ROOT / "recipes", folder / "recipes")
+    run(folder, "git", "init", "--quiet")
+    run(folder, "git", "config", "user.name", "Tester")
+    run(folder, "git", "config", "user.email", "tester@example.org")
+    run(folder, "git", "add", "--all")
+    run(folder, "git", "commit", "--quiet", "--message=start")
+    return folder
+
+
+def refused(folder: Path, *words: str) -> str:
+    """What `roads run` says in a folder where nothing can be run; it is one line."""
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from roads.__main__ import main; "
+    command = [sys.executable, "-c", f"{code}sys.exit(main())", "run", *words]
+    answer = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert answer.stderr.startswith("error: ")
+    assert answer.stderr.count("\n") == 1
+    return answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["nonesuch"], f"no recipe nonesuch. There are: {', '.join(NAMES)}"),
+        (["best", "train.epoch=3"], "train.epoch is not a key of params.yaml"),
+        (["best", "epochs=3"], "epochs is not a key of params.yaml"),
+        (["best", "train.epochs=many"], "train.epochs is 'many': should be a valid integer"),
+        (["best", "augment.window=768"], "augment.window 768 is larger than crop.size 752"),
+        (["best", "train.epochs"], "train.epochs is not a change of params.yaml such as"),
+    ],
+)
+def test_a_mistake_takes_one_line_and_changes_nothing(
+    words: list[str], told: str, project: Path
+) -> None:
+    assert told in refused(project, *words)
+    assert run(project, "git", "status", "--porcelain").stdout == ""
+
+
+def test_a_recipe_starts_from_the_committed_params(project: Path, tmp_path: Path) -> None:
+    edited = Path(shutil.copytree(project, tmp_path / "edited"))
+    path = edited / "params.yaml"
+    path.write_text(path.read_text(encoding="utf-8").replace("epochs: 10 ", "epochs: 11 "))
+    told = refused(edited, "best")
+    assert "params.yaml has changes that are not committed" in told
+    way_out = re.search(r"`(.*)`", told)
+    assert way_out
+    run(edited, *way_out[1].split())
+    assert "no recipe other" in refused(edited, "other")
+
+
+def test_elsewhere_it_says_where_it_belongs(tmp_path: Path) -> None:
+    assert f"{tmp_path} is not the project's folder" in refused(tmp_path, "best")
