@@ -5,7 +5,7 @@ import json
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,10 +13,9 @@ from urllib.parse import quote
 
 import filelock
 
-from roads.dataset.tiles import stored_file
-from roads.runtime.arrays import Image8
+from roads.imagery.pictures import read_image, read_map
 from roads.runtime.errors import UserError
-from roads.runtime.files import replacing, write_json
+from roads.runtime.files import file_hash, write_json
 from roads.runtime.progress import progress
 from roads.runtime.state import STATE_VARIABLE, stale
 from roads.sources.http import Downloader, RefusedError, UnavailableError
@@ -29,7 +28,7 @@ UNAVAILABLE_IN_A_ROW = 4  # files, after which the others are not tried
 
 @dataclass(frozen=True)
 class Verified:
-    """What was found in a file when it came; remembered beside it, so it is read once."""
+    """What was found in a file when it came; kept next to it, so that it is read once."""
 
     bytes: int
     sha256: str
@@ -38,19 +37,19 @@ class Verified:
 
 
 class Cache:
-    """The files of one address, under their paths in a folder of `root`.
+    """The pictures of one address, under their paths in a folder of `root`.
 
     Args:
         root: absolute folder; addresses do not mix in it.
         downloader: brings what is not there.
-        read: decodes the picture at a path, or raises a UserError; gets the path below the
-            address, and the file.
     """
 
-    def __init__(self, root: Path, downloader: Downloader, read: Callable[[str, Path], Image8]):
+    def __init__(self, root: Path, downloader: Downloader):
         self._root = root
         self._folder = root / quote(downloader.base_url, safe="")
-        self._downloader, self._read = downloader, read
+        self._downloader = downloader
+        # One picture at a time: this saves memory, and the warning filters that the decoder
+        # sets are not made for threads.
         self._reading = threading.Lock()
 
     def held(self, path: str) -> Verified | None:
@@ -73,8 +72,7 @@ class Cache:
         try:
             target.hardlink_to(self._folder / path)
         except OSError:
-            with replacing(target) as partial:
-                shutil.copyfile(self._folder / path, partial)
+            shutil.copyfile(self._folder / path, target)
 
     def fill(self, paths: Sequence[str], connections: int) -> dict[str, str]:
         """Download the files that are not there, so many at once.
@@ -120,14 +118,14 @@ class Cache:
         try:
             futures = {pool.submit(self._fetch, path): path for path in paths}
             for future in progress(as_completed(futures), "downloading", len(futures)):
-                try:
-                    future.result()
-                    in_a_row = 0
-                except RefusedError as error:
+                error = future.exception()
+                if isinstance(error, RefusedError):
                     reasons[futures[future]] = str(error)
-                    in_a_row = in_a_row + 1 if isinstance(error, UnavailableError) else 0
+                elif error:
+                    raise error
+                in_a_row = in_a_row + 1 if isinstance(error, UnavailableError) else 0
                 if in_a_row == UNAVAILABLE_IN_A_ROW:
-                    return dict.fromkeys(paths, reasons[futures[future]]) | reasons
+                    return dict.fromkeys(paths, str(error)) | reasons
         finally:
             self._downloader.stop()
             pool.shutdown(cancel_futures=True)
@@ -148,18 +146,18 @@ class Cache:
         part = file.with_name(file.name + PART_SUFFIX)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.unlink(missing_ok=True)
-        verified = self._downloader.fetch(path, part, lambda whole: self._verify(path, whole))
+        self._downloader.fetch(path, part)
+        read = read_image if file.parent.name == "sat" else read_map
+        try:
+            with self._reading:
+                height, width = read(part).shape[:2]
+        except UserError as error:
+            Part(part).discard()
+            raise RefusedError(str(error).removeprefix(f"{part} ").rstrip(".")) from None
+        verified = Verified(part.stat().st_size, file_hash(part, "sha256"), height, width)
         write_json(_record(file), asdict(verified))
         part.replace(file)
         Part(part).discard()
-
-    def _verify(self, path: str, whole: Path) -> Verified:
-        # One at a time: only one picture is in memory, and the warning filters that the
-        # decoder sets are not made for threads.
-        with self._reading:
-            height, width = self._read(path, whole).shape[:2]
-        stored = stored_file(whole.parent, whole.name)
-        return Verified(stored.bytes, stored.sha256, height, width)
 
 
 def _record(file: Path) -> Path:

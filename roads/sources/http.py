@@ -1,34 +1,28 @@
-"""Files over HTTP: resumed where they were cut, refused where they are not what was asked for."""
+"""Files over HTTP: resumed where the connection broke, retried, refused where they are wrong."""
 
+import re
 import threading
-import time
-from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from http.client import responses as phrases
+from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
-from typing import TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import requests
-import urllib3.exceptions
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError, InvalidHeader, ReadTimeoutError
 from urllib3.util import Retry
 
-from roads.runtime.errors import UserError
-from roads.sources.deadline import PunctualAdapter, deadline
+from roads.runtime.errors import UserError, one_line
 from roads.sources.partial import Origin, Part
 
-Checked = TypeVar("Checked")
-
-BACKOFF = 1.0  # seconds; the waits are 0, 2, 4, 8, … times it
+ADDRESS = re.compile(r"https?://([\w.-]+|\[[0-9A-Fa-f:]+\])(:\d+)?(/[^\s?#]*)?")
+BACKOFF = 1.0  # seconds; the waits between tries are 0, 2, 4, 8, … times it
 MAX_WAIT = 120.0  # seconds between two tries, whatever Retry-After says
 MAX_BYTES = 100_000_000  # of one file; an uncompressed 1500×1500 RGB tile has 6,750,000
-MAX_REDIRECTS = 5
-MIN_SPEED = 1_000  # bytes a second; less, averaged over the timeout, is a stall
-NEW_GROUND = 1_000_000  # bytes gained that earn a file its retries anew
+NEW_GROUND = 1_000_000  # bytes gained that give a file all its retries back
 CHUNK = 65_536
 NOT_NOW = (408, 425, 429, 500, 502, 503, 504)
-PAGES = ("text/html", "application/xhtml+xml")
-REDIRECTS = (("http", "http"), ("http", "https"), ("https", "https"))
 
 
 class RefusedError(Exception):
@@ -36,21 +30,23 @@ class RefusedError(Exception):
 
 
 class UnavailableError(RefusedError):
-    """The server did not answer, or answered that it cannot serve now, at every try."""
+    """The server does not answer, or cannot serve the file now; another try may do better."""
 
-
-class StoppedError(RefusedError):
-    """`Downloader.stop` was called while the file was under way."""
-
-
-class _FailedTryError(Exception):
-    """The next try may do better; `final` is raised when none is left."""
-
-    def __init__(
-        self, reason: str, final: type[RefusedError] = RefusedError, wait: str | None = None
-    ):
+    def __init__(self, reason: str, wait: float = 0):
         super().__init__(reason)
-        self.final, self.wait = final, wait
+        self.wait = wait  # seconds that the server asks for
+
+
+class _Session(requests.Session):
+    """Follows redirects to any host, as mirrors need it, but never from HTTPS to HTTP."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        target = super().get_redirect_target(resp)
+        if target:
+            resp.close()  # or requests would read its body, which may be endless
+            if resp.url.startswith("https:") and urlsplit(target).scheme == "http":
+                raise RefusedError(f"the server redirects it from HTTPS to {target!r}")
+        return target
 
 
 class Downloader:
@@ -59,206 +55,119 @@ class Downloader:
     Args:
         base_url: http or https, for example `https://host/folder`.
         connections: threads that will call `fetch`.
-        retries: tries after the first, for each file; gaining NEW_GROUND earns them anew.
-        timeout: seconds without an answer, or with fewer than MIN_SPEED bytes a second.
-        backoff: seconds; see BACKOFF.
-        max_bytes: a longer file is refused.
+        retries: tries after the first, for each file; gaining NEW_GROUND gives them all back.
+        timeout: seconds without a byte that end a try.
 
     Raises:
-        UserError: `base_url` is not such an address.
+        UserError: `base_url` is no such address, or holds more than a host and a path.
     """
 
-    def __init__(
-        self,
-        base_url: str,
-        *,
-        connections: int,
-        retries: int,
-        timeout: float,
-        backoff: float = BACKOFF,
-        max_bytes: int = MAX_BYTES,
-    ):
-        self.base_url = checked_url(base_url)
-        self._timeout, self._max_bytes = timeout, max_bytes
-        self._retries = Retry(total=retries, backoff_factor=backoff, backoff_max=MAX_WAIT)
+    def __init__(self, base_url: str, *, connections: int, retries: int, timeout: float):
+        if not ADDRESS.fullmatch(base_url):
+            raise UserError(
+                f"download.base_url is {base_url!r}: should be http(s)://HOST/FOLDER. "
+                "A user name and password belong in ~/.netrc."
+            )
+        self.base_url = base_url.rstrip("/")
+        self._retries, self._timeout = retries, timeout
         self._stopping = threading.Event()
-        # Only parts of it that keep no state are used (see _open), so threads can share it.
-        self._session = requests.Session()
+        self._session = _Session()
         for scheme in ("http://", "https://"):
-            self._session.mount(scheme, PunctualAdapter(pool_maxsize=connections))
+            self._session.mount(scheme, HTTPAdapter(pool_maxsize=connections))
+        # Without cookies a session keeps no state, so threads can share it.
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
 
     def stop(self) -> None:
-        """Make every `fetch` end soon, with StoppedError; what came of the files is kept."""
+        """Make every `fetch` end soon, with a RefusedError; what came of the files is kept."""
         self._stopping.set()
         self._session.close()
 
-    def fetch(self, path: str, part: Path, check: Callable[[Path], Checked]) -> Checked:
-        """Bring `{base_url}/{path}` to `part`, going on where an earlier run was cut.
+    def fetch(self, path: str, to: Path) -> None:
+        """Bring `{base_url}/{path}` to the file `to`, going on where an earlier run was cut.
 
-        Args:
-            path: below `base_url`.
-            part: grows to the whole file; call `Part(part).discard()` when it is taken over.
-            check: looks at the whole file and raises a UserError if it is broken.
-
-        Returns:
-            what `check` returns.
+        Call `Part(to).discard()` when the whole file has been taken over, or is broken.
 
         Raises:
-            RefusedError: the file cannot be had. A broken one is not kept.
-            OSError: it cannot be stored.
+            RefusedError: the file cannot be had.
+            OSError, FullDiskError: it cannot be stored.
         """
-        url, held = f"{self.base_url}/{path}", Part(part)
-        retries, furthest = self._retries, held.size
+        part = Part(to)
+        tries, furthest = 0, part.size
         while True:
             try:
-                in_one_piece = self._receive(url, held)
-                return _checked(check, held, in_one_piece)
-            except _FailedTryError as problem:
-                if held.size >= furthest + NEW_GROUND:
-                    retries, furthest = self._retries, held.size
-                try:
-                    retries = retries.increment("GET", url, error=problem)
-                except urllib3.exceptions.MaxRetryError:
-                    raise problem.final(str(problem)) from None
-                if self._stopping.wait(_pause(retries, problem.wait)):
-                    raise StoppedError("stopped") from None
+                self._receive(f"{self.base_url}/{path}", part)
+                return
+            except UnavailableError as error:
+                if part.size >= furthest + NEW_GROUND:
+                    tries, furthest = 0, part.size
+                if tries == self._retries:
+                    raise
+                wait = max(error.wait, BACKOFF * 2**tries if tries else 0)
+                tries += 1
+            if self._stopping.wait(min(wait, MAX_WAIT)):
+                raise RefusedError("stopped")
 
-    def _receive(self, url: str, part: Part) -> bool:
-        """Bring `part` to its full length; True if in one piece whose length was announced."""
+    def _receive(self, url: str, part: Part) -> None:
+        """Send one request, and bring `part` to its full length with the answer."""
         origin, have = part.origin(), part.size
         if origin and have == origin.length:
-            return False  # an earlier run was killed before it looked at the file
+            return  # an earlier run was killed before it looked at the file
         headers = {"Accept-Encoding": "identity"}
         if origin:
-            headers |= {"Range": f"bytes={have}-", "If-Range": origin.condition or ""}
-        with self._open(url, headers) as response:
-            status = response.status_code
-            if status == 206 and origin and origin.continues(response, have):
-                self._copy(response, part, have, origin.length)
-                return False
-            if status in (206, 416):
-                part.discard()
-                raise _FailedTryError("it changed while it was being downloaded")
-            if status != 200:
-                reason = f"the server answered {status} {phrases.get(status, '')}".rstrip()
-                if status in NOT_NOW:
-                    raise _FailedTryError(
-                        reason, UnavailableError, response.headers.get("Retry-After")
-                    )
-                raise RefusedError(reason)
-            if response.headers.get("Content-Type", "").lower().startswith(PAGES):
-                raise RefusedError("the server sent an HTML page in its place")
-            origin = Origin.of(response)
-            part.begin(origin)
-            self._copy(response, part, 0, origin.length)
-            return origin.length is not None
-
-    def _open(self, url: str, headers: dict[str, str]) -> requests.Response:
-        """Send a request and follow redirects, to no other protocol but from http to https.
-
-        `Session.get` would read the bodies of redirects to their end, which may never come.
-        """
-        session = self._session
-        for _ in range(MAX_REDIRECTS + 1):
-            try:
-                request = session.prepare_request(requests.Request("GET", url, headers))
-                settings = session.merge_environment_settings(url, {}, True, None, None)
-                adapter = session.get_adapter(url)
-                response = adapter.send(request, timeout=self._timeout, **settings)  # type: ignore[arg-type]
-                target = session.get_redirect_target(response)
-                if target is None:
-                    return response
-                response.close()
-                before, url = url, urljoin(url, target)
-                if (urlsplit(before).scheme, urlsplit(url).scheme) not in REDIRECTS:
-                    raise RefusedError(f"the server redirects it to {url!r}")
-            except requests.Timeout:
-                raise _FailedTryError(
-                    f"no answer in {self._timeout:g} s", UnavailableError
-                ) from None
-            except ValueError as error:  # what requests and urllib3 raise for one that is malformed
-                raise RefusedError(f"wrong address: {str(error)!r}") from None
-            except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-                raise _FailedTryError(_plain(error), UnavailableError) from None
-        raise RefusedError(f"the server redirects it more than {MAX_REDIRECTS} times")
-
-    def _copy(self, response: requests.Response, part: Part, have: int, length: int | None) -> None:
-        """Append the answer's body to the `have` bytes of the part."""
-        limit = min(length or self._max_bytes, self._max_bytes)
-        of_all = f" of {length:,}" if length else ""
-        since, then = time.monotonic(), have
-        with part.path.open("ab") as stream:
-            while chunk := self._read(response, f"after {have:,}{of_all} bytes"):
-                have += len(chunk)
-                if have > limit or (length or 0) > limit:
-                    part.discard()
-                    raise RefusedError(f"it is longer than {limit:,} bytes")
-                stream.write(chunk)
-                if (now := time.monotonic()) > since + self._timeout:
-                    if have - then < MIN_SPEED * (now - since):
-                        raise _FailedTryError(f"it stalled after {have:,}{of_all} bytes")
-                    since, then = now, have
-        if length is not None and have < length:
-            raise _FailedTryError(f"it ended after {have:,}{of_all} bytes")
-
-    def _read(self, response: requests.Response, place: str) -> bytes:
-        """What has come of the body, at most CHUNK bytes; nothing at its end."""
-        if self._stopping.is_set():
-            raise StoppedError("stopped")
-        # Of a body that is not in chunks, one reception is read, and the socket's timeout does.
-        chunked = getattr(response.raw, "chunked", False)
-        patience = deadline(self._timeout, response.raw.shutdown) if chunked else nullcontext()
+            headers |= {"Range": f"bytes={have}-", "If-Range": origin.version}
         try:
-            with patience:
-                chunk: bytes = response.raw.read1(CHUNK, decode_content=False)
-        except (TimeoutError, urllib3.exceptions.TimeoutError):
-            raise _FailedTryError(f"it stalled {place}") from None
-        except (urllib3.exceptions.HTTPError, ValueError):  # ValueError: a chunk's length
-            raise _FailedTryError(f"it ended {place}") from None
-        return chunk
+            with self._session.get(
+                url, headers=headers, timeout=self._timeout, stream=True
+            ) as response:
+                self._begin(response, part, origin)
+                self._append(response, part)
+        except (ValueError, requests.TooManyRedirects) as error:
+            raise RefusedError(f"invalid address or answer: {one_line(error)}") from None
+        except (requests.RequestException, HTTPError) as error:
+            late = isinstance(error, requests.Timeout | ReadTimeoutError)
+            reason = f"no data for {self._timeout:g} s" if late else _plain(error)
+            so_far = f" after {part.size:,} bytes" if part.size else ""
+            raise UnavailableError(reason + so_far) from None
+
+    def _begin(self, response: requests.Response, part: Part, origin: Origin | None) -> None:
+        """Empty `part`, unless the answer continues it; refuse an answer that is not the file."""
+        status = response.status_code
+        if status == 206 and origin and origin.continues(response, part.size):
+            return
+        if status in (206, 416):
+            part.discard()
+            raise UnavailableError("it changed while it was being downloaded")
+        if status != 200:
+            reason = f"the server answered {status} {phrases.get(status, '')}".rstrip()
+            if status in NOT_NOW:
+                raise UnavailableError(reason, _retry_after(response))
+            raise RefusedError(reason)
+        if "html" in response.headers.get("Content-Type", "").lower():
+            raise RefusedError("the server sent an HTML page in its place")
+        part.begin(Origin.of(response))
+
+    def _append(self, response: requests.Response, part: Part) -> None:
+        """Append the answer's body to `part`; urllib3 raises if it is shorter than announced."""
+        have, announced = part.size, response.raw.length_remaining or 0
+        with part.path.open("ab") as stream:
+            while chunk := response.raw.read1(CHUNK, decode_content=False):
+                if self._stopping.is_set():
+                    raise RefusedError("stopped")
+                have += len(chunk)
+                if max(have, announced) > MAX_BYTES:
+                    part.discard()
+                    raise RefusedError(f"it is longer than {MAX_BYTES:,} bytes")
+                stream.write(chunk)
 
 
-def checked_url(base_url: str) -> str:
-    """The address without a slash at its end.
-
-    Raises:
-        UserError: it is not one of http or https, or holds more than a host and a path.
-    """
-    try:
-        parts = urlsplit(base_url)
-        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        good = good and not (parts.query or parts.fragment or parts.username)
-    except ValueError:
-        good = False
-    if not good:
-        raise UserError(
-            f"download.base_url is {base_url!r}: should be http(s)://HOST/FOLDER. "
-            "A user name and password belong in ~/.netrc."
-        )
-    return base_url.rstrip("/")
-
-
-def _checked(check: Callable[[Path], Checked], part: Part, in_one_piece: bool) -> Checked:
-    try:
-        return check(part.path)
-    except UserError as error:
-        part.discard()
-        reason = str(error).removeprefix(f"{part.path} ").rstrip(".")
-        if in_one_piece:
-            raise RefusedError(reason) from None
-        raise _FailedTryError(reason) from None  # pieces may not fit: once more from the start
-
-
-def _pause(retries: Retry, retry_after: str | None) -> float:
-    wait = retries.get_backoff_time()
-    if retry_after is not None:
-        with suppress(urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
-            wait = max(wait, retries.parse_retry_after(retry_after))
-    return min(wait, MAX_WAIT)
+def _retry_after(response: requests.Response) -> float:
+    """The seconds until another try that the server asks for, as a number or as a date."""
+    with suppress(InvalidHeader, ValueError, OverflowError):
+        return Retry().parse_retry_after(response.headers.get("Retry-After", "0"))
+    return 0
 
 
 def _plain(error: Exception) -> str:
     """The cause without the objects that requests and urllib3 wrap around it."""
     cause = error.args[0] if error.args else error
-    text = str(getattr(cause, "reason", cause)).split("): ", 1)[-1]
-    return " ".join(text.split()) or type(error).__name__
+    return one_line(getattr(cause, "reason", cause)).split("): ", 1)[-1]

@@ -8,12 +8,10 @@ from collections import Counter
 from pathlib import Path
 
 from roads.dataset.tiles import StoredFile, Tile, stored_path
-from roads.imagery.pictures import read_image, read_map
-from roads.runtime.arrays import Image8
 from roads.runtime.errors import UserError, excerpt
 from roads.runtime.names import SPLITS
 from roads.sources.cache import Cache
-from roads.sources.http import BACKOFF, Downloader
+from roads.sources.http import Downloader
 
 COLUMNS = ["split", "name"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
@@ -32,7 +30,6 @@ def fetch(
     timeout: float,
     allow_missing: bool,
     cache: Path,
-    backoff: float = BACKOFF,
 ) -> list[Tile]:
     """Link the tiles of a list into `raw`, downloading those that the cache does not hold.
 
@@ -43,10 +40,9 @@ def fetch(
         limit: take the first so many tiles of each split; None takes all.
         connections: files that are downloaded at once.
         retries: tries of a file after the first.
-        timeout: seconds without an answer, or nearly without data, that end a try.
+        timeout: seconds without a byte that end a try.
         allow_missing: go on without the tiles that cannot be had, as long as there are some.
         cache: absolute folder for whole and half files, shared by all runs.
-        backoff: seconds; the waits between tries are 0, 2, 4, 8, … times it.
 
     Returns:
         the tiles whose image and map both decode and have one size, in the list's order.
@@ -55,19 +51,12 @@ def fetch(
         UserError: the list or the address is wrong, or tiles cannot be had.
     """
     wanted = read_names(names, limit)
-    downloader = Downloader(
-        base_url, connections=connections, retries=retries, timeout=timeout, backoff=backoff
-    )
-    store = Cache(cache, downloader, _read)
+    downloader = Downloader(base_url, connections=connections, retries=retries, timeout=timeout)
+    store = Cache(cache, downloader)
     reasons = store.fill([path for tile in wanted for path in _paths(*tile)], connections)
-    tiles: list[Tile] = []
-    missing: list[tuple[str, str]] = []
-    for split, name in wanted:
-        found = _tile(store, split, name, reasons)
-        if isinstance(found, Tile):
-            tiles.append(found)
-        else:
-            missing.append((name, found))
+    found = {name: _tile(store, split, name, reasons) for split, name in wanted}
+    tiles = [tile for tile in found.values() if isinstance(tile, Tile)]
+    missing = [(name, why) for name, why in found.items() if isinstance(why, str)]
     if missing:
         report = _report(missing, len(wanted), downloader.base_url)
         if not (allow_missing and tiles):
@@ -118,10 +107,6 @@ def read_names(names: Path, limit: int | None = None) -> list[tuple[str, str]]:
 
 def _paths(split: str, name: str) -> list[str]:
     return [stored_path(split, kind, name, suffix) for kind, suffix in SUFFIXES.items()]
-
-
-def _read(path: str, file: Path) -> Image8:
-    return read_image(file) if Path(path).parent.name == "sat" else read_map(file)
 
 
 def _tile(store: Cache, split: str, name: str, reasons: dict[str, str]) -> Tile | str:

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -14,33 +13,31 @@ from roads.runtime.files import write_json
 
 @dataclass(frozen=True)
 class Origin:
-    """The whole file as an answer announced it: its length in bytes, and which version it is."""
+    """The whole file as announced: its length in bytes, a value for If-Range; 0, "" if unknown."""
 
-    length: int | None
-    etag: str | None
-    modified: str | None
+    length: int
+    version: str
 
     @classmethod
     def of(cls, response: requests.Response) -> Self:
-        length = response.raw.length_remaining  # Content-Length, parsed
-        return cls(length, response.headers.get("ETag"), response.headers.get("Last-Modified"))
-
-    @property
-    def condition(self) -> str | None:
-        """The value of If-Range: RFC 9110 (13.1.5) asks for a strong ETag or a date."""
-        return self.etag if self.etag and not self.etag.startswith("W/") else self.modified
+        """Read the headers of a 200 answer."""
+        return cls(response.raw.length_remaining or 0, _version(response))
 
     def continues(self, response: requests.Response, start: int) -> bool:
         """Whether a 206 answer is the rest of this very file, from byte `start` on."""
-        rest = re.match(r"bytes (\d+)-\d+/(\d+)$", response.headers.get("Content-Range", ""))
-        if rest is None or (int(rest[1]), int(rest[2])) != (start, self.length):
-            return False
-        etag, modified = map(response.headers.get, ("ETag", "Last-Modified"))
-        return etag in (None, self.etag) and modified in (None, self.modified)
+        rest = f"bytes {start}-{self.length - 1}/{self.length}"
+        same = _version(response) in ("", self.version)
+        return same and response.headers.get("Content-Range") == rest
+
+
+def _version(response: requests.Response) -> str:
+    """What RFC 9110 (13.1.5) allows in If-Range: a strong ETag, or a date."""
+    etag = response.headers.get("ETag", "W/")
+    return response.headers.get("Last-Modified", "") if etag.startswith("W/") else etag
 
 
 class Part:
-    """The bytes so far at `path`, and beside them, as JSON, their origin."""
+    """The bytes so far at `path`, and next to them, as JSON, their origin."""
 
     def __init__(self, path: Path):
         self.path, self._sidecar = path, path.with_name(path.name + ".json")
@@ -53,7 +50,7 @@ class Part:
         """None where there is nothing to go on from."""
         with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
             origin = Origin(**json.loads(self._sidecar.read_text(encoding="utf-8")))
-            if self.size and origin.length and origin.condition:
+            if self.size and origin.length and origin.version:
                 return origin
         return None
 

@@ -35,7 +35,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[TileServer]:
             for number in range(count):
                 add_tile(server, split, f"{split}{number}", 128)
         for path in server.files:
-            server.faults[path] = iter([slowly])
+            server.faults[path] = iter([slowly()])
         yield server
 
 
@@ -117,7 +117,7 @@ def test_killed_twenty_times_it_ends_as_undisturbed(
     whole = small_project(tmp_path / "whole", server)
     seconds = undisturbed(whole)
     for path in server.files:
-        server.faults[path] = iter([slowly])
+        server.faults[path] = iter([slowly()])
     server.seen.clear()
 
     project = small_project(tmp_path / "project", server)

@@ -88,7 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault:
             fault(self)
         elif self.path in self.server.files:
-            self.start_file()
+            self.send_file()
         else:
             self.answer(404)
 
@@ -99,9 +99,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def start_file(
+    def send_file(
         self,
         *,
+        body: bytes | None = None,
         stop: int | None = None,
         extra: int = 0,
         ranges: bool = True,
@@ -110,11 +111,14 @@ class _Handler(BaseHTTPRequestHandler):
         """Send the file, or the range asked for.
 
         Args:
+            body: put this in the file's place first.
             stop: send no more than so many bytes of the body.
             extra: announce so many bytes more than there are.
             ranges: heed Range.
             if_range: heed If-Range.
         """
+        if body is not None:
+            self.server.files[self.path] = body
         whole = self.server.files[self.path]
         version = self.server.version(whole)
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
@@ -139,81 +143,42 @@ class _Handler(BaseHTTPRequestHandler):
 Fault = Callable[[_Handler], None]
 
 
-def cut(after: int) -> Fault:
-    """Close the connection after so many bytes of the body."""
+def sends(then: Fault | None = None, **options: Any) -> Fault:
+    """Send the file as `send_file` does with these options, do `then`, and close the connection."""
 
     def fault(handler: _Handler) -> None:
-        handler.start_file(stop=after)
+        handler.send_file(**options)
         handler.close_connection = True
+        if then:
+            then(handler)
 
     return fault
 
 
-def reset(after: int) -> Fault:
-    """Reset the connection after so many bytes of the body."""
+def resets(handler: _Handler) -> None:
+    """Reset the connection."""
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    socket.close(handler.connection.detach())
+
+
+def stalls(handler: _Handler) -> None:
+    """Send nothing more."""
+    handler.server.closing.wait()
+    handler.close_connection = True
+
+
+def slowly(after: int = 0) -> Fault:
+    """Send so many bytes of the file at once, and the rest at 10,000 bytes a second."""
 
     def fault(handler: _Handler) -> None:
-        handler.start_file(stop=after)
-        handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        socket.close(handler.connection.detach())
-        handler.close_connection = True
+        handler.send_file(stop=after)
+        whole = handler.server.files[handler.path]
+        for start in range(after, len(whole), 1000):
+            handler.wfile.write(whole[start : start + 1000])
+            if handler.server.closing.wait(0.1):
+                break
 
     return fault
-
-
-def stall(after: int | None = None) -> Fault:
-    """Send so many bytes of the body (not even the headers if None), then nothing."""
-
-    def fault(handler: _Handler) -> None:
-        if after is not None:
-            handler.start_file(stop=after)
-        handler.server.closing.wait()
-        handler.close_connection = True
-
-    return fault
-
-
-def drip(handler: _Handler) -> None:
-    """Send the file byte by byte, 20 a second."""
-    _in_pieces(handler, 1, 0.05)
-
-
-def slowly(handler: _Handler) -> None:
-    """Send the file at 10,000 bytes a second."""
-    _in_pieces(handler, 1000, 0.1)
-
-
-def _in_pieces(handler: _Handler, size: int, seconds: float) -> None:
-    handler.start_file(stop=0)
-    whole = handler.server.files[handler.path]
-    for start in range(0, len(whole), size):
-        handler.wfile.write(whole[start : start + size])
-        if handler.server.closing.wait(seconds):
-            break
-
-
-def drip_headers(handler: _Handler) -> None:
-    """Begin an answer, and send its headers byte by byte, 20 a second."""
-    handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
-    while not handler.server.closing.wait(0.05):
-        handler.wfile.write(b"X")
-
-
-def continue_endlessly(handler: _Handler) -> None:
-    """Answer that the request may go on, again and again."""
-    while not handler.server.closing.is_set():
-        handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
-
-
-def drip_chunk(handler: _Handler) -> None:
-    """Send half of the file as a chunk, and the length of the next one byte by byte."""
-    half = handler.server.files[handler.path][:5000]
-    handler.send_response(200)
-    handler.send_header("Transfer-Encoding", "chunked")
-    handler.end_headers()
-    handler.wfile.write(b"%x\r\n%b\r\n" % (len(half), half))
-    while not handler.server.closing.wait(0.05):
-        handler.wfile.write(b"0")
 
 
 def chunked(handler: _Handler) -> None:
@@ -222,54 +187,22 @@ def chunked(handler: _Handler) -> None:
     handler.send_response(200)
     handler.send_header("Transfer-Encoding", "chunked")
     handler.end_headers()
-    for start in range(0, len(whole), 5000):
-        chunk = whole[start : start + 5000]
+    for chunk in (whole[:5000], whole[5000:], b""):
         handler.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
-    handler.wfile.write(b"0\r\n\r\n")
 
 
-def misstate(extra: int) -> Fault:
-    """Announce so many bytes more (or fewer) than are sent."""
-
-    def fault(handler: _Handler) -> None:
-        handler.start_file(extra=extra)
-        handler.close_connection = True
-
-    return fault
-
-
-def status(code: int, **headers: str) -> Fault:
+def answers(code: int, body: bytes = b"", **headers: str) -> Fault:
     """Answer with a status code."""
-    return lambda handler: handler.answer(code, b"", **headers)
+    return lambda handler: handler.answer(code, body, **headers)
 
 
-def html(handler: _Handler) -> None:
-    """Answer 200 with a page."""
-    handler.answer(200, b"<!doctype html><p>Log in", Content_Type="text/html; charset=utf-8")
-
-
-def replaced(body: bytes, *, if_range: bool = True) -> Fault:
-    """Put another file in its place, then answer from it."""
-
-    def fault(handler: _Handler) -> None:
-        handler.server.files[handler.path] = body
-        handler.start_file(if_range=if_range)
-
-    return fault
-
-
-def without_ranges(handler: _Handler) -> None:
-    """Answer with the whole file whatever was asked."""
-    handler.start_file(ranges=False)
-
-
-def without_length(handler: _Handler) -> None:
-    """Answer with a body that ends where the connection does, after half of the file."""
+def half(handler: _Handler) -> None:
+    """Send half of the file and close the connection, its length not announced."""
     whole = handler.server.files[handler.path]
     handler.send_response(200)
-    handler.send_header("Connection", "close")
     handler.end_headers()
     handler.wfile.write(whole[: len(whole) // 2])
+    handler.close_connection = True
 
 
 def endless(code: int, **headers: str) -> Fault:
