@@ -1,19 +1,17 @@
 """The Massachusetts Roads Dataset over HTTP (V. Mnih, PhD thesis, University of Toronto, 2013)."""
 
-import csv
 import itertools
 import re
 import sys
-from collections import Counter
 from pathlib import Path
 
 from roads.dataset.tiles import StoredFile, Tile, stored_path
-from roads.runtime.errors import UserError, excerpt
+from roads.runtime.errors import UserError, excerpt, one_line
+from roads.runtime.files import read_csv
 from roads.runtime.names import SPLITS
 from roads.sources.cache import Cache
 from roads.sources.http import Downloader
 
-COLUMNS = ["split", "name"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 SUFFIXES = {"sat": ".tiff", "map": ".tif"}
 NAMES_TOLD = 20  # of the tiles that cannot be had
@@ -75,34 +73,29 @@ def read_names(names: Path, limit: int | None = None) -> list[tuple[str, str]]:
     """The (split, name) pairs of a list, in its order; the first `limit` of each split.
 
     Raises:
-        UserError: the list is missing, has other columns, or a row is wrong or there twice.
+        UserError: the list is missing, empty or no such CSV file, or a row is wrong or a duplicate.
     """
     try:
-        with names.open(newline="", encoding="utf-8") as stream:
-            header, *rows = csv.reader(stream)
+        rows = read_csv(names, ["split", "name"])
+        if not rows:
+            raise ValueError("it has no rows")
     except FileNotFoundError:
         raise UserError(f"{names} is missing; `git restore {names}` brings it back.") from None
-    except (ValueError, csv.Error):  # empty, or not text
-        header, rows = [], []
-    if header != COLUMNS or not rows:
-        raise UserError(f"{names} should be a CSV file with the columns split,name and some rows.")
-    seen: set[str] = set()
-    taken: Counter[str] = Counter()
-    wanted = []
-    for line, row in enumerate(rows, start=2):
-        if len(row) != 2 or row[0] not in SPLITS or not NAME.fullmatch(row[1]):
+    except ValueError as error:
+        raise UserError(f"{names}: {one_line(error)}. `git restore {names}` mends it.") from None
+    pairs: dict[str, str] = {}
+    for line, row in rows:
+        split, name = row["split"], row["name"]
+        if split not in SPLITS or not NAME.fullmatch(name):
             raise UserError(
-                f"{names}, line {line}: {excerpt(','.join(row))} should be one of "
+                f"{names}, line {line}: {excerpt(f'{split},{name}')} should be one of "
                 f"{', '.join(SPLITS)}, a comma, and a name of letters, digits, _ and -."
             )
-        split, name = row
-        if name in seen:
+        if name in pairs:
             raise UserError(f"{names}, line {line}: {name} is there twice. Keep one of them.")
-        seen.add(name)
-        taken[split] += 1
-        if limit is None or taken[split] <= limit:
-            wanted.append((split, name))
-    return wanted
+        pairs[name] = split
+    numbers = {split: itertools.count() for split in SPLITS}
+    return [(s, name) for name, s in pairs.items() if limit is None or next(numbers[s]) < limit]
 
 
 def _paths(split: str, name: str) -> list[str]:

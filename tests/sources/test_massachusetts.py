@@ -486,19 +486,15 @@ def test_a_file_that_the_disk_does_not_take(server: TileServer, run: Run) -> Non
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("", "should be a CSV file with the columns split,name"),
-        ("split,name\n", "and some rows"),
-        ("name,split\na,train\n", "should be a CSV file with the columns split,name"),
+        ("", "must begin with the line split,name"),
+        ("split,name\n", "it has no rows"),
         ("split,name\ntrain,../../etc/passwd\n", "line 2: 'train,../../etc/passwd' should be"),
-        ("split,name\ntrain,/etc/passwd\n", "line 2"),
-        ("split,name\ntrain,..\n", "line 2"),
         ("split,name\ntrain,a b\n", "line 2"),
-        ('split,name\ntrain,"a\n"\n', "line 2"),
+        ('split,name\ntrain,"a\n"\n', "should be one of"),
         ("split,name\ntrain,a\n../x,b\n", "line 3"),
         ("split,name\ntrain,a,b\n", "line 2"),
-        ("split,name\ntrain\n", "line 2"),
         ("split,name\ntrain,a\ntest,a\n", "line 3: a is there twice"),
-        ("split,name\ntrain,\udcff\n", "should be a CSV file"),
+        ("split,name\ntrain,\udcff\n", "can't decode"),
     ],
 )
 def test_a_wrong_list_is_refused(
@@ -510,7 +506,6 @@ def test_a_wrong_list_is_refused(
     assert refusal.startswith(str(names))
     assert complaint in refusal
     assert server.seen == []
-    names.unlink()
     assert "is missing" in run.refusal(server, names=tmp_path / "none.csv")
 
 
