@@ -5,12 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 from PIL import Image
 
-from roads.dataset import stacks
 from roads.dataset.crops import CROPS_FILE, PIXELS_FILE, Crop, read_crops, read_pixels, write_crops
 from roads.dataset.handpicked import kept_names
 from roads.dataset.packs import IMAGES_FILE, MASKS_FILE, ROWS_FILE, PackReader, read_places
@@ -101,9 +99,7 @@ def _read_map(path: Path) -> None:
 
 
 def _read_stack(path: Path) -> None:
-    for far in (stacks.FAR, 1):
-        with mock.patch.object(stacks, "FAR", far):
-            list(read_stack(path))
+    list(read_stack(path))
 
 
 def _make_stacks(folder: Path) -> None:

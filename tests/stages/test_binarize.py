@@ -36,11 +36,11 @@ def test_a_value_above_the_threshold_is_road(crops: Path, tmp_path: Path) -> Non
     }
 
 
-def test_masks_are_one_bit_group_4(crops: Path, tmp_path: Path) -> None:
+def test_masks_are_one_bit_and_uncompressed(crops: Path, tmp_path: Path) -> None:
     binarize(crops, tmp_path / "masks", BinarizeParams(threshold=100))
     with Image.open(tmp_path / "masks" / "a.tif") as stack:
         assert stack.mode == "1"
-        assert stack.info["compression"] == "group4"
+        assert stack.info["compression"] == "raw"
 
 
 def test_maps_of_0_and_1_are_noticed(crops: Path, tmp_path: Path) -> None:
