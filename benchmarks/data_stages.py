@@ -23,13 +23,13 @@ from typing import Any
 import h5py
 import numpy as np
 import psutil
-from PIL import Image, ImageSequence
+from PIL import Image
 
 from benchmarks.report import parser, save, scratch
 from benchmarks.tiles import raw_tiles
 from roads.dataset.crops import CROPS_FILE, IMAGE_FOLDER, MAP_FOLDER, Crop, kept_crops
 from roads.dataset.packs import IMAGES_FILE, MASKS_FILE
-from roads.dataset.stacks import write_stack
+from roads.dataset.stacks import read_stack, write_stack
 from roads.dataset.tiles import Tile, read_tiles
 from roads.parallel.pool import in_order
 from roads.params.binarize import BinarizeParams
@@ -135,7 +135,7 @@ class Paths:
                 for tile, crops in by_tile(self.crops).items():
                     split, first = crops[0].split, filled[crops[0].split]
                     filled[split] = first + len(crops)
-                    stack = np.stack(pages(folder / f"{tile}.tif"), dtype=np.uint8)
+                    stack = np.stack(list(read_stack(folder / f"{tile}.tif")), dtype=np.uint8)
                     pack[split][first : filled[split]] = stack.reshape(-1, *pack[split].shape[1:])
 
 
@@ -166,13 +166,7 @@ def cut_pair(raw: Path, out: Path, size: int, job: tuple[Tile, Sequence[Crop]]) 
 
 def threshold_stack(maps: Path, out: Path, tile: str) -> None:
     """Decode the pages of a map stack, and write as many one-bit pages."""
-    write_stack(out / f"{tile}.tif", [page > 100 for page in pages(maps / f"{tile}.tif")])
-
-
-def pages(stack: Path) -> list[Any]:
-    """All pages of a stack."""
-    with Image.open(stack) as opened:
-        return [np.asarray(page) for page in ImageSequence.Iterator(opened)]
+    write_stack(out / f"{tile}.tif", [page > 100 for page in read_stack(maps / f"{tile}.tif")])
 
 
 def timed(work: Callable[[], None]) -> float:
