@@ -61,9 +61,9 @@ def _cut_tile(raw: Path, folder: Path, params: CropParams, tile: Tile) -> list[C
     maps: list[Image8] = []
     height, width = image.shape[:2]
     for top, left in window_corners(height, width, params.size, params.stride, params.edge):
-        share = float(cut(blank, top, left, params.size).mean())
-        dropped = f"blank over {params.max_blank:g}" if share > params.max_blank else ""
-        windows.append(Crop(tile.name, tile.split, len(images), top, left, share, dropped))
+        missing = float(cut(blank, top, left, params.size).mean())
+        dropped = f"blank over {params.max_blank:g}" if missing > params.max_blank else ""
+        windows.append(Crop(tile.name, tile.split, len(images), top, left, missing, dropped))
         if not dropped:
             images.append(cut(image, top, left, params.size))
             maps.append(cut(map_, top, left, params.size))

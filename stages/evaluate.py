@@ -194,7 +194,7 @@ def choose_level(pooled: LevelCounts, what: str) -> int:
 def warn_if_blind(pooled: LevelCounts, level: int) -> None:
     """Say so if the model predicts the same for every pixel."""
     counts = pooled.at(level)
-    predicted = counts.hits + counts.false
+    predicted = counts.true_positives + counts.false_positives
     if predicted == 0 or predicted == pooled.pixels:
         what = "no road at all" if predicted == 0 else "road everywhere"
         print(

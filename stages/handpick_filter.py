@@ -15,7 +15,7 @@ import numpy as np
 from roads.dataset.contact_sheet import save_contact_sheet
 from roads.dataset.handpicked import HANDPICKED_COLUMNS
 from roads.dataset.tiles import Tile, read_pair, read_tiles
-from roads.imagery.blank import blank_share
+from roads.imagery.blank import blank_fraction
 from roads.parallel.pool import in_order
 from roads.params.handpick import HandpickParams
 from roads.params.whole import read_params
@@ -79,7 +79,7 @@ def handpick_filter(
 
 def _look(raw: Path, tile: Tile) -> Look:
     image, _ = read_pair(raw, tile)
-    blank = blank_share(image)
+    blank = blank_fraction(image)
     step = max(1, max(image.shape) // THUMBNAIL)
     return Look(blank, np.ascontiguousarray(image[::step, ::step]) if blank > 0 else None)
 

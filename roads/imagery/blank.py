@@ -50,6 +50,6 @@ def _count_around(mask: NDArray[np.bool_]) -> Image8:
     return counts
 
 
-def blank_share(image: Image8) -> float:
+def blank_fraction(image: Image8) -> float:
     """The fraction of the image that is missing, from 0 to 1."""
     return float(blank_mask(image).mean())

@@ -23,10 +23,13 @@ def dice_interval(tiles: Sequence[Counts]) -> tuple[float, float]:
     Args:
         tiles: the counts of each tile; of a single tile the interval is its score.
     """
-    counts = np.array([(tile.hits, tile.false, tile.missed) for tile in tiles], np.int64)
-    hits, false, missed = (_draws(len(tiles)) @ counts).T
-    sizes = 2 * hits + false + missed
-    dice = np.divide(2 * hits, sizes, out=np.ones(DRAWS), where=sizes > 0)
+    counts = np.array(
+        [(tile.true_positives, tile.false_positives, tile.false_negatives) for tile in tiles],
+        np.int64,
+    )
+    tp, fp, fn = (_draws(len(tiles)) @ counts).T
+    sizes = 2 * tp + fp + fn
+    dice = np.divide(2 * tp, sizes, out=np.ones(DRAWS), where=sizes > 0)
     return _middle(dice)
 
 

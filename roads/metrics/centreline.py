@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.morphology import skeletonize
 
-from roads.metrics.counts import share
+from roads.metrics.counts import fraction
 from roads.runtime.arrays import Bool
 
 REACH = 3  # pixels, which are metres in the Massachusetts Roads Dataset
@@ -44,28 +44,28 @@ class LineCounts:
 
     @property
     def cldice(self) -> float:
-        """The harmonic mean of both skeletons' shares that lie on the other map's road.
+        """The harmonic mean of the fractions of both skeletons that lie on the other map's road.
 
         Shit et al., clDice: a Novel Topology-Preserving Loss Function for Tubular Structure
         Segmentation (CVPR 2021), equations 1 and 2; here of counts pooled over tiles.
         """
-        precision = share(self.predicted_on_road, self.predicted)
-        sensitivity = share(self.road_on_predicted, self.road)
+        precision = fraction(self.predicted_on_road, self.predicted)
+        sensitivity = fraction(self.road_on_predicted, self.road)
         both = precision + sensitivity
         return 2 * precision * sensitivity / both if both else 0.0
 
     @property
     def completeness(self) -> float:
-        """The share of the map's centrelines with a predicted one within REACH.
+        """The fraction of the map's centrelines with a predicted one within REACH.
 
         Heipke et al., Evaluation of Automatic Road Extraction (IAPRS 32, 1997), section 3.
         """
-        return share(self.road_near, self.road)
+        return fraction(self.road_near, self.road)
 
     @property
     def correctness(self) -> float:
-        """The share of the predicted centrelines with one of the map within REACH; as above."""
-        return share(self.predicted_near, self.predicted)
+        """The fraction of the predicted centrelines with one of the map within REACH; as above."""
+        return fraction(self.predicted_near, self.predicted)
 
 
 def count_lines(predicted: Bool, road: Bool) -> LineCounts:

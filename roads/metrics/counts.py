@@ -1,8 +1,8 @@
 """Scores of the road class: pooled counts of pixels.
 
-"Road" is predicted where probability ≥ threshold. A share of nothing is 1: a map that claims no
-road makes no false claim (precision 1), and where there is no road none is missed (recall 1), as
-scikit-learn's scores with `zero_division=1`.
+"Road" is predicted where probability ≥ threshold. 0 / 0 counts as 1: a map without any
+predicted road has no false positives (precision 1), and where there is no road there are no false
+negatives (recall 1), as in scikit-learn's scores with `zero_division=1`.
 """
 
 from dataclasses import dataclass
@@ -19,38 +19,47 @@ HALF = LEVELS // 2
 
 @dataclass(frozen=True)
 class Counts:
-    """Pixels that are road: predicted rightly (hits), wrongly (false), and not at all (missed)."""
+    """How many pixels are true positives, false positives and false negatives of road."""
 
-    hits: int
-    false: int
-    missed: int
+    true_positives: int
+    false_positives: int
+    false_negatives: int
 
     def __add__(self, other: Self) -> "Counts":
-        return Counts(self.hits + other.hits, self.false + other.false, self.missed + other.missed)
+        return Counts(
+            self.true_positives + other.true_positives,
+            self.false_positives + other.false_positives,
+            self.false_negatives + other.false_negatives,
+        )
 
     @property
     def dice(self) -> float:
-        """2·hits / (2·hits + false + missed), also called F1."""
-        return share(2 * self.hits, 2 * self.hits + self.false + self.missed)
+        """2·TP / (2·TP + FP + FN), also called F1."""
+        return fraction(
+            2 * self.true_positives,
+            2 * self.true_positives + self.false_positives + self.false_negatives,
+        )
 
     @property
     def iou(self) -> float:
-        """hits / (hits + false + missed), which is Dice / (2 − Dice)."""
-        return share(self.hits, self.hits + self.false + self.missed)
+        """TP / (TP + FP + FN), which is Dice / (2 − Dice)."""
+        return fraction(
+            self.true_positives, self.true_positives + self.false_positives + self.false_negatives
+        )
 
     @property
     def precision(self) -> float:
-        """The share of the predicted road that is road."""
-        return share(self.hits, self.hits + self.false)
+        """The fraction of the predicted road that is road."""
+        return fraction(self.true_positives, self.true_positives + self.false_positives)
 
     @property
     def recall(self) -> float:
-        """The share of the road that is predicted."""
-        return share(self.hits, self.hits + self.missed)
+        """The fraction of the road that is predicted."""
+        return fraction(self.true_positives, self.true_positives + self.false_negatives)
 
 
-def share(part: int, whole: int) -> float:
-    """part / whole; a share of nothing is 1."""
+def fraction(part: int, whole: int) -> float:
+    """part / whole; 0 / 0 is 1."""
     return part / whole if whole else 1.0
 
 
@@ -61,10 +70,13 @@ def rounded(counts: object, *names: str) -> dict[str, float]:
 
 def count_each(predicted: Bool, road: Bool) -> list[Counts]:
     """Count every picture of a batch for itself; both arguments are (n, height, width) bool."""
-    hits = np.count_nonzero(predicted & road, axis=(1, 2))
-    false = np.count_nonzero(predicted & ~road, axis=(1, 2))
-    missed = np.count_nonzero(~predicted & road, axis=(1, 2))
-    return [Counts(int(h), int(f), int(m)) for h, f, m in zip(hits, false, missed, strict=True)]
+    true_positives = np.count_nonzero(predicted & road, axis=(1, 2))
+    false_positives = np.count_nonzero(predicted & ~road, axis=(1, 2))
+    false_negatives = np.count_nonzero(~predicted & road, axis=(1, 2))
+    return [
+        Counts(int(tp), int(fp), int(fn))
+        for tp, fp, fn in zip(true_positives, false_positives, false_negatives, strict=True)
+    ]
 
 
 def to_levels(probabilities: Float32) -> NDArray[np.int16]:
@@ -97,15 +109,17 @@ class LevelCounts:
 
     def at(self, level: int) -> Counts:
         """The counts at the threshold level / LEVELS."""
-        false, hits = self._pixels[:, level:].sum(axis=1)
-        return Counts(int(hits), int(false), self.road_pixels - int(hits))
+        false_positives, true_positives = self._pixels[:, level:].sum(axis=1)
+        return Counts(
+            int(true_positives), int(false_positives), self.road_pixels - int(true_positives)
+        )
 
     def every(self) -> list[Counts]:
         """The counts at each of the LEVELS thresholds, ascending."""
-        false, hits = np.cumsum(self._pixels[:, ::-1], axis=1)[:, ::-1]
+        false_positives, true_positives = np.cumsum(self._pixels[:, ::-1], axis=1)[:, ::-1]
         return [
-            Counts(int(h), int(f), self.road_pixels - int(h))
-            for h, f in zip(hits, false, strict=True)
+            Counts(int(tp), int(fp), self.road_pixels - int(tp))
+            for tp, fp in zip(true_positives, false_positives, strict=True)
         ]
 
     def best_level(self) -> int:
@@ -128,9 +142,9 @@ def curve_rows(counts: LevelCounts, most: int = 200) -> list[tuple[float, ...]]:
 
     Levels at which nothing is predicted have no precision and are left out.
     """
-    every = [entry for entry in counts.every() if entry.hits + entry.false]
-    shares = np.array([(entry.recall, entry.precision) for entry in every]).reshape(-1, 2)
-    return [(level / LEVELS, *_curve_values(every[level])) for level in levels_along(shares, most)]
+    every = [entry for entry in counts.every() if entry.true_positives + entry.false_positives]
+    curve = np.array([(entry.recall, entry.precision) for entry in every]).reshape(-1, 2)
+    return [(level / LEVELS, *_curve_values(every[level])) for level in levels_along(curve, most)]
 
 
 def _curve_values(counts: Counts) -> list[float]:
@@ -138,18 +152,18 @@ def _curve_values(counts: Counts) -> list[float]:
     return [round(value, 6) for value in values]
 
 
-def levels_along(shares: Float64, most: int) -> list[int]:
+def levels_along(curve: Float64, most: int) -> list[int]:
     """At most `most` levels, evenly spread along a curve and not over the thresholds.
 
     Saturated outputs crowd nearly all change into a few levels. The length of the curve is
     taken through (threshold, recall, precision), each step as the sum of its three changes.
 
     Args:
-        shares: (levels, 2), recall and precision at each level from 0 on.
+        curve: (levels, 2), recall and precision at each level from 0 on.
     """
-    if len(shares) == 0:
+    if len(curve) == 0:
         return []
-    steps = np.abs(np.diff(shares, axis=0)).sum(axis=1) + 1 / LEVELS
+    steps = np.abs(np.diff(curve, axis=0)).sum(axis=1) + 1 / LEVELS
     length = np.concatenate([[0.0], steps.cumsum()])
     levels: list[int] = np.unique(
         np.searchsorted(length, np.linspace(0, length[-1], most))

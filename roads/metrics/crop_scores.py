@@ -51,7 +51,7 @@ def score_crops(predictions: Predictions, level: int) -> CropScores:
 
 
 def crop_metrics(scores: CropScores) -> dict[str, Any]:
-    """What `metrics/test.json` says of crops; shares from 0 to 1, rounded to six digits."""
+    """What `metrics/test.json` says of crops; fractions from 0 to 1, rounded to six digits."""
     level = scores.level
     best, half = scores.pooled.at(level), scores.pooled.at(HALF)
     return {

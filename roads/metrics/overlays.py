@@ -1,4 +1,4 @@
-"""Pictures of a prediction beside its image and map: hits green, false red, misses blue."""
+"""Pictures of a prediction beside its image and map: TP green, FP red, FN blue."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,9 +15,14 @@ from PIL import Image
 from roads.runtime.arrays import Image8
 from roads.runtime.files import replacing
 
-HIT = (0, 190, 60)
-FALSE = (230, 30, 30)
-MISSED = (40, 90, 255)
+TRUE_POSITIVE = (0, 190, 60)
+FALSE_POSITIVE = (230, 30, 30)
+FALSE_NEGATIVE = (40, 90, 255)
+LEGEND = (
+    ("true positive", TRUE_POSITIVE),
+    ("false positive", FALSE_POSITIVE),
+    ("false negative", FALSE_NEGATIVE),
+)
 OPACITY = 0.65
 PICTURE_INCHES = 14.4  # its width
 DPI = 100
@@ -53,7 +58,7 @@ def best_to_worst(scores: Mapping[int, float], count: int) -> list[Pick]:
 
 
 def overlay(image: Image8, road: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> Image8:
-    """Paint hits, false road and missed road over a greyed image.
+    """Paint true positives green, false positives red and false negatives blue over grey.
 
     Args:
         image: (height, width, 3) uint8.
@@ -66,9 +71,9 @@ def overlay(image: Image8, road: NDArray[np.bool_], predicted: NDArray[np.bool_]
     grey = image.mean(axis=2, keepdims=True, dtype=np.float32)
     painted = np.repeat(grey, 3, axis=2)
     for where, colour in (
-        (road & predicted, HIT),
-        (predicted & ~road, FALSE),
-        (road & ~predicted, MISSED),
+        (road & predicted, TRUE_POSITIVE),
+        (predicted & ~road, FALSE_POSITIVE),
+        (road & ~predicted, FALSE_NEGATIVE),
     ):
         painted[where] += OPACITY * (np.array(colour, np.float32) - painted[where])
     return painted.round().astype(np.uint8)
@@ -132,10 +137,7 @@ def draw_overlay(
         axes.set_title(name, fontsize=10)
         axes.set(xticks=[], yticks=[])
     figure.legend(
-        handles=[
-            Patch(color=f"#{bytes(colour).hex()}", label=label)
-            for label, colour in (("hit", HIT), ("false", FALSE), ("missed", MISSED))
-        ],
+        handles=[Patch(color=f"#{bytes(colour).hex()}", label=label) for label, colour in LEGEND],
         loc="outside lower right",
         ncols=3,
         frameon=False,

@@ -46,25 +46,25 @@ class RelaxedCounts:
         self._road += int(np.count_nonzero(road))
 
     def precision(self) -> Float64:
-        """Share of the predicted pixels with road within ρ, at each of the LEVELS thresholds.
+        """Fraction of the predicted pixels with road within ρ, at each of the LEVELS thresholds.
 
         0 where nothing is predicted.
         """
-        return _shares(_at_least(self._near_road), _at_least(self._predicted))
+        return _fractions(_at_least(self._near_road), _at_least(self._predicted))
 
     def recall(self) -> Float64:
-        """Share of the road with a predicted pixel within ρ, at each of the LEVELS thresholds.
+        """Fraction of the road with a predicted pixel within ρ, at each of the LEVELS thresholds.
 
         0 where there is no road.
         """
-        return _shares(_at_least(self._found), np.full(LEVELS, self._road))
+        return _fractions(_at_least(self._found), np.full(LEVELS, self._road))
 
     def break_even(self) -> tuple[float, int]:
         """The recall where recall and precision are nearest, and its level.
 
         As ssai-cnn takes it: of the thresholds with 0 < precision < 1 and 0 < recall < 1 the
         lowest with the smallest difference, and no interpolation. It has no answer where there
-        is no such threshold (a perfect map, or a blind one); here the smaller of the two shares
+        is no such threshold (a perfect map, or a blind one); here the smaller of the two
         is then made as large as it gets at a threshold above 0.
         """
         precision, recall = self.precision(), self.recall()
@@ -82,10 +82,10 @@ class RelaxedCounts:
         Levels at which nothing is predicted are left out.
         """
         some = _at_least(self._predicted) > 0
-        shares = np.stack([self.recall(), self.precision()], axis=1)[some]
+        curve = np.stack([self.recall(), self.precision()], axis=1)[some]
         return [
-            (level / LEVELS, round(float(shares[level, 0]), 6), round(float(shares[level, 1]), 6))
-            for level in levels_along(shares, most)
+            (level / LEVELS, round(float(curve[level, 0]), 6), round(float(curve[level, 1]), 6))
+            for level in levels_along(curve, most)
         ]
 
 
@@ -93,7 +93,7 @@ def _at_least(histogram: Int64) -> Int64:
     return np.cumsum(histogram[::-1])[::-1]
 
 
-def _shares(parts: Int64, wholes: Int64) -> Float64:
+def _fractions(parts: Int64, wholes: Int64) -> Float64:
     return np.divide(parts, wholes, out=np.zeros(LEVELS), where=wholes > 0)
 
 

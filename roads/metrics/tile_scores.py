@@ -83,7 +83,7 @@ class TileScores:
 
 
 def tile_metrics(scores: TileScores, dropped: int) -> dict[str, Any]:
-    """What `metrics/test.json` says of whole tiles; shares from 0 to 1, rounded to six digits.
+    """What `metrics/test.json` says of whole tiles; fractions from 0 to 1, rounded to six digits.
 
     Args:
         scores: of at least one tile.
@@ -139,9 +139,9 @@ def _pooled_lines(tiles: Sequence[TileScore]) -> LineCounts:
 
 
 def table_rows(tiles: Sequence[TileScore]) -> Iterator[tuple[str | float, ...]]:
-    """Rows of TABLE_COLUMNS, the best IoU first; blank and road are shares of the tile."""
+    """Rows of TABLE_COLUMNS, the best IoU first; blank and road are fractions of the tile."""
     for tile in sorted(tiles, key=lambda tile: (-tile.best.iou, tile.name)):
-        road = tile.best.hits + tile.best.missed
+        road = tile.best.true_positives + tile.best.false_negatives
         values = (
             tile.blank / tile.pixels,
             road / tile.pixels,

@@ -20,7 +20,7 @@ ARCHITECTURE = ("filters", "depth", "activation", "normalization", "encoder")
 
 
 def dropout_rate(params: UnetParams, level: int) -> float:
-    """The share of values dropped at a level: `dropout` at the top two, and growing with depth.
+    """The fraction of values dropped at a level: `dropout` at the top two, and growing with depth.
 
     The article's 0.1-0.1-0.2-0.2-0.3 is `dropout` × 1-1-2-2-3.
     """

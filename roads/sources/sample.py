@@ -20,7 +20,7 @@ from roads.sources.scenery.streets import make_plan
 ROAD_WIDTH = 7  # pixels; the published maps draw every road as a line of this width
 MAP_FINER = 4  # the map is drawn this much finer than its pixels, which makes its edges grey
 
-# Training tiles, counted from 0, whose imagery is partly missing, and the share that is.
+# Training tiles, counted from 0, whose imagery is partly missing, and the fraction that is.
 MISSING = {1: 0.36, 2: 0.075}
 COLUMNS = 60  # of the made-up grid of tile names
 PITCH = 15  # of that grid, as in the real names: steps of 15
@@ -105,12 +105,12 @@ def draw_map(plan: Plan) -> Image8:
     return np.asarray(canvas.picture.reduce(MAP_FINER))
 
 
-def _without_part(rng: np.random.Generator, image: Image8, share: float) -> Image8:
+def _without_part(rng: np.random.Generator, image: Image8, fraction: float) -> Image8:
     """White out a side of the image, along a slanted edge, as at the end of a flight line."""
     size = len(image)
-    slant = between(rng, -0.6, 0.6) * min(share, 1 - share)
+    slant = between(rng, -0.6, 0.6) * min(fraction, 1 - fraction)
     corners: list[Point] = [
-        (0, 0), ((share - slant) * size, 0), ((share + slant) * size, size), (0, size),
+        (0, 0), ((fraction - slant) * size, 0), ((fraction + slant) * size, size), (0, size),
     ]  # fmt: skip
     if rng.random() < 0.5:
         corners = [(size - x, y) for x, y in corners]

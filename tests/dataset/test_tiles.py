@@ -9,7 +9,7 @@ from PIL import Image
 from scipy import ndimage
 
 from roads.dataset.tiles import read_pair, read_tiles
-from roads.imagery.blank import BLANK_WINDOW, WHITE, blank_mask, blank_share
+from roads.imagery.blank import BLANK_WINDOW, WHITE, blank_fraction, blank_mask
 from roads.imagery.pictures import read_image, read_map
 from roads.runtime.errors import UserError
 from tests.tiles import picture, road_map, save_tile, save_tiles
@@ -92,12 +92,12 @@ def test_image_and_map_must_cover_the_same_pixels(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("jpeg", [False, True])
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])
-def test_blank_share_sees_white_areas_through_jpeg(share: float, jpeg: bool) -> None:
+def test_blank_fraction_sees_white_areas_through_jpeg(share: float, jpeg: bool) -> None:
     image = picture(300, 300)
     image[:, : round(300 * share)] = 255
     if jpeg:
         image = as_jpeg(image)
-    assert blank_share(image) == pytest.approx(share, abs=0.015 if jpeg else 0.005)
+    assert blank_fraction(image) == pytest.approx(share, abs=0.015 if jpeg else 0.005)
 
 
 def test_small_bright_things_are_not_blank() -> None:

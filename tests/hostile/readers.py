@@ -14,7 +14,7 @@ from roads.dataset.handpicked import kept_names
 from roads.dataset.packs import IMAGES_FILE, MASKS_FILE, ROWS_FILE, PackReader, read_places
 from roads.dataset.stacks import read_stack, write_stack
 from roads.dataset.tiles import TILES_FILE, read_tiles
-from roads.imagery.blank import blank_share
+from roads.imagery.blank import blank_fraction
 from roads.imagery.pictures import read_image, read_map
 from roads.models.unet import build_unet
 from roads.models.weights import WEIGHTS_FILE, Description, description_path, load_model, save_model
@@ -89,7 +89,7 @@ def _read_image(path: Path) -> None:
     assert image.ndim == 3
     assert image.shape[2] == 3
     assert image.dtype == np.uint8
-    blank_share(image)
+    blank_fraction(image)
 
 
 def _read_map(path: Path) -> None:

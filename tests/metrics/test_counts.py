@@ -77,12 +77,12 @@ def test_no_road_and_none_predicted_is_perfect_and_any_error_is_not() -> None:
 
 @given(COUNTS)
 def test_iou_follows_from_dice_and_symmetry_swaps_precision_and_recall(counts: Counts) -> None:
-    swapped = Counts(counts.hits, counts.missed, counts.false)
+    swapped = Counts(counts.true_positives, counts.false_negatives, counts.false_positives)
     assert counts.iou == pytest.approx(counts.dice / (2 - counts.dice), rel=1e-12)
     assert (swapped.dice, swapped.iou) == (counts.dice, counts.iou)
     assert (swapped.precision, swapped.recall) == (counts.recall, counts.precision)
-    for share in (counts.dice, counts.iou, counts.precision, counts.recall):
-        assert 0 <= share <= 1
+    for score in (counts.dice, counts.iou, counts.precision, counts.recall):
+        assert 0 <= score <= 1
 
 
 @given(PICTURES, st.integers(0, LEVELS - 1))
@@ -105,9 +105,9 @@ def test_rising_threshold_never_finds_more(pictures: tuple[Float32, Bool]) -> No
     every = counted(*pictures).every()
     assert len(every) == LEVELS
     for lower, higher in itertools.pairwise(every):
-        assert higher.hits <= lower.hits
-        assert higher.false <= lower.false
-        assert higher.missed >= lower.missed
+        assert higher.true_positives <= lower.true_positives
+        assert higher.false_positives <= lower.false_positives
+        assert higher.false_negatives >= lower.false_negatives
 
 
 def test_batches_add_up_whatever_their_size() -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 from roads.metrics.overlays import best_to_worst, draw_overlay, overlay
 
 
-def test_hits_are_green_false_red_misses_blue_and_the_rest_grey() -> None:
+def test_true_positives_are_green_false_ones_red_false_negatives_blue_and_the_rest_grey() -> None:
     image = np.full((2, 2, 3), (90, 100, 110), np.uint8)
     road = np.array([[True, False], [True, False]])
     predicted = np.array([[True, True], [False, False]])

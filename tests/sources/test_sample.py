@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from roads.dataset.tiles import Tile, read_pair
-from roads.imagery.blank import blank_share
+from roads.imagery.blank import blank_fraction
 from roads.parallel.pool import WORKERS_VARIABLE
 from roads.runtime.arrays import Image8
 from roads.runtime.names import SPLITS
@@ -120,11 +120,11 @@ def test_bytes_do_not_depend_on_the_processor() -> None:
 
 
 def test_one_training_tile_misses_much_and_one_a_little() -> None:
-    shares = [blank_share(sample.generate(SEED, 300, "train", number)[0]) for number in range(5)]
+    shares = [blank_fraction(sample.generate(SEED, 300, "train", number)[0]) for number in range(5)]
     assert 0.25 < shares[1] < 0.5
     assert 0.05 <= shares[2] <= 0.1
     assert [shares[0], *shares[3:]] == [0, 0, 0]
-    assert blank_share(sample.generate(SEED, 300, "test", 1)[0]) == 0
+    assert blank_fraction(sample.generate(SEED, 300, "test", 1)[0]) == 0
 
 
 def test_missing_imagery_is_pure_white_and_its_map_still_shows_roads() -> None:

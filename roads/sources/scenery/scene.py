@@ -10,7 +10,7 @@ from roads.sources.scenery.brushes import Canvas, Colour
 from roads.sources.scenery.curves import Point, move
 from roads.sources.scenery.plan import Plan
 
-SHADE = 0.45  # share of the light that a shadow leaves
+SHADE = 0.45  # fraction of the light that a shadow leaves
 BRIGHTEST = 240  # pure white is for missing imagery
 CIRCLE = 10.0  # radius of a cul-de-sac's turning circle, pixels
 RIVER = 34.0  # pixels from bank to bank

@@ -27,10 +27,10 @@ WIDTHS = {
     "highway": (10.0, 12.0), "main": (11.0, 14.0), "collector": (8.5, 11.0), "street": (7.0, 9.5),
     "lane": (5.5, 7.5),
 }  # fmt: skip
-LEFT_OUT = {"street": 0.08, "lane": 0.3}  # share of the roads of a kind that the map lacks
+LEFT_OUT = {"street": 0.08, "lane": 0.3}  # fraction of the roads of a kind that the map lacks
 REACH = 280  # pixels from a district's centre to where its streets end at the latest
 BLOCK = 170  # pixels between the streets of a town
-SHIFTED = 0.25  # share of the roads that lie a pixel off in the map
+SHIFTED = 0.25  # fraction of the roads that lie a pixel off in the map
 
 
 def make_plan(rng: np.random.Generator, size: int) -> Plan:
