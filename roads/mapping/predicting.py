@@ -1,9 +1,6 @@
 """Maps roads in pictures that nobody labelled."""
 
-import contextlib
-import fcntl
 import functools
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -33,6 +30,7 @@ from roads.mapping.resampling import RowResizer, Shape, strip_rows
 from roads.prediction.blending import Predict, Windows, predict_rows, spread_starts
 from roads.runtime.arrays import Bool, Float32, Image8
 from roads.runtime.errors import UserError
+from roads.runtime.locks import held
 from roads.runtime.progress import progress
 
 MODEL_METRES = 1.0  # a pixel of the tiles that nets are trained on (Mnih 2013, chapter 6)
@@ -40,6 +38,7 @@ SAME = 0.02  # a picture whose pixels are so near to the model's is not resample
 FINEST, COARSEST = 0.01, 5.0  # metres per pixel; roads are 7 m wide
 ROW_MEMORY = 500_000_000  # bytes that rows of windows may take, at WINDOW_BYTES a pixel
 WINDOW_BYTES = 14  # two rows of windows of RGB, float sums, and their finished part
+LOCK = ".lock"  # in the output folder
 SIDECARS = (
     ".tfw", ".tifw", ".tiffw", ".pgw", ".pngw", ".jgw", ".jpgw", ".wld", ".xml", ".ovr", ".msk",
     ".prj", ".json", ".geojson", ".csv",
@@ -172,7 +171,7 @@ def map_roads(
             writes to `out`.
     """
     failed = 0
-    with _only_writer(out):
+    with held(out / LOCK, f"another run is writing to {out}. Wait for it."):
         remove_leftovers(out)
         work = functools.partial(map_file, out=out, model=model, options=options, force=force)
         assumed = False
@@ -369,21 +368,6 @@ def _made_from(path: Path, model: Model, options: Options) -> dict[str, Any]:
         "model": {"weights": model.weights, "sha256": model.sha256},
         "options": vars(options),
     }
-
-
-@contextlib.contextmanager
-def _only_writer(out: Path) -> Iterator[None]:
-    """Hold the output folder; the system lets go of it when a run is killed."""
-    out.mkdir(parents=True, exist_ok=True)
-    folder = os.open(out, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"another run is writing to {out}. Wait for it.") from None
-        yield
-    finally:
-        os.close(folder)
 
 
 def _say(line: str) -> None:

@@ -12,12 +12,11 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import filelock
-
 from roads.runtime.errors import UserError, exit_status
+from roads.runtime.locks import held
 
 STAGE_VARIABLE = "DVC_STAGE"  # DVC sets it to the stage's name
 PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
@@ -47,29 +46,11 @@ def _tied_and_alone(main: Callable[[], None], stage: str) -> None:
     # An orphan's new parent is the init process, mostly of another session than DVC was.
     if os.getsid(parent) != os.getsid(0):
         raise UserError("the `dvc` that started this stage has ended. Run `dvc repro`.")
-    with _alone(stage):
+    lock = Path(".dvc/tmp") / f"stage-{stage}.lock"
+    running = (
+        f"the stage {stage} is already running here in another process (it may have outlived the "
+        f"`dvc` that started it; it holds {lock}). Wait for it to end, or end it."
+    )
+    in_dvc = Path(".dvc").is_dir()
+    with held(lock, running) if in_dvc else contextlib.nullcontext():
         main()
-
-
-@contextlib.contextmanager
-def _alone(stage: str) -> Iterator[None]:
-    """Keep out the same stage of another process in this folder.
-
-    Raises:
-        UserError: there is one.
-    """
-    if not Path(".dvc").is_dir():
-        yield
-        return
-    lock = filelock.FileLock(Path(".dvc/tmp") / f"stage-{stage}.lock", timeout=0)
-    try:
-        lock.acquire()
-    except filelock.Timeout:
-        raise UserError(
-            f"the stage {stage} is already running here in another process (it may have outlived "
-            f"the `dvc` that started it; it holds {lock.lock_file}). Wait for it to end, or end it."
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()

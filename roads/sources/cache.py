@@ -3,19 +3,17 @@
 import contextlib
 import json
 import shutil
-import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-import filelock
-
 from roads.imagery.pictures import read_image, read_map
 from roads.runtime.errors import UserError
 from roads.runtime.files import file_hash, write_json
+from roads.runtime.locks import HeldError, held
 from roads.runtime.progress import progress
 from roads.runtime.state import STATE_VARIABLE, stale
 from roads.sources.http import Downloader, RefusedError, UnavailableError
@@ -23,6 +21,7 @@ from roads.sources.partial import Part
 
 RECORD_SUFFIX = ".json"
 PART_SUFFIX = ".part"
+LOCK = "lock"
 UNAVAILABLE_IN_A_ROW = 4  # files, after which the others are not tried
 
 
@@ -86,7 +85,8 @@ class Cache:
         if all(self.held(path) for path in paths):
             return {}
         try:
-            with self._alone():
+            waiting = f"waiting for another process to fill {self._folder}"
+            with held(self._folder / LOCK, waiting, wait=True):
                 reasons = self._download([p for p in paths if not self.held(p)], connections)
             self._remove_stale()
             return reasons
@@ -95,21 +95,6 @@ class Cache:
                 f"{error.filename or self._folder}: {error.strerror or error}. What came is kept: "
                 f"mend that, or name another place in ${STATE_VARIABLE}, and run again."
             ) from None
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Wait until no other process downloads into the folder, and keep others out."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(self._folder / "lock")
-        try:
-            lock.acquire(blocking=False)
-        except filelock.Timeout:
-            print(f"waiting for another process to fill {self._folder}", file=sys.stderr)
-            lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
 
     def _download(self, paths: list[str], connections: int) -> dict[str, str]:
         reasons: dict[str, str] = {}
@@ -135,10 +120,7 @@ class Cache:
         """Remove the half files, of any address, that were given up long ago."""
         for path in stale(self._root, f"*{PART_SUFFIX}"):
             folder = self._root / path.relative_to(self._root).parts[0]
-            with (
-                contextlib.suppress(filelock.Timeout),
-                filelock.FileLock(folder / "lock", timeout=0),
-            ):
+            with contextlib.suppress(HeldError), held(folder / LOCK):
                 Part(path).discard()
 
     def _fetch(self, path: str) -> None:

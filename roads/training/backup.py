@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import filelock
 import numpy as np
 from numpy.typing import NDArray
 
 from roads.runtime.errors import FullDiskError, UserError
 from roads.runtime.files import replacing
+from roads.runtime.locks import HeldError, held
 from roads.runtime.state import stale
 
 PACKAGE = __name__.partition(".")[0]  # roads, whichever package this module is moved to
@@ -71,7 +71,7 @@ class Backup:
     """One file, `KEY.npz` in a folder outside DVC's outputs, replaced as a whole."""
 
     def __init__(self, folder: Path, key: str):
-        self.path = folder / f"{key}.npz"
+        self.path, self.lock = folder / f"{key}.npz", folder / f"{key}.lock"
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -83,35 +83,26 @@ class Backup:
         Raises:
             UserError: another process holds the same backup.
         """
-        lock = filelock.FileLock(self.path.with_suffix(".lock"), timeout=0)
-        try:
-            lock.acquire()
-        except filelock.Timeout:
-            raise UserError(
-                "the same training is already running in another process (it may have outlived "
-                f"the `dvc` that started it; it holds {lock.lock_file}). Wait for it to end, or "
-                "end it."
-            ) from None
-        try:
-            yield
-            self.remove()
-            self._remove_stale()
-        except FullDiskError:
-            raise
-        except UserError:
-            self.remove()
-            raise
-        finally:
-            lock.release()
+        running = (
+            "the same training is already running in another process (it may have outlived the "
+            f"`dvc` that started it; it holds {self.lock}). Wait for it to end, or end it."
+        )
+        with held(self.lock, running):
+            try:
+                yield
+                self.remove()
+                self._remove_stale()
+            except FullDiskError:
+                raise
+            except UserError:
+                self.remove()
+                raise
 
     def _remove_stale(self) -> None:
         """Remove what trainings left that were killed long ago and never started again."""
         for path in stale(self.path.parent, "*.npz*"):  # and partial ones
             left = Backup(path.parent, path.name.split(".")[0])
-            with (
-                contextlib.suppress(filelock.Timeout),
-                filelock.FileLock(left.path.with_suffix(".lock"), timeout=0),
-            ):
+            with contextlib.suppress(HeldError), held(left.lock):
                 path.unlink(missing_ok=True)
                 left.remove()
 
@@ -151,4 +142,3 @@ class Backup:
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
-        self.path.with_suffix(".lock").unlink(missing_ok=True)
