@@ -94,7 +94,7 @@ def main() -> None:
         if picture is None:
             picture = Path(folder) / "picture.tif"
             write_picture(picture, arguments.side, arguments.bright)
-        files = RoadMapFiles(Path(folder), "roads", "tif")
+        files = RoadMapFiles.named(Path(folder), "roads", "tif")
         for number in range(arguments.rounds + 1):
             with open_raster(picture) as raster, finishing(files) as unfinished:
                 height, width = raster.shape

@@ -8,15 +8,15 @@ import contextlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from rasterio import Affine
 from rasterio.io import DatasetWriter
 from rasterio.windows import Window
 
@@ -24,9 +24,8 @@ from roads.graph.tracing import RoadGraph
 from roads.mapping.rasters import Raster, naming_errors
 from roads.mapping.resampling import Shape
 from roads.runtime.arrays import Bool, Image8
-from roads.runtime.files import check_room, write_json
+from roads.runtime.files import PARTIAL, check_room, partial_folder, told_if_full
 
-PARTIAL = ".partial"
 BLOCK = 256  # side of the tiles in the GeoTIFFs, in pixels
 MOST_UNWRITTEN = 300_000_000  # bytes that GDAL holds back, its cache and a strip of rows
 HEADERS = 65_536  # bytes, more than a TIFF needs beside the pixels
@@ -34,58 +33,37 @@ ROAD = 255  # in the mask, as in the published maps
 OVERLAY_SIDE = 2048  # pixels of an overlay's longer side, at most
 OVERLAY_QUALITY = 90
 ROAD_COLOUR = (230, 30, 30)
-ROAD_OPACITY = 0.5
 LINE_COLOUR = (255, 230, 0)
-FORMATS = ("tif", "png")
+WORLD_FILE = ".pgw"
 
 
-@dataclass(frozen=True)
-class RoadMapFiles:
-    """Where the files of a picture's road map are, or will be, in `folder`."""
+class RoadMapFiles(NamedTuple):
+    """Where the files of a picture's road map are, or will be."""
 
-    folder: Path
-    name: str
-    format: str
+    probability: Path
+    mask: Path
+    overlay: Path
+    centrelines: Path
+    facts: Path
 
-    @property
-    def probability(self) -> Path:
-        return self.folder / f"{self.name}_probability.{self.format}"
-
-    @property
-    def mask(self) -> Path:
-        return self.folder / f"{self.name}_mask.{self.format}"
-
-    @property
-    def overlay(self) -> Path:
-        return self.folder / f"{self.name}_overlay.jpg"
-
-    @property
-    def centrelines(self) -> Path:
-        return self.folder / f"{self.name}_roads.geojson"
-
-    @property
-    def facts(self) -> Path:
-        return self.folder / f"{self.name}.json"
-
-    @property
-    def partial(self) -> Path:
-        """The folder that they are written into."""
-        return self.folder / f".{self.name}{PARTIAL}"
-
-    def results(self) -> tuple[Path, ...]:
-        """All but the facts."""
-        return self.probability, self.mask, self.overlay, self.centrelines
+    @classmethod
+    def named(cls, folder: Path, name: str, format: str) -> Self:
+        """The files of the picture `name`, probability and mask as `tif` or `png`."""
+        endings = (
+            f"_probability.{format}", f"_mask.{format}", "_overlay.jpg", "_roads.geojson", ".json",
+        )  # fmt: skip
+        return cls(*(folder / f"{name}{ending}" for ending in endings))
 
 
 def is_done(files: RoadMapFiles, made_from: Mapping[str, Any]) -> bool:
     """Whether all files are there, and were made from just that."""
-    if not all(path.is_file() for path in files.results()):
+    if not all(path.is_file() for path in files):
         return False
     try:
-        facts = json.loads(files.facts.read_bytes())
-    except (OSError, ValueError):
+        facts: dict[str, Any] = json.loads(files.facts.read_bytes())
+    except ValueError:
         return False
-    return isinstance(facts, dict) and all(facts.get(key) == made_from[key] for key in made_from)
+    return made_from.items() <= facts.items()
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -96,21 +74,20 @@ def remove_leftovers(folder: Path) -> None:
 
 @contextlib.contextmanager
 def finishing(files: RoadMapFiles) -> Iterator[RoadMapFiles]:
-    """Give the same files in a hidden folder; on success they get their names, facts last."""
-    shutil.rmtree(files.partial, ignore_errors=True)
-    files.partial.mkdir(parents=True)
-    try:
-        yield RoadMapFiles(files.partial, files.name, files.format)
+    """Give the same files in a hidden folder; on success they get their names, facts last.
+
+    Raises:
+        FullDiskError: the disk is full.
+    """
+    hidden = files.facts.with_name(f".{files.facts.stem}")
+    with told_if_full(files.facts), partial_folder(hidden) as partial:
+        yield RoadMapFiles(*(partial / path.name for path in files))
         files.facts.unlink(missing_ok=True)
-        for other in FORMATS:
-            for path in RoadMapFiles(files.folder, files.name, other).results():
-                path.unlink(missing_ok=True)
-                _world_file(path).unlink(missing_ok=True)
-        written = sorted(files.partial.iterdir(), key=lambda path: path.name == files.facts.name)
-        for path in written:
-            path.replace(files.folder / path.name)
-    finally:
-        shutil.rmtree(files.partial, ignore_errors=True)
+        for path in (files.probability, files.mask):
+            for suffix in (".tif", ".png", WORLD_FILE):  # a map of another format
+                path.with_suffix(suffix).unlink(missing_ok=True)
+        for path in sorted(partial.iterdir(), key=lambda path: path.name == files.facts.name):
+            path.replace(files.facts.with_name(path.name))
 
 
 class RowWriter:
@@ -182,15 +159,9 @@ def room_for(shape: Shape) -> int:
 def reading_rows(path: Path) -> Iterator[Callable[[int, int], NDArray[Any]]]:
     """Read a band that `RowWriter` wrote: rows [top, bottom) as (rows, width) uint8."""
     with naming_errors(path), rasterio.open(path, driver="GTiff") as dataset:
-
-        def read(top: int, bottom: int) -> NDArray[Any]:
-            with naming_errors(path):
-                rows: NDArray[Any] = dataset.read(
-                    1, window=Window(0, top, dataset.width, bottom - top)
-                )
-            return rows
-
-        yield read
+        yield lambda top, bottom: dataset.read(
+            1, window=Window(0, top, dataset.width, bottom - top)
+        )
 
 
 def convert_to_png(tiff: Path, png: Path, like: Raster) -> None:
@@ -199,11 +170,9 @@ def convert_to_png(tiff: Path, png: Path, like: Raster) -> None:
     with naming_errors(png):
         rasterio.shutil.copy(tiff, png, driver="PNG")
     if not like.transform.is_identity:
-        place = like.transform
-        x = place.c + (place.a + place.b) / 2  # of the first pixel's centre
-        y = place.f + (place.d + place.e) / 2
-        numbers = (place.a, place.d, place.b, place.e, x, y)
-        _world_file(png).write_text("".join(f"{n!r}\n" for n in numbers), encoding="ascii")
+        centre = like.transform @ Affine.translation(0.5, 0.5)  # of the first pixel
+        lines = [f"{getattr(centre, number)!r}\n" for number in "adbecf"]
+        png.with_suffix(WORLD_FILE).write_text("".join(lines), encoding="ascii")
     tiff.unlink()
 
 
@@ -223,23 +192,11 @@ def draw_overlay(path: Path, image: Image8, road: Image8, graph: RoadGraph, shap
         graph: the centrelines, in pixels of the picture.
         shape: the picture's height and width.
     """
-    painted = image.copy()
-    for part, covered in zip(painted, road, strict=True):  # by rows, which takes less memory
-        share = covered[:, None] * np.float32(ROAD_OPACITY / 255)
-        part[:] = np.rint(part + share * (np.array(ROAD_COLOUR, np.float32) - part))
-    picture = Image.fromarray(painted)
+    picture = Image.fromarray(image)
+    picture.paste(ROAD_COLOUR, mask=Image.fromarray(road // 2))  # half of it shows through
     draw = ImageDraw.Draw(picture)
     scale = np.array(road.shape) / shape
     for edge in graph.edges:
         rows_columns = (edge.line + 0.5) * scale - 0.5
-        draw.line([tuple(point) for point in rows_columns[:, ::-1].tolist()], LINE_COLOUR, 1)
+        draw.line(rows_columns[:, ::-1].ravel().tolist(), LINE_COLOUR, 1)
     picture.save(path, format="JPEG", quality=OVERLAY_QUALITY, subsampling=0)
-
-
-def write_facts(path: Path, facts: Mapping[str, Any]) -> None:
-    """Write the facts of a road map."""
-    write_json(path, facts)
-
-
-def _world_file(path: Path) -> Path:
-    return path.with_suffix(".pgw")

@@ -22,7 +22,6 @@ from roads.mapping.outputs import (
     overlay_shape,
     reading_rows,
     remove_leftovers,
-    write_facts,
 )
 from roads.mapping.picture_rows import PictureRows
 from roads.mapping.rasters import Raster, open_raster
@@ -30,6 +29,7 @@ from roads.mapping.resampling import RowResizer, Shape, strip_rows
 from roads.prediction.blending import Predict, Windows, predict_rows, spread_starts
 from roads.runtime.arrays import Bool, Float32, Image8
 from roads.runtime.errors import UserError
+from roads.runtime.files import write_json
 from roads.runtime.locks import held
 from roads.runtime.progress import progress
 
@@ -195,7 +195,7 @@ def map_roads(
 
 def map_file(path: Path, *, out: Path, model: Model, options: Options, force: bool) -> Outcome:
     """Map the roads of one picture, unless that is done already; see `map_roads`."""
-    files = RoadMapFiles(out, path.stem, options.format)
+    files = RoadMapFiles.named(out, path.stem, options.format)
     notes: list[str] = []
     assumed = False
     try:
@@ -206,7 +206,7 @@ def map_file(path: Path, *, out: Path, model: Model, options: Options, force: bo
             notes += [f"{path} {note}" for note in raster.notes]
             assumed = options.gsd is None and raster.metres is None
             facts = map_picture(raster, unfinished, model, options)
-            write_facts(unfinished.facts, made_from | facts)
+            write_json(unfinished.facts, made_from | facts)
     except (UserError, OSError) as error:
         return Outcome(path, str(error), True, tuple(notes), assumed)
     line = (
@@ -236,9 +236,11 @@ def map_picture(
     overlay_rows: list[Image8] = []
     road_pixels = valid_pixels = 0
 
-    tiffs = RoadMapFiles(files.folder, files.name, "tif")
-    probability_file = RowWriter(tiffs.probability, raster, smooth=True)
-    mask_file = RowWriter(tiffs.mask, raster, smooth=False)
+    probability_tiff, mask_tiff = (
+        path.with_suffix(".tif") for path in (files.probability, files.mask)
+    )
+    probability_file = RowWriter(probability_tiff, raster, smooth=True)
+    mask_file = RowWriter(mask_tiff, raster, smooth=False)
     for probability, valid in predict_strips(model.predict, picture, raster.shape, shape, windows):
         road = (probability >= options.threshold) & valid
         mask = road * np.uint8(ROAD)
@@ -251,7 +253,7 @@ def map_picture(
     mask_file.close()
 
     known = (MODEL_METRES, MODEL_METRES) if metres is None else metres
-    with reading_rows(tiffs.mask) as read_mask, reading_rows(tiffs.probability) as read_probability:
+    with reading_rows(mask_tiff) as read_mask, reading_rows(probability_tiff) as read_probability:
         graph = trace_roads(
             lambda top, bottom: read_mask(top, bottom) > 0,
             read_probability,
@@ -265,9 +267,9 @@ def map_picture(
     draw_overlay(
         files.overlay, picture.thumbnail(), np.concatenate(overlay_rows), graph, raster.shape
     )
-    if files.format == "png":
-        convert_to_png(tiffs.probability, files.probability, raster)
-        convert_to_png(tiffs.mask, files.mask, raster)
+    if options.format == "png":
+        convert_to_png(probability_tiff, files.probability, raster)
+        convert_to_png(mask_tiff, files.mask, raster)
     return {
         "height": raster.height,
         "width": raster.width,

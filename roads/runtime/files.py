@@ -42,15 +42,21 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     Raises:
         FullDiskError: the disk is full.
     """
-    partial = folder.with_name(folder.name + PARTIAL)
+    with told_if_full(folder), partial_folder(folder) as partial:
+        yield partial
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.replace(folder)
+
+
+@contextlib.contextmanager
+def partial_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder beside `path`; it is removed at the end, unless it was moved away."""
+    partial = path.with_name(path.name + PARTIAL)
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        with told_if_full(folder):
-            partial.mkdir(parents=True)
-            yield partial
-            if folder.exists():
-                shutil.rmtree(folder)
-            partial.replace(folder)
+        partial.mkdir(parents=True)
+        yield partial
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
