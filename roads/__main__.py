@@ -128,9 +128,10 @@ def predict(arguments: argparse.Namespace) -> None:
     from roads.parallel.pool import read_scheduler
 
     weights = resolve_weights(arguments.model)
+    model = choose_model(weights, window, arguments.batch, arguments.tta)
     threshold = arguments.threshold
     if threshold is None:
-        threshold = validation_threshold(weights)
+        threshold = validation_threshold(weights, model.sha256)
     if threshold is None:
         threshold = DEFAULT_THRESHOLD
         print(
@@ -147,7 +148,6 @@ def predict(arguments: argparse.Namespace) -> None:
         spur=spur,
         tolerance=tolerance,
     )
-    model = choose_model(weights, window, arguments.batch, arguments.tta)
     out: Path = arguments.out
     spread: Spread = map
     scheduler = read_scheduler()

@@ -1,15 +1,16 @@
 """evaluate: score the trained U-Net on the test crops, and on whole test tiles.
 
 The result is `metrics/test.json`, Dice and IoU of the crops first; and a folder with the curves,
-a table of the tiles, and pictures from the best to the worst.
+a table of the tiles, pictures from the best to the worst, and the chosen thresholds.
 """
 
 import argparse
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from roads.dataset.packs import PackReader, read_places
 from roads.dataset.whole_tiles import WholeTiles, find_whole_tiles, read_labelled
@@ -21,7 +22,7 @@ from roads.metrics.graph_scores import Tracing
 from roads.metrics.score_pictures import draw_crops, draw_tiles
 from roads.metrics.tile_scores import TABLE_COLUMNS, TileScores, table_rows, tile_metrics
 from roads.models.backend import keras
-from roads.models.weights import WEIGHTS_FILE, Description
+from roads.models.weights import THRESHOLDS_FILE, WEIGHTS_FILE, Description
 from roads.params.binarize import BinarizeParams
 from roads.params.evaluate import EvaluateParams
 from roads.params.split import SplitParams
@@ -32,7 +33,7 @@ from roads.prediction.folding import load_folded
 from roads.prediction.inference import Predictor, predict_split
 from roads.runtime.arrays import Float32, Image8
 from roads.runtime.errors import UserError
-from roads.runtime.files import replacing_folder, write_csv, write_json
+from roads.runtime.files import file_hash, replacing_folder, write_csv, write_json
 from roads.runtime.stage import stage_status
 
 PredictTile = Callable[[Image8], Float32]
@@ -91,7 +92,11 @@ def evaluate(
         tile_scores = (
             evaluate_tiles(predict, inputs.raw, tiles, binarize, tracing) if tiles else None
         )
+        values = crop_metrics(crop_scores)
+        if tiles and tile_scores:
+            values |= tile_metrics(tile_scores, len(tiles.dropped))
         with replacing_folder(plots) as folder:
+            write_json(folder / THRESHOLDS_FILE, thresholds(inputs.models / WEIGHTS_FILE, values))
             write_curves(folder, crop_scores, tile_scores)
             draw_crops(folder / "crops", predictor, pack, places, crop_scores, params.overlays)
             if tiles and tile_scores:
@@ -100,13 +105,18 @@ def evaluate(
                     draw_tiles(
                         folder / "tiles", predict, inputs.raw, tiles.test, tile_scores, binarize
                     )
-    values = crop_metrics(crop_scores)
-    if tiles and tile_scores:
-        values |= tile_metrics(tile_scores, len(tiles.dropped))
     write_json(metrics, values)
     tell(crop_scores.pooled, crop_scores.level, "crops")
     if tile_scores:
         tell(tile_scores.pooled, tile_scores.level, "whole tiles")
+
+
+def thresholds(weights: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The thresholds among the scores, and the SHA-256 of the weights that they are best for."""
+    chosen = {
+        key: {"threshold": values[key]["threshold"]} for key in ("crops", "tiles") if key in values
+    }
+    return {"weights_sha256": file_hash(weights, "sha256"), **chosen}
 
 
 def check_window(window: int, description: Description) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from roads.mapping.rasters import quiet_gdal
 from roads.prediction.blending import Windows, predict_tile
 from roads.runtime.errors import UserError
 from roads.runtime.files import file_hash
+from stages.evaluate import thresholds
 from tests.packed import save_tiny_net
 from tests.pictures import noise, write_tiff
 from tests.project import ROOT
@@ -151,35 +151,21 @@ def test_the_threshold_is_validations_if_it_was_of_that_model(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert validation_threshold(weights) is None
-    scores = tmp_path / "metrics/test.json"
-    scores.parent.mkdir()
+    assert validation_threshold(weights, "1") is None
     values = {"crops": {"threshold": 0.3}, "tiles": {"threshold": 0.25}}
-
-    def record(model: Path) -> None:
-        scores.write_text(json.dumps(values))
-        dep = {"path": "models/unet.weights.h5", "md5": file_hash(model, "md5")}
-        out = {"path": "metrics/test.json", "md5": file_hash(scores, "md5")}
-        lock = {"stages": {"evaluate": {"deps": [dep], "outs": [out]}}}
-        Path("dvc.lock").write_text(json.dumps(lock))
-
-    record(weights)
-    assert validation_threshold(weights) == 0.25
-    del values["tiles"]
-    record(weights)
-    assert validation_threshold(weights) == 0.3
-    scores.write_text(json.dumps(values | {"dice": 1}))
-    assert validation_threshold(weights) is None
-    record(scores)
-    assert validation_threshold(weights) is None
+    Path("metrics/test").mkdir(parents=True)
+    for expected in (0.25, 0.3):
+        Path("metrics/test/thresholds.json").write_text(
+            json.dumps(thresholds(weights, values)), encoding="utf-8"
+        )
+        assert validation_threshold(weights, file_hash(weights, "sha256")) == expected
+        values.pop("tiles", None)
+    assert validation_threshold(weights, "1") is None
 
 
 def test_released_weights_bring_their_threshold(weights: Path, tmp_path: Path) -> None:
-    released = Path(shutil.copytree(weights.parent, tmp_path / "released"))
-    (released / "scores.json").write_text('{"tiles": {"threshold": 0.4}, "crops": {}}')
-    assert validation_threshold(released / weights.name) == 0.4
-    (released / "scores.json").write_text("[]")
-    assert validation_threshold(released / weights.name) is None
+    (tmp_path / "scores.json").write_text('{"tiles": {"threshold": 0.4}, "crops": {}}')
+    assert validation_threshold(tmp_path / weights.name, "1") == 0.4
 
 
 def test_a_killed_run_goes_on_with_the_next_picture(weights: Path, tmp_path: Path) -> None:

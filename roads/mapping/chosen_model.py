@@ -1,11 +1,10 @@
 """The model to map roads with: which weights, which threshold, and the net, ready to predict."""
 
 import functools
+import json
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-
-import yaml
 
 import roads
 from roads.mapping.predicting import Model
@@ -13,6 +12,7 @@ from roads.models.backend import device_name
 from roads.models.weights import (
     RELEASED,
     SCORES_FILE,
+    THRESHOLDS_FILE,
     WEIGHTS_FILE,
     WEIGHTS_SUFFIX,
     find_weights,
@@ -29,7 +29,7 @@ from roads.runtime.files import file_hash
 CPU_BATCH, GPU_BATCH = 2, 16  # windows at once; on a CPU more take memory and save no time
 CHECKOUT = Path(roads.__file__).resolve().parent.parent
 PIPELINE = Path("models") / WEIGHTS_FILE
-LOCK, TEST_METRICS = Path("dvc.lock"), Path("metrics/test.json")
+EVALUATED = Path("metrics/test") / THRESHOLDS_FILE
 
 
 def resolve_weights(name: str | None) -> Path:
@@ -114,27 +114,17 @@ def _predictor(wanted: PredictAnywhere) -> Predict:
     return all_turns(predictor) if wanted.tta else predictor
 
 
-def validation_threshold(weights: Path) -> float | None:
+def validation_threshold(weights: Path, sha256: str) -> float | None:
     """The threshold that was best on validation for these weights, if that is known.
 
-    Released weights have their scores beside them. Of others the last stage knows, if it was
-    they that it scored: dvc.lock has the MD5 of the weights that were evaluated and of the
-    scores. Whole tiles' threshold if there is one, else the crops'.
+    Released weights have their scores beside them; of others the last stage says which it scored.
+    Whole tiles' threshold if there is one, else the crops'.
     """
+    beside = weights.with_name(SCORES_FILE)
     try:
-        beside = weights.with_name(SCORES_FILE)
-        scores = yaml.safe_load((beside if beside.exists() else _last_scores(weights)).read_bytes())
-        return float(scores.get("tiles", scores["crops"])["threshold"])
-    except (OSError, UserError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError):
+        scores = json.loads((beside if beside.exists() else EVALUATED).read_bytes())
+    except FileNotFoundError:
         return None
-
-
-def _last_scores(weights: Path) -> Path:
-    """The last stage's scores; KeyError or ValueError where they are not of these weights."""
-    stage = yaml.safe_load(LOCK.read_text(encoding="utf-8"))["stages"]["evaluate"]
-    read = {dep["path"]: dep["md5"] for dep in stage["deps"]}
-    wrote = {out["path"]: out["md5"] for out in stage["outs"]}
-    of_these = read["models/unet.weights.h5"] == file_hash(weights, "md5")
-    if not of_these or wrote[TEST_METRICS.as_posix()] != file_hash(TEST_METRICS, "md5"):
-        raise ValueError
-    return TEST_METRICS
+    if scores.get("weights_sha256", sha256) != sha256:
+        return None
+    return float(scores.get("tiles", scores["crops"])["threshold"])

@@ -20,6 +20,7 @@ WEIGHTS_SUFFIX = ".weights.h5"
 WEIGHTS_FILE = f"unet{WEIGHTS_SUFFIX}"  # what `train` writes into `models/`
 RELEASED = Path("models/released")
 SCORES_FILE = "scores.json"  # beside released weights: what the last stage gave them
+THRESHOLDS_FILE = "thresholds.json"  # in metrics/test/: of the weights that were evaluated last
 
 
 class Description(pydantic.BaseModel):

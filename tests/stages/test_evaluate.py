@@ -184,6 +184,7 @@ def test_curve_and_pictures_replace_those_of_the_last_run(models: Path, tmp_path
         "crops/03_worst.png",
         "curves.png",
         "strict_crops.csv",
+        "thresholds.json",
     ]
     with Image.open(plots / "crops" / "01_best.png") as picture:
         assert picture.width > 1000

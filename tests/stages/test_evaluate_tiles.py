@@ -1,6 +1,7 @@
 """evaluate: whole tiles, from a net whose answers are known."""
 
 import csv
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -229,6 +230,14 @@ def test_graphs_of_the_thresholded_tiles_are_scored(
     assert graph["road_km_predicted"] == pytest.approx(predicted, rel=0.05)
 
 
+def test_thresholds_are_kept_with_the_hash_of_the_weights(project: Inputs) -> None:
+    values = run(project)
+    weights = (project.models / "unet.weights.h5").read_bytes()
+    found = json.loads((project.raw.parent / "plots/thresholds.json").read_bytes())
+    assert found.pop("weights_sha256") == hashlib.sha256(weights).hexdigest()
+    assert found == {key: {"threshold": values[key]["threshold"]} for key in ("crops", "tiles")}
+
+
 def test_dropped_tiles_are_named(project: Inputs, capsys: pytest.CaptureFixture[str]) -> None:
     run(project)
     told = capsys.readouterr().err
@@ -246,6 +255,7 @@ def test_table_and_pictures(project: Inputs) -> None:
         "relaxed_full_tile.csv",
         "strict_crops.csv",
         "strict_whole_tiles.csv",
+        "thresholds.json",
         "tiles.csv",
         "tiles/01_best.png",
         "tiles/02_median.png",
