@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 from rasterio import Affine
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
@@ -23,6 +25,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
+from roads.imagery.pictures import decoding
 from roads.mapping.georeference import ToLonLat, lonlat_converter, metres_per_pixel
 from roads.runtime.arrays import Bool, Image8
 from roads.runtime.errors import UserError, one_line
@@ -260,13 +263,13 @@ def _check_size(path: Path, dataset: DatasetReader) -> None:
             f"{path} is broken: it claims {width:,}×{height:,} pixels in {size:,} bytes"
         )
     pixel = sum(np.dtype(dtype).itemsize for dtype in dataset.dtypes)
-    if dataset.driver == "PNG" and _is_interlaced(path):
-        at_once, what = height * width * pixel, "an interlaced PNG"
-    elif dataset.driver == "JPEG" and _is_progressive(path):
-        at_once, what = height * width * PROGRESSIVE_BYTES, "a progressive JPEG"
-    else:
+    if dataset.driver == "GTiff" or not _comes_in_passes(path, dataset.driver):
         block = max(rows * columns for rows, columns in dataset.block_shapes)
         at_once, what = block * pixel, "stored in too large pieces"
+    elif dataset.driver == "PNG":
+        at_once, what = height * width * pixel, "an interlaced PNG"
+    else:
+        at_once, what = height * width * PROGRESSIVE_BYTES, "a progressive JPEG"
     if at_once > DECODED_AT_ONCE:
         raise UserError(
             f"{path} is {what} of {width:,}×{height:,} pixels, which cannot be read by parts: "
@@ -274,17 +277,8 @@ def _check_size(path: Path, dataset: DatasetReader) -> None:
         )
 
 
-def _is_interlaced(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(29)[28:] == b"\1"  # the last byte of IHDR, which comes first
-
-
-def _is_progressive(path: Path) -> bool:
-    """Whether the frame of a JPEG is one of those that come in several scans (SOF2, SOF6, …)."""
-    with path.open("rb") as stream:
-        stream.seek(2)
-        while len(head := stream.read(4)) == 4 and head[0] == 0xFF:
-            if 0xC0 <= head[1] <= 0xCF and head[1] not in (0xC4, 0xC8, 0xCC):
-                return head[1] & 3 == 2
-            stream.seek(int.from_bytes(head[2:], "big") - 2, 1)
-    return False
+def _comes_in_passes(path: Path, driver: str) -> bool:
+    """Whether a PNG is interlaced, or a JPEG progressive."""
+    plugin = PngImageFile if driver == "PNG" else JpegImageFile  # `Image.open` takes no large ones
+    with decoding(path, "Replace the file."), plugin(path) as picture:
+        return not {"interlace", "progressive"}.isdisjoint(picture.info)
