@@ -8,7 +8,6 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,20 +47,9 @@ PROGRESSIVE_BYTES = 6  # a pixel that libjpeg holds of a progressive JPEG: 3 coe
 STRETCH = (2, 98)  # percentiles that become 0 and 255 where a band has 16 bits
 SAMPLED_ROWS = 64  # rows that the percentiles are of
 SAMPLED_COLUMNS = 4096  # at most, of each
+LEVELS_16 = 2**16
 OPAQUE = 128  # of 255: a pixel of less alpha is missing
 TO_TILED = "A tiled GeoTIFF can: `rio convert --co tiled=true IN OUT.tif`"
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """How the values of 16-bit bands become 8 bits: `low` of each band is 0, `high` is 255."""
-
-    low: NDArray[np.float32]
-    high: NDArray[np.float32]
-
-    def __call__(self, values: NDArray[Any]) -> Image8:
-        scaled = (values - self.low) * (255 / (self.high - self.low))
-        return np.rint(scaled.clip(0, 255)).astype(np.uint8)
 
 
 class Raster:
@@ -88,7 +76,6 @@ class Raster:
         self.notes: list[str] = []
         _check_size(path, dataset)
         self._bands = self._choose_bands()
-        self._palette = self._read_palette()
         flags = [flag for band in dataset.mask_flag_enums for flag in band]
         self._complete = all(flag == MaskFlags.all_valid for flag in flags)
         located = not (self.transform.is_identity or self.transform.is_degenerate)
@@ -98,7 +85,7 @@ class Raster:
         self.metres: tuple[float, float] | None = (
             metres_per_pixel(self.to_lonlat, self.height, self.width) if self.to_lonlat else None
         )
-        self._stretch = self._find_stretch()
+        self._table = self._find_table()
         orientation = dataset.tags().get("EXIF_Orientation", "1")
         if orientation not in ("0", "1"):
             self.notes.append(
@@ -121,14 +108,10 @@ class Raster:
             UserError: the file is broken there.
         """
         values, missing = self._read(Window(0, top, self.width, bottom - top))
-        if self._palette is not None:
-            image = self._palette[values[..., 0]]
-        elif self._stretch:
-            image = self._stretch(values)
+        if self._table is not None:
+            image = self._table[values, np.arange(3)]
         else:
-            image = values
-        if image.shape[2] == 1:
-            image = np.repeat(image, 3, axis=2)
+            image = values if values.shape[2] == 3 else np.repeat(values, 3, axis=2)
         image[missing] = 255
         return image, missing
 
@@ -171,37 +154,39 @@ class Raster:
             )
         return chosen
 
-    def _read_palette(self) -> Image8 | None:
+    def _find_table(self) -> Image8 | None:
+        """Red, green and blue of each value: (values, 3). None where values are 0 to 255."""
         if self._dataset.colorinterp[0] == ColorInterp.palette:
             colours = self._dataset.colormap(1)
-            palette = np.full((max(256, *colours) + 1, 3), 255, np.uint8)
-            palette[list(colours)] = [colour[:3] for colour in colours.values()]
-            return palette
-        bits = self._dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
-        if self._dataset.dtypes[0] == "uint8" and bits is not None and int(bits) < 8:
-            grey = np.linspace(0, 255, 2 ** int(bits)).round().astype(np.uint8)
-            return np.repeat(grey[:, None], 3, axis=1) if self._dataset.count == 1 else None
+            table = np.full((LEVELS_16, 3), 255, np.uint8)
+            table[list(colours)] = [colour[:3] for colour in colours.values()]
+            return table
+        if self._dataset.dtypes[self._bands[0] - 1] == "uint16":
+            return self._stretch()
+        bits = int(self._dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 8))
+        if bits < 8 and self._dataset.count == 1:
+            grey = np.linspace(0, 255, 2**bits).round().astype(np.uint8)
+            return np.repeat(grey[:, None], 3, axis=1)
         return None
 
-    def _find_stretch(self) -> Stretch | None:
-        if self._palette is not None or self._dataset.dtypes[self._bands[0] - 1] == "uint8":
-            return None
-        step = -(-self.width // SAMPLED_COLUMNS)
+    def _stretch(self) -> Image8:
+        """The table that stretches each band's percentiles to 0 to 255."""
         sampled = []
         for top in np.unique(np.linspace(0, self.height - 1, SAMPLED_ROWS).astype(int)):
             values, missing = self._read(Window(0, int(top), self.width, 1))
-            sampled.append(values[~missing][::step])
+            sampled.append(values[~missing][:: -(-self.width // SAMPLED_COLUMNS)])
         values = np.concatenate(sampled)
         if len(values) == 0:
             values = np.zeros((1, len(self._bands)))
-        low, high = np.percentile(values, STRETCH, axis=0).astype(np.float32)
-        high = np.maximum(high, low + 1)
+        low, high = np.percentile(values, STRETCH, axis=0)
         ranges = ", ".join(f"{a:.0f} to {b:.0f}" for a, b in zip(low, high, strict=True))
         self.notes.append(
             f"has 16 bits: each band's percentiles {STRETCH[0]} to {STRETCH[1]} ({ranges}) "
             "are stretched to 0 to 255"
         )
-        return Stretch(low, high)
+        levels = np.repeat(np.arange(LEVELS_16)[:, None], 3, axis=1)
+        stretched = (levels - low) * 255 / np.maximum(high - low, 1)
+        return np.rint(stretched.clip(0, 255)).astype(np.uint8)
 
 
 @contextlib.contextmanager
