@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from rasterio import Affine
@@ -13,7 +12,7 @@ from rasterio.warp import transform as transform_coordinates
 
 from roads.runtime.arrays import Float64
 
-ToLonLat = Callable[[Any, Any], tuple[Float64, Float64]]  # columns, rows → degrees
+ToLonLat = Callable[[Float64, Float64], tuple[Float64, Float64]]  # columns, rows → degrees
 
 LONGITUDE_LATITUDE = CRS.from_epsg(4326)
 EQUATOR = 6_378_137.0  # metres: radius of the WGS 84 ellipsoid
@@ -31,10 +30,8 @@ def lonlat_converter(crs: CRS | None, transform: Affine) -> ToLonLat | None:
     if crs is None:
         return None
 
-    def to_lonlat(columns: Any, rows: Any) -> tuple[Float64, Float64]:
-        columns, rows = (np.ravel(np.asarray(each, np.float64)) for each in (columns, rows))
-        x = transform.a * columns + transform.b * rows + transform.c
-        y = transform.d * columns + transform.e * rows + transform.f
+    def to_lonlat(columns: Float64, rows: Float64) -> tuple[Float64, Float64]:
+        x, y = transform @ (columns, rows)
         lon, lat = transform_coordinates(crs, LONGITUDE_LATITUDE, x, y)
         return np.asarray(lon), np.asarray(lat)
 

@@ -1,11 +1,9 @@
 """A picture as the net sees it: resampled, missing parts white, read once from top to bottom."""
 
 import math
-from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from roads.imagery.blank import BLANK_WINDOW, blank_mask
 from roads.mapping.rasters import Raster
@@ -19,28 +17,19 @@ class BitRows:
     """A queue of rows of bool, kept at 8 pixels a byte."""
 
     def __init__(self, width: int):
-        self._width, self._pieces, self._rows = width, deque[NDArray[np.uint8]](), 0
+        self._width, self._bits = width, np.empty((0, -(-width // 8)), np.uint8)
 
     def __len__(self) -> int:
-        return self._rows
+        return len(self._bits)
 
     def push(self, rows: Bool) -> None:
         """Append (n, width) bool."""
-        self._pieces.append(np.packbits(rows, axis=1))
-        self._rows += len(rows)
+        self._bits = np.concatenate([self._bits, np.packbits(rows, axis=1)])
 
     def pop(self, count: int) -> Bool:
         """Take the first `count` rows, which must be there: (count, width) bool."""
-        taken = []
-        self._rows -= count
-        while count:
-            piece = self._pieces.popleft()
-            if len(piece) > count:
-                self._pieces.appendleft(piece[count:])
-                piece = piece[:count]
-            taken.append(piece)
-            count -= len(piece)
-        return np.unpackbits(np.concatenate(taken), axis=1, count=self._width).astype(np.bool_)
+        taken, self._bits = self._bits[:count], self._bits[count:]
+        return np.unpackbits(taken, axis=1, count=self._width).view(np.bool_)
 
 
 class BlankRows:
@@ -75,29 +64,18 @@ class PictureRows:
         self._thumbnail_resizer = RowResizer(raster.shape, thumbnail)
         self._thumbnail: list[Image8] = []
         self._strips = self._read_strips()
-        self._ahead = deque[Image8]()  # strips for the net that begin where `_window` ends
-        self._window = np.empty((0, shape[1], 3), np.uint8)
-        self._top = 0  # its first row
+        # What `read` gave last and may give again, and the strips after it.
+        self._held: list[Image8] = [np.empty((0, shape[1], 3), np.uint8)]
+        self._top = 0  # the row that they begin with
         self._blank, self._missing = BitRows(shape[1]), BitRows(raster.width)
 
     def read(self, top: int, end: int) -> Image8:
         """Rows for the net: (end - top, width, 3) uint8. Neither end may move up."""
-        rows = np.empty((end - top, self._shape[1], 3), np.uint8)
-        kept = self._window[top - self._top :]
-        rows[: len(kept)] = kept
-        filled = len(kept)
-        while filled < len(rows):
-            if not self._ahead:
-                self._ahead.extend(next(self._strips))
-                continue
-            strip = self._ahead.popleft()
-            part = strip[: len(rows) - filled]
-            rows[filled : filled + len(part)] = part
-            filled += len(part)
-            if len(part) < len(strip):
-                self._ahead.appendleft(strip[len(part) :])
-        self._window, self._top = rows, top
-        return rows
+        self._held[0], self._top = self._held[0][top - self._top :], top
+        while sum(map(len, self._held)) < end - top:
+            self._held += next(self._strips)
+        self._held = [np.concatenate(self._held)]
+        return self._held[0][: end - top]
 
     def take_blank(self, count: int) -> Bool:
         """Where the next rows that the net saw are blank (white): (count, their width) bool."""
@@ -113,7 +91,7 @@ class PictureRows:
 
     def _take(self, queue: BitRows, count: int) -> Bool:
         while len(queue) < count:
-            self._ahead.extend(next(self._strips))
+            self._held += next(self._strips)
         return queue.pop(count)
 
     def _read_strips(self) -> Iterator[list[Image8]]:
