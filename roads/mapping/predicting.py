@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +38,7 @@ SAME = 0.02  # a picture whose pixels are so near to the model's is not resample
 FINEST, COARSEST = 0.01, 5.0  # metres per pixel; roads are 7 m wide
 ROW_MEMORY = 500_000_000  # bytes that rows of windows may take, at WINDOW_BYTES a pixel
 WINDOW_BYTES = 14  # two rows of windows of RGB, float sums, and their finished part
+ASSUMED = "some pictures do not say how large their pixels are: 1 m is assumed. Say it with --gsd."
 LOCK = ".lock"  # in the output folder
 SIDECARS = (
     ".tfw", ".tifw", ".tiffw", ".pgw", ".pngw", ".jgw", ".jpgw", ".wld", ".xml", ".ovr", ".msk",
@@ -47,7 +48,7 @@ SIDECARS = (
 
 @dataclass(frozen=True)
 class Options:
-    """What makes a road map, beside picture and model.
+    """How to map roads.
 
     Attributes:
         gsd: ground metres per pixel; None takes the picture's own, or 1.
@@ -96,11 +97,12 @@ def find_pictures(paths: Sequence[Path], out: Path) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(each for each in path.iterdir() if each.is_file())
             inside = [
                 each
-                for each in inside
-                if not each.name.startswith(".") and each.suffix.lower() not in SIDECARS
+                for each in sorted(path.iterdir())
+                if each.is_file()
+                and not each.name.startswith(".")
+                and each.suffix.lower() not in SIDECARS
             ]
             if not inside:
                 raise UserError(f"{path} has no pictures")
@@ -111,40 +113,25 @@ def find_pictures(paths: Sequence[Path], out: Path) -> list[Path]:
     for path in found:
         if path.parent.resolve() == out.resolve():
             raise UserError(f"{path} is in the folder to write to. Choose another --out.")
-        if path.stem in by_stem:
+        if by_stem.setdefault(path.stem, path) is not path:
             raise UserError(
                 f"{by_stem[path.stem]} and {path} would give files of the same names. Map them "
                 "into two folders."
             )
-        by_stem[path.stem] = path
     return found
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a picture.
+    """What to say of a picture: how it went, and what else the user should know."""
 
-    Attributes:
-        path: of the picture.
-        line: what to say of it.
-        failed: whether it could not be mapped, which is what `line` then says.
-        notes: what else there is to say.
-        assumed: whether its pixels were taken for a metre, since nothing says how large they are.
-    """
-
-    path: Path
     line: str
+    notes: Sequence[str] = ()
     failed: bool = False
-    notes: tuple[str, ...] = ()
-    assumed: bool = False
 
 
-class Spread(Protocol):
-    """Calls a function with each picture: as `map` does, or the processes of a cluster."""
-
-    def __call__(
-        self, function: Callable[[Path], Outcome], pictures: Sequence[Path], /
-    ) -> Iterable[Outcome]: ...
+# Calls a function with each picture: as `map` does, or the processes of a cluster.
+Spread = Callable[[Callable[[Path], Outcome], Sequence[Path]], Iterable[Outcome]]
 
 
 def map_roads(
@@ -156,37 +143,28 @@ def map_roads(
     force: bool,
     spread: Spread = map,
 ) -> None:
-    """Map the roads of each picture into `out`; what is done already is left as it is.
+    """Map the roads of each picture into the folder `out`; see `find_pictures`.
 
-    Args:
-        pictures: files with different stems.
-        out: the folder; made if missing.
-        model: predicts.
-        options: how.
-        force: do again what is done.
-        spread: where to.
+    What is there already, made from the same picture, model and options, is left as it is, unless
+    `force` is on.
 
     Raises:
         UserError: some pictures failed, each told in a line on stderr before; or another run
             writes to `out`.
     """
     failed = 0
+    said: set[str] = set()
     with held(out / LOCK, f"another run is writing to {out}. Wait for it."):
         remove_leftovers(out)
         work = functools.partial(map_file, out=out, model=model, options=options, force=force)
-        assumed = False
         for outcome in spread(work, pictures):
             for note in outcome.notes:
-                _say(note)
-            if outcome.assumed and not assumed:
-                assumed = True
-                _say(
-                    f"{outcome.path} does not say how large its pixels are: 1 m is assumed, here "
-                    "and where that is so again. Say it with --gsd."
-                )
-            failed += outcome.failed
+                if note not in said:
+                    print(f"predict: {note}", file=sys.stderr)
+                    said.add(note)
             if outcome.failed:
                 print(f"error: {outcome.line}", file=sys.stderr)
+                failed += 1
             else:
                 print(outcome.line)
     if failed:
@@ -197,23 +175,23 @@ def map_file(path: Path, *, out: Path, model: Model, options: Options, force: bo
     """Map the roads of one picture, unless that is done already; see `map_roads`."""
     files = RoadMapFiles.named(out, path.stem, options.format)
     notes: list[str] = []
-    assumed = False
     try:
         made_from = _made_from(path, model, options)
         if not force and is_done(files, made_from):
-            return Outcome(path, f"{path}: done before, in {out}")
+            return Outcome(f"{path}: done before, in {out}")
         with open_raster(path) as raster, finishing(files) as unfinished:
             notes += [f"{path} {note}" for note in raster.notes]
-            assumed = options.gsd is None and raster.metres is None
+            if options.gsd is None and raster.metres is None:
+                notes.append(ASSUMED)
             facts = map_picture(raster, unfinished, model, options)
             write_json(unfinished.facts, made_from | facts)
     except (UserError, OSError) as error:
-        return Outcome(path, str(error), True, tuple(notes), assumed)
-    line = (
+        return Outcome(str(error), notes, failed=True)
+    return Outcome(
         f"{path}: {facts['road_km']:.2f} km of road, {facts['road_share']:.1%} of the imagery → "
-        f"{files.overlay}"
+        f"{files.overlay}",
+        notes,
     )
-    return Outcome(path, line, False, tuple(notes), assumed)
 
 
 def map_picture(
@@ -286,18 +264,11 @@ def map_picture(
 def predict_strips(
     predict: Predict, picture: PictureRows, source: Shape, shape: Shape, windows: Windows
 ) -> Iterator[tuple[Float32, Bool]]:
-    """Predict a picture in strips from top to bottom, in its own pixels.
-
-    Args:
-        predict: gives the probabilities of a batch of windows.
-        picture: the picture, as the net sees it.
-        source: height and width of the picture.
-        shape: height and width of what the net sees.
-        windows: how to go over that.
+    """Predict a picture of height and width `source`, which the net sees in another `shape`.
 
     Yields:
-        (n, width) float32, the probability, 0 where imagery is missing or blank; and where it
-        is not, bool.
+        Strips from top to bottom, in the picture's own pixels: (n, width) float32, the
+        probability, 0 where imagery is missing or blank; and (n, width) bool, where it is not.
     """
     rows_of_windows = len(spread_starts(shape[0], windows.size, windows.overlap))
     back = RowResizer(shape, source)
@@ -310,9 +281,8 @@ def predict_strips(
             blank = picture.take_blank(len(strip))
             parts = zip(back.push(strip), blank_back.push(blank.view(np.uint8)), strict=True)
             for probability, empty in parts:
-                missing = picture.take_missing(len(probability)) | (empty > 0)
-                probability = np.where(missing, np.float32(0), probability)
-                yield probability, ~missing
+                valid = ~(picture.take_missing(len(probability)) | (empty > 0))
+                yield probability * valid, valid
 
 
 def skip_blank(predict: Predict) -> Predict:
@@ -370,7 +340,3 @@ def _made_from(path: Path, model: Model, options: Options) -> dict[str, Any]:
         "model": {"weights": model.weights, "sha256": model.sha256},
         "options": vars(options),
     }
-
-
-def _say(line: str) -> None:
-    print(f"predict: {line}", file=sys.stderr)
