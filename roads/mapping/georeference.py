@@ -1,6 +1,5 @@
 """Where on the Earth a picture lies: metres per pixel, longitude and latitude."""
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -15,8 +14,6 @@ from roads.runtime.arrays import Float64
 ToLonLat = Callable[[Float64, Float64], tuple[Float64, Float64]]  # columns, rows → degrees
 
 LONGITUDE_LATITUDE = CRS.from_epsg(4326)
-EQUATOR = 6_378_137.0  # metres: radius of the WGS 84 ellipsoid
-ECCENTRICITY = 0.00669437999014  # of it, squared
 STEP = 8  # pixels to either side of the middle over which a pixel is measured
 
 
@@ -48,15 +45,10 @@ def metres_per_pixel(to_lonlat: ToLonLat, height: int, width: int) -> tuple[floa
     Measured on the WGS 84 ellipsoid in the middle of the picture, so it is right for feet, for
     degrees, and for Web Mercator, whose metres shrink with the latitude.
     """
-    row, column = height / 2, width / 2
-    columns = np.array([column, column, column - STEP, column + STEP])
-    rows = np.array([row - STEP, row + STEP, row, row])
-    lon, lat = (np.radians(degrees) for degrees in to_lonlat(columns, rows))
-    middle = float(lat.mean())
-    flatness = 1 - ECCENTRICITY * math.sin(middle) ** 2
-    north = EQUATOR * (1 - ECCENTRICITY) / flatness**1.5  # metres a radian, along a meridian
-    east = EQUATOR / math.sqrt(flatness) * math.cos(middle)
-    turn = 2 * math.pi
-    around = (np.diff(lon)[[0, 2]] + math.pi) % turn - math.pi  # across the 180th meridian too
-    down, across = np.hypot(around * east, np.diff(lat)[[0, 2]] * north) / (2 * STEP)
+    columns = width / 2 + np.array([0, 0, 0, -STEP, STEP])
+    rows = height / 2 + np.array([0, -STEP, STEP, 0, 0])
+    lon, lat = to_lonlat(columns, rows)
+    around = CRS.from_dict(proj="aeqd", lon_0=lon[0], lat_0=lat[0], ellps="WGS84", units="m")
+    x, y = transform_coordinates(LONGITUDE_LATITUDE, around, lon, lat)
+    down, across = np.hypot(np.diff(x), np.diff(y))[[1, 3]] / (2 * STEP)
     return float(down), float(across)

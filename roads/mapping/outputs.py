@@ -113,16 +113,16 @@ class RowWriter:
         }  # fmt: skip
         with naming_errors(path):
             self._dataset: DatasetWriter = rasterio.open(path, "w", **profile)
-        self._held: list[tuple[Image8, Bool]] = []
-        self._rows = 0  # held
+        self._rows = np.empty((0, like.width), np.uint8)  # held until there is a row of tiles
+        self._valid = np.empty((0, like.width), np.bool_)
         self._top = 0  # rows written
 
     def append(self, rows: Image8, valid: Bool) -> None:
         """Take the next rows: (n, width) uint8, and where there is imagery, bool."""
-        self._held.append((rows, valid))
-        self._rows += len(rows)
-        if self._rows >= BLOCK:
-            self._write(self._rows - self._rows % BLOCK)
+        self._rows = np.concatenate([self._rows, rows])
+        self._valid = np.concatenate([self._valid, valid])
+        if len(self._rows) >= BLOCK:
+            self._write(len(self._rows) // BLOCK * BLOCK)
 
     def close(self) -> None:
         """Write what is left, and check that all got to the disk.
@@ -130,20 +130,19 @@ class RowWriter:
         Raises:
             UserError: it did not.
         """
-        if self._rows:
-            self._write(self._rows)
+        if len(self._rows):
+            self._write(len(self._rows))
         with naming_errors(self._path):
             self._dataset.close()
 
     def _write(self, count: int) -> None:
-        rows, valid = (np.concatenate(parts) for parts in zip(*self._held, strict=True))
-        check_room(self._path, room_for((self._dataset.height - self._top, rows.shape[1])))
-        window = Window(0, self._top, rows.shape[1], count)
+        height, width = self._dataset.shape
+        check_room(self._path, room_for((height - self._top, width)))
+        window = Window(0, self._top, width, count)
         with naming_errors(self._path):
-            self._dataset.write(rows[:count], 1, window=window)
-            self._dataset.write_mask(valid[:count], window=window)
-        self._held = [(rows[count:].copy(), valid[count:].copy())]
-        self._rows -= count
+            self._dataset.write(self._rows[:count], 1, window=window)
+            self._dataset.write_mask(self._valid[:count], window=window)
+        self._rows, self._valid = self._rows[count:], self._valid[count:]
         self._top += count
 
 

@@ -20,12 +20,12 @@ from rasterio import Affine
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from roads.imagery.pictures import decoding
-from roads.mapping.georeference import ToLonLat, lonlat_converter, metres_per_pixel
+from roads.mapping.georeference import lonlat_converter, metres_per_pixel
 from roads.runtime.arrays import Bool, Image8
 from roads.runtime.errors import UserError, one_line
 
@@ -79,12 +79,11 @@ class Raster:
         flags = [flag for band in dataset.mask_flag_enums for flag in band]
         self._complete = all(flag == MaskFlags.all_valid for flag in flags)
         located = not (self.transform.is_identity or self.transform.is_degenerate)
-        self.to_lonlat: ToLonLat | None = (
-            lonlat_converter(self.crs, self.transform) if located else None
-        )
-        self.metres: tuple[float, float] | None = (
-            metres_per_pixel(self.to_lonlat, self.height, self.width) if self.to_lonlat else None
-        )
+        self.to_lonlat = lonlat_converter(self.crs, self.transform) if located else None
+        self.metres: tuple[float, float] | None = None
+        if self.to_lonlat:
+            with naming_errors(path):
+                self.metres = metres_per_pixel(self.to_lonlat, self.height, self.width)
         self._table = self._find_table()
         orientation = dataset.tags().get("EXIF_Orientation", "1")
         if orientation not in ("0", "1"):
@@ -218,7 +217,7 @@ def naming_errors(path: Path) -> Iterator[None]:
     """Turn what GDAL complains about into a UserError that names the file."""
     try:
         yield
-    except (RasterioError, CPLE_BaseError) as error:
+    except (RasterioError, CRSError, CPLE_BaseError) as error:
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
