@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class UserError(Exception):
-    """Something the user can mend; the message names the file or key and the way out."""
+    """Something the user can fix; the message names the file or key and the way out."""
 
 
 class FullDiskError(UserError):
@@ -20,7 +20,7 @@ REASON_LENGTH = 200
 
 
 def excerpt(value: object) -> str:
-    """What a file holds, as Python would write it, but never long nor in two lines."""
+    """What a file holds, as Python would write it, but short and in one line."""
     try:
         return ascii_controls(_SHORT.repr(value))
     except ValueError:  # Python refuses to write such a number
@@ -28,17 +28,17 @@ def excerpt(value: object) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """What a library says of an error, in one line, and not a long one."""
+    """A library's error message, shortened and in one line."""
     return ascii_controls(" ".join(str(error).split()))[:REASON_LENGTH]
 
 
 def ascii_controls(text: str) -> str:
-    """The text with what would move the cursor or colour the terminal written out."""
+    """The text with terminal control characters escaped."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def exit_status(main: Callable[[], None]) -> int:
-    """Run a command line and turn what the user can mend into one line on stderr.
+    """Run a command line and turn what the user can fix into one line on stderr.
 
     Returns 0, or 1 after a UserError or a full or unwritable disk.
     """

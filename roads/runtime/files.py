@@ -108,18 +108,16 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, st
             the message says which.
     """
     with path.open(newline="", encoding="utf-8") as stream:
-        reader = csv.reader(stream, strict=True)
-        rows = []
+        reader = csv.DictReader(stream, strict=True)
         try:
-            if next(reader, None) != list(columns):
+            if reader.fieldnames != list(columns):
                 raise ValueError(f"it must begin with the line {','.join(columns)}")
-            for fields in reader:
-                if fields and len(fields) != len(columns):
-                    raise ValueError(f"line {reader.line_num} has {len(fields)} fields")
-                if fields:
-                    rows.append((reader.line_num, dict(zip(columns, fields, strict=True))))
+            rows = [(reader.line_num, row) for row in reader]
         except csv.Error as error:
             raise ValueError(f"line {reader.line_num}: {error}") from None
+    for line, row in rows:
+        if None in row or None in row.values():
+            raise ValueError(f"line {line} does not have {len(columns)} fields")
     return rows
 
 

@@ -34,7 +34,7 @@ def open_contained(path: Path, way_out: str) -> h5py.File:
         raise UserError(f"{path} is broken: {one_line(error)}. {way_out}") from None
     try:
         links: dict[str, object] = {}
-        file.visititems_links(links.__setitem__)  # h5py does not bear errors in here
+        file.visititems_links(links.__setitem__)  # h5py cannot propagate exceptions from here
         for name, link in links.items():
             if not isinstance(link, h5py.HardLink):
                 raise _RefusedError(f"`{name}` is a link that may lead out of it")
