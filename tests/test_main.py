@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -166,6 +167,8 @@ def test_the_threshold_is_validations_if_it_was_of_that_model(
 def test_released_weights_bring_their_threshold(weights: Path, tmp_path: Path) -> None:
     (tmp_path / "scores.json").write_text('{"tiles": {"threshold": 0.4}, "crops": {}}')
     assert validation_threshold(tmp_path / weights.name, "1") == 0.4
+    (tmp_path / "scores.json").write_text("[]")
+    assert validation_threshold(tmp_path / weights.name, "1") is None
 
 
 def test_a_killed_run_goes_on_with_the_next_picture(weights: Path, tmp_path: Path) -> None:

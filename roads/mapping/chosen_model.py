@@ -84,12 +84,9 @@ def choose_model(weights: Path, window: int, batch: int | None, tta: bool) -> Mo
 
 @dataclass(frozen=True)
 class PredictAnywhere:
-    """A net's predictions, in any process that sees its files: each loads it once.
+    """Predicts in any process that sees the net's files; each process loads the net once.
 
-    Attributes:
-        weights, sha256: the file, absolute, and its hash.
-        batch: windows predicted at once.
-        tta: predict the mean over all flips and turns.
+    The fields are as in `choose_model`, but the path is absolute, for other processes' sake.
     """
 
     weights: Path
@@ -123,8 +120,8 @@ def validation_threshold(weights: Path, sha256: str) -> float | None:
     beside = weights.with_name(SCORES_FILE)
     try:
         scores = json.loads((beside if beside.exists() else EVALUATED).read_bytes())
-    except FileNotFoundError:
+        if scores.get("weights_sha256", sha256) != sha256:
+            return None
+        return float(scores.get("tiles", scores["crops"])["threshold"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    if scores.get("weights_sha256", sha256) != sha256:
-        return None
-    return float(scores.get("tiles", scores["crops"])["threshold"])

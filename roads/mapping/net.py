@@ -52,4 +52,5 @@ def load_net(name: str | None = None, tta: bool = False) -> Net:
     """As `roads.load`."""
     weights = resolve_weights(name)
     model = choose_model(weights, WINDOW, None, tta)
-    return Net(weights, validation_threshold(weights) or 0.5, model.predict, model.batch)
+    threshold = validation_threshold(weights, model.sha256)
+    return Net(weights, 0.5 if threshold is None else threshold, model.predict, model.batch)

@@ -147,9 +147,9 @@ class RowWriter:
 
 
 def room_for(shape: Shape) -> int:
-    """Bytes that GDAL may need to write a band of that shape and its mask, incompressible.
+    """Bytes of a band of that shape and its mask, uncompressed.
 
-    Of a large one, those that it may hold back in memory; then there is a next look.
+    At most what GDAL may hold back in memory; the room is checked again before it writes more.
     """
     return min(2 * shape[0] * shape[1], MOST_UNWRITTEN) + HEADERS
 

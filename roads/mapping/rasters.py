@@ -1,7 +1,7 @@
 """Reads pictures of any size by rows: TIFF, GeoTIFF, PNG and JPEG, as 8-bit RGB.
 
-GDAL decodes them, through rasterio, and only from local files and by these three drivers. What
-is broken, or no picture, is a UserError of one line; nothing is believed that a header says.
+GDAL decodes them, through rasterio, only from local files and by these three drivers. A broken
+file is a UserError of one line; what a header claims is checked against the file's size.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from PIL.PngImagePlugin import PngImageFile
 from rasterio import Affine
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
-from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.enums import ColorInterp
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
@@ -76,8 +76,6 @@ class Raster:
         self.notes: list[str] = []
         _check_size(path, dataset)
         self._bands = self._choose_bands()
-        flags = [flag for band in dataset.mask_flag_enums for flag in band]
-        self._complete = all(flag == MaskFlags.all_valid for flag in flags)
         located = not (self.transform.is_identity or self.transform.is_degenerate)
         self.to_lonlat = lonlat_converter(self.crs, self.transform) if located else None
         self.metres: tuple[float, float] | None = None
@@ -117,10 +115,7 @@ class Raster:
     def _read(self, window: Window) -> tuple[NDArray[Any], Bool]:
         with naming_errors(self.path):
             bands = self._dataset.read(self._bands, window=window)
-            if self._complete:
-                missing = np.zeros(bands.shape[1:], np.bool_)
-            else:
-                missing = self._dataset.dataset_mask(window=window) < OPAQUE
+            missing = self._dataset.dataset_mask(window=window) < OPAQUE
         return np.ascontiguousarray(np.moveaxis(bands, 0, 2)), missing
 
     def _choose_bands(self) -> list[int]:
@@ -169,7 +164,7 @@ class Raster:
         return None
 
     def _stretch(self) -> Image8:
-        """The table that stretches each band's percentiles to 0 to 255."""
+        """The table that stretches the 2nd to 98th percentile of each 16-bit band to 0 to 255."""
         sampled = []
         for top in np.unique(np.linspace(0, self.height - 1, SAMPLED_ROWS).astype(int)):
             values, missing = self._read(Window(0, int(top), self.width, 1))
