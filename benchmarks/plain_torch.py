@@ -1,67 +1,69 @@
 """Our net beside the same one in a plain PyTorch loop: crops trained and predicted per second.
 
-Both have the article's U-Net of 1,946,993 parameters, batches of equal size in memory, Adam, soft
-Dice, as many threads, and bfloat16 where ours takes it on this machine (autocast and channels-last
-in PyTorch; not compiled). Both predict with batch normalization folded into the convolutions. They
-take turns, each in a process of its own.
+Both have the article's U-Net of 1,946,993 parameters, batches of the same size in memory, Adam,
+soft Dice, the same number of threads, and bfloat16 where ours takes it on this machine (autocast
+and channels-last in PyTorch). Both predict with batch normalization folded into the convolutions.
+They take turns, each in a process of its own. On a GPU (`KERAS_BACKEND=jax`, larger batches)
+PyTorch is compiled and batches stay on the device.
 """
 
+import os
+
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs memory too
+
+import json
 import statistics
-import time
+import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from benchmarks.peers import Peer
+from benchmarks.bare import Bare
 from benchmarks.report import parser, save
-from roads.models.backend import backend_name, device_name, keras, resolve_precision
-from roads.models.unet import build_unet
+from roads.models.backend import backend_name, device_name, resolve_precision
 from roads.parallel.pool import worker_count
 from roads.params.unet import UnetParams
-from roads.prediction.folding import fold
 from roads.runtime.params import read_section
-from roads.training.fit import compile_model
-from roads.training.losses import make_loss
 
 PARAMETERS = 1_946_993  # the article's
-SIZE = 256  # pixels
-WHATS = ("train", "predict")
 
 
-class Ours:
-    """One batch for each, and the steps as `train` and `evaluate` run them."""
+class Torch:
+    """`torch_net.py` in a process of its own; while it waits it computes nothing.
 
-    def __init__(self, batches: dict[str, int], precision: str):
-        self.unet = read_section(UnetParams, "unet")
-        self.net = build_unet(self.unet, precision)
-        self.folded = fold(self.net, self.unet)
-        compile_model(self.net, make_loss("soft_dice"), keras.optimizers.Adam(1e-3))
-        draw = np.random.default_rng(0)
-        self.images = {
-            what: draw.integers(0, 256, (count, SIZE, SIZE, 3), np.uint8)
-            for what, count in batches.items()
-        }
-        self.masks = (self.images["train"][..., :1] > 240).astype(np.uint8)
+    Attributes:
+        facts: what it says of itself when it is ready.
+    """
+
+    def __init__(self, python: Path, settings: Mapping[str, Any]):
+        script = Path(__file__).with_name("torch_net.py")
+        self.process = subprocess.Popen(
+            [python, script, json.dumps(settings)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self.facts = self._answer()
 
     def seconds(self, what: str, steps: int) -> float:
-        start = time.perf_counter()
-        for _ in range(steps):
-            if what == "train":
-                self.net.train_on_batch(self.images[what], self.masks)
-            else:
-                self.folded.predict_on_batch(self.images[what])
-        return time.perf_counter() - start
+        print(what, steps, file=self.process.stdin, flush=True)
+        return float(self._answer()["seconds"])
+
+    def _answer(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith("{"):  # PyTorch's compiler may print, too
+                answer: dict[str, Any] = json.loads(line)
+                return answer
+        raise SystemExit("the PyTorch process ended")
 
 
 def measure(python: Path, batches: dict[str, int], steps: int, rounds: int) -> dict[str, Any]:
     """Crops per second, medians over the rounds after the first; ratios round by round."""
-    precision = resolve_precision("auto")
-    words = [f"--{what}-batch={count}" for what, count in batches.items()]
-    words += ["--bfloat16"] if precision == "mixed_bfloat16" else []
-    ours = Ours(batches, precision)
-    words += [f"--threads={worker_count()}", f"--dropout={ours.unet.dropout}"]
-    theirs = Peer(python, "torch_net.py", words)
+    precision, unet = resolve_precision("auto"), read_section(UnetParams, "unet")
+    ours = Bare(unet, precision, batches)
+    theirs = Torch(python, batches | {
+        "bfloat16": precision == "mixed_bfloat16", "threads": worker_count(),
+        "dropout": unet.dropout, "device": "cpu" if device_name() == "CPU" else "cuda",
+    })  # fmt: skip
     for count in (ours.net.count_params(), theirs.facts["parameters"]):
         if count != PARAMETERS:
             raise SystemExit(f"a net has {count} parameters, not {PARAMETERS}")
@@ -83,7 +85,7 @@ def measure(python: Path, batches: dict[str, int], steps: int, rounds: int) -> d
             "torch": round(crops / statistics.median(other for _, other in pairs[1:]), 2),
             "ratio": round(statistics.median(other / own for own, other in pairs[1:]), 3),
         }
-    theirs.close()
+    theirs.process.terminate()
     return values
 
 

@@ -1,208 +1,162 @@
-"""The table of benchmarks/README.md, from the JSON files of the last measurements."""
+"""The tables of benchmarks/README.md, from the JSON files of the last measurements."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from roads.runtime.files import replacing
-
 FOLDER = Path(__file__).resolve().parent
 RESULTS = FOLDER / "results"
-README = FOLDER / "README.md"
 TARGET = 1.3  # crop, binarize and pack-h5 together, over their floors
 
 Values = dict[str, Any]
 
 HEAD = """# Measurements
 
-Written by `make bench` from `benchmarks/results/*.json`; do not edit. A ratio is of times that were
-taken in turns in one run, so it holds on a busy machine too; seconds do not. A part alone:
-`make bench PARTS=data`; other numbers of tiles: `make bench PARTS=data TILES="8 108 1171"`
-(1,171 tiles take 25 GB of the disk; `SCRATCH=/folder` names one). None of it is a test.
+Written by `make bench` from `benchmarks/results/*.json`; do not edit. The times behind a ratio were
+taken in turns in one run, so it holds on a busy machine too; seconds do not. To measure one part:
+`make bench PARTS=data`; with other numbers of tiles: `make bench PARTS=data TILES="8 108 1171"`
+(1,171 tiles take 25 GB of disk; `SCRATCH=/folder` says where). None of this is a test.
 
-On a machine with an NVIDIA GPU one command measures training and prediction there, end to end and
-bare, beside a hand-written JAX loop and compiled PyTorch:
+On a machine with an NVIDIA GPU, two commands compare training from packed files with the bare step,
+and the bare step and forward pass with compiled PyTorch:
 
-    KERAS_BACKEND=jax python -m benchmarks.gpu_speed --json benchmarks/results/gpu.json
+    export KERAS_BACKEND=jax
+    python -m benchmarks.train_feed --batch 32 --steps 128 \\
+      --json benchmarks/results/train_gpu.json
+    python -m benchmarks.plain_torch --train-batch 32 --predict-batch 64 --steps 128 \\
+      --python /its/bin/python --json benchmarks/results/torch_gpu.json
 
-It needs the project's packages but neither DVC nor TensorFlow, JAX with CUDA, and PyTorch with CUDA
-there or in another environment (`--python /its/bin/python`); a peer that is not there is left
-out, and the file says so. Batch sizes and more: `--help`. Then `python -m benchmarks --parts`
-writes this page anew.
+They need the project's packages but neither DVC nor TensorFlow, and JAX and PyTorch with CUDA
+(PyTorch may be in an environment of its own: `--python`). `python -m benchmarks --parts` then
+rewrites this page. `benchmarks.gpu_run` also prints its training speed as a fraction of what the
+GPU's memory bandwidth allows.
 """
 
 
 def write_table() -> None:
-    """Write the page anew from whatever results are there."""
-    found = {path.stem: read(path) for path in sorted(RESULTS.glob("*.json"))}
+    """Write the page from the results that are there."""
     sections = {
-        "data": data_stages,
         "plain": plain_files,
         "dvc": dvc_commands,
         "train": train_feed,
         "predict": tile_prediction,
         "torch": plain_torch,
-        "gpu": gpu_speed,
     }
-    lines = [HEAD]
+    data = read("data")
+    parts = [HEAD, *([data_stages(data), measured(data[-1])] if data else [])]
     for part, section in sections.items():
-        results = [found[name] for name in found if name.split("_")[0] == part]
-        if results:
-            lines += [*section(sorted(results, key=lambda each: each.get("tiles", 0)))]
-            lines += ["", f"*{measured(results[-1])}*", ""]
-    with replacing(README) as partial:
-        partial.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+        for values in read(part):
+            parts += [section(values), measured(values)]
+    (FOLDER / "README.md").write_text("\n".join(parts), encoding="utf-8")
 
 
-def read(path: Path) -> Values:
-    values: Values = json.loads(path.read_text(encoding="utf-8"))
-    return values
+def read(part: str) -> list[Values]:
+    """All results of a part: `PART.json` and `PART_*.json`."""
+    paths = sorted([*RESULTS.glob(f"{part}.json"), *RESULTS.glob(f"{part}_*.json")])
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
 
 def measured(values: Values) -> str:
-    """On what, when and with what."""
-    versions = ", ".join(f"{package} {version}" for package, version in values["versions"].items())
-    if "torch" in values:
-        versions += f", torch {values['torch']}"
-    for name, facts in values.get("peers", {}).items():
-        versions += f", {name} {facts['version']}"
+    """On what, when and with which versions."""
+    versions = values["versions"] | ({"torch": values["torch"]} if "torch" in values else {})
     return (
-        f"{values['date']}, {values['processor']}, {values['processes']} processes, load "
-        f"{values['load']} in the last five minutes; Python {values['python']}, {versions}"
+        f"*{values['date']}, {values['processor']}, {values['processes']} processes, load "
+        f"{values['load']} in the last five minutes; Python {values['python']}, "
+        + ", ".join(f"{package} {version}" for package, version in versions.items())
+        + "*\n"
     )
 
 
-def rows(head: str, *lines: str) -> Iterator[str]:
-    yield head
-    yield "|" + "---|" * (head.count("|") - 1)
-    yield from lines
+def table(head: str, rows: Iterable[str]) -> str:
+    return "\n".join([head, "|" + "---|" * (head.count("|") - 1), *rows, ""])
 
 
-def data_stages(results: list[Values]) -> Iterator[str]:
-    yield "## Data stages over their floor\n"
-    yield (
-        "The floor decodes every input once and writes every byte of the outputs once, with the "
-        'same libraries and processes. "Start" is what the stage\'s command takes beyond its '
-        "work: Python, imports, worker processes, the same for any number of tiles (below 0 is "
-        'noise). "Peak" is the largest process.\n'
+def data_stages(results: list[Values]) -> str:
+    results = sorted(results, key=lambda values: values["tiles"])
+    rows = (
+        f"| {values['tiles']:,} | {stage} | {found['seconds']:.2f} "
+        f"| {1000 * found['seconds'] / values['tiles']:.1f} "
+        f"| {1000 * found['floor_seconds'] / values['tiles']:.1f} | {found['ratio']:.2f} "
+        f"| {found['command_seconds'] - found['seconds']:.1f} | {found['peak_mib']} |"
+        for values in results
+        for stage, found in values["stages"].items()
     )
-    yield from rows(
-        "| tiles | stage | seconds | ms a tile | floor, ms a tile | ratio | start, s | peak, MiB |",
-        *(
-            f"| {values['tiles']:,} | {stage} | {found['seconds']:.2f} "
-            f"| {1000 * found['seconds'] / values['tiles']:.1f} "
-            f"| {1000 * found['floor_seconds'] / values['tiles']:.1f} | {found['ratio']:.2f} "
-            f"| {found['command_seconds'] - found['seconds']:.1f} | {found['peak_mib']} |"
-            for values in results
-            for stage, found in values["stages"].items()
-        ),
+    together = "\n".join(
+        f"- {values['tiles']:,} tiles: crop, binarize and pack-h5 together take "
+        f"**{values['ratio']:.2f}** times their floor (target: at most {TARGET})"
+        for values in results
     )
-    yield ""
-    for values in results:
-        yield (
-            f"- {values['tiles']:,} tiles: crop, binarize and pack-h5 together take "
-            f"**{values['ratio']:.2f}** times their floor (target: at most {TARGET})"
-        )
+    head = (
+        "| tiles | stage | seconds | ms a tile | floor, ms a tile | ratio | start, s | peak, MiB |"
+    )
+    return f"""## Data stages over their floor
+
+The floor decodes every input once and writes every byte of the outputs once, with the same
+libraries and number of processes. "Start" is what the stage's command takes beyond its work:
+Python, imports, worker processes, the same for any number of tiles (below 0 is noise). "Peak" is
+the largest process.
+
+{table(head, rows)}
+{together}
+"""
 
 
-def plain_files(results: list[Values]) -> Iterator[str]:
-    ways = {"ours": "stacks and packs", "plain": "a PNG a crop"}
-    for values in results:
-        yield f"## A PNG for each crop, or stacks and packs: {values['tiles']} tiles\n"
-        yield from rows(
-            "| | to write, s | files | MiB | `dvc add`, s | `dvc checkout`, s | reads, crops/s |",
-            *(
-                f"| {name} | {found['seconds']:.1f} | {found['files']:,} | {found['mib']:,} "
-                f"| {found['add']:.1f} | {found['checkout']:.1f} | {found['reads']:,} |"
-                for way, name in ways.items()
-                for found in [values[way]]
-            ),
-        )
+def plain_files(values: Values) -> str:
+    rows = (
+        f"| {name} | {found['seconds']:.1f} | {found['files']:,} | {found['mib']:,} "
+        f"| {found['add']:.1f} | {found['checkout']:.1f} | {found['reads']:,} |"
+        for name, found in (("stacks and packs", values["ours"]), ("a PNG a crop", values["plain"]))
+    )
+    head = "| | to write, s | files | MiB | `dvc add`, s | `dvc checkout`, s | reads, crops/s |"
+    title = f"## A PNG for each crop, or stacks and packs: {values['tiles']} tiles"
+    return f"{title}\n\n{table(head, rows)}"
 
 
-def dvc_commands(results: list[Values]) -> Iterator[str]:
+def dvc_commands(values: Values) -> str:
     titles = {
         "first": "`dvc repro`, everything (12 tiles, tiny net, one epoch)",
         "nothing": "`dvc repro`, nothing changed",
         "evaluate": "`dvc exp run -S evaluate.overlap=64`: evaluate alone",
         "threshold": "`dvc exp run -S binarize.threshold=120 pack-h5`: binarize and pack-h5",
     }
-    yield "## DVC's commands\n"
-    yield from rows(
-        "| command | seconds |",
-        *(f"| {title} | {results[-1][name]:.1f} |" for name, title in titles.items()),
+    rows = (f"| {title} | {values[name]:.1f} |" for name, title in titles.items())
+    return f"## DVC's commands\n\n{table('| command | seconds |', rows)}"
+
+
+def train_feed(values: Values) -> str:
+    head = "| device | precision | batch | `train`, crops/s | bare step, crops/s | ratio |"
+    row = (
+        f"| {values['device']} | {values['precision']} | {values['batch']} "
+        f"| {values['train']:.1f} | {values['bare']:.1f} | {values['ratio']:.2f} |"
     )
+    return f"## Training, over the bare step\n\n{table(head, [row])}"
 
 
-def train_feed(results: list[Values]) -> Iterator[str]:
-    found = results[-1]
-    yield "## Training, over the bare step\n"
-    yield from rows(
-        "| device | precision | batch | `train`, crops/s | bare step, crops/s | ratio |",
-        f"| {found['device']} | {found['precision']} | {found['batch']} | {found['train']:.1f} "
-        f"| {found['bare']:.1f} | {found['ratio']:.2f} |",
+def tile_prediction(values: Values) -> str:
+    head = "| device | precision | predict, s | bare, s | ratio | score, s | peak, MiB |"
+    row = (
+        f"| {values['device']} | {values['precision']} | {values['predict']:.2f} "
+        f"| {values['bare']:.2f} | {values['ratio']:.2f} | {values['score']:.2f} "
+        f"| {values['peak_mib']:.0f} |"
     )
+    title = "## Whole tiles of 1500×1500, seconds a tile, over the bare forward pass"
+    return f"{title}\n\n{table(head, [row])}"
 
 
-def tile_prediction(results: list[Values]) -> Iterator[str]:
-    found = results[-1]
-    yield "## Whole tiles of 1500×1500, seconds a tile, over the bare forward pass\n"
-    yield from rows(
-        "| device | precision | predict, s | bare, s | ratio | score, s | peak, MiB |",
-        f"| {found['device']} | {found['precision']} | {found['predict']:.2f} "
-        f"| {found['bare']:.2f} | {found['ratio']:.2f} | {found['score']:.2f} "
-        f"| {found['peak_mib']:.0f} |",
+def plain_torch(values: Values) -> str:
+    on_cpu = values["device"] == "CPU"
+    compiled = "not compiled" if on_cpu else "compiled"
+    where = f"{values['processes']} threads" if on_cpu else values["device"]
+    rows = (
+        f"| {title} | {found['batch']} | {found['ours']:.1f} | {found['torch']:.1f} "
+        f"| {found['ratio']:.2f} |"
+        for title, found in (("training step", values["train"]), ("prediction", values["predict"]))
     )
+    return f"""## The same net in a plain PyTorch loop
 
+The article's net ({values["parameters"]:,} parameters), the same batches in memory, Adam, soft
+Dice, {values["precision"]}, {where}; PyTorch channels-last, with autocast, {compiled};
+both predict with batch normalization folded into the convolutions.
 
-def plain_torch(results: list[Values]) -> Iterator[str]:
-    found = results[-1]
-    yield "## The same net in a plain PyTorch loop\n"
-    yield (
-        f"The article's net ({found['parameters']:,} parameters), the same batches in memory, "
-        f"Adam, soft Dice, {found['precision']}, {found['processes']} threads; PyTorch "
-        "channels-last, with autocast, not compiled; both predict with batch normalization folded "
-        "into the convolutions.\n"
-    )
-    yield from rows(
-        "| | batch | ours, crops/s | PyTorch, crops/s | ours over PyTorch |",
-        *(
-            f"| {title} | {found[what]['batch']} | {found[what]['ours']:.1f} "
-            f"| {found[what]['torch']:.1f} | {found[what]['ratio']:.2f} |"
-            for what, title in (("train", "training step"), ("predict", "prediction"))
-        ),
-    )
-
-
-def gpu_speed(results: list[Values]) -> Iterator[str]:
-    yield "## On a GPU, beside a hand-written JAX loop and PyTorch\n"
-    yield (
-        "The same net, batches, Adam, soft Dice and precision for all; crops of a peer lie on the "
-        'GPU. "End to end" is training from packed files by `fit` (in brackets with validation '
-        "and backup), and prediction from crops in memory to probabilities in memory.\n"
-    )
-    yield from rows(
-        "| | device | precision | batch | ours end to end, crops/s | ours bare | JAX | PyTorch "
-        "| end to end over bare | over the faster peer |",
-        *(
-            f"| {title} | {values['device']} | {values['precision']} | {found['batch']} "
-            f"| {end_to_end(found['crops_per_second'])} | {speed(found, 'bare')} "
-            f"| {speed(found, 'jax')} | {speed(found, 'torch')} | {found['over_bare']:.2f} "
-            f"| {found.get('over_peer', '–')} |"
-            for values in results
-            for what, title in (("train", "training"), ("predict", "prediction"))
-            for found in [values[what]]
-        ),
-    )
-
-
-def end_to_end(speeds: dict[str, float]) -> str:
-    if "predictor" in speeds:
-        return f"{speeds['predictor']:,.0f}"
-    return f"{speeds['fit']:,.0f} ({speeds['fit_whole']:,.0f})"
-
-
-def speed(found: Values, name: str) -> str:
-    value = found["crops_per_second"].get(name)
-    return "–" if value is None else f"{value:,.0f}"
+{table("| | batch | ours, crops/s | PyTorch, crops/s | ours over PyTorch |", rows)}"""

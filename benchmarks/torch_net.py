@@ -1,10 +1,9 @@
-"""The article's U-Net in a plain PyTorch loop, in a process and maybe an environment of its own.
+"""The article's U-Net in a plain PyTorch loop, in an environment of its own.
 
-Reads lines `train N` and `predict N` from standard input, runs so many steps on random crops that
-lie on the device, and answers each with the seconds they took. It imports nothing of the project.
+Reads lines `train N` and `predict N` from standard input, runs N steps on a batch of random crops
+on the device, and answers each with the seconds they took. It imports nothing of the project.
 """
 
-import argparse
 import copy
 import json
 import sys
@@ -16,8 +15,8 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-SHARES = (1, 1, 2, 2, 3)  # of the dropout, level by level
-MODES = ("none", "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+FILTERS, SIZE = 16, 256  # at the first level; of a crop, in pixels
+DROPOUT = (1, 1, 2, 2, 3)  # times the first level's, level by level
 
 
 class Double(nn.Sequential):
@@ -35,20 +34,20 @@ class Double(nn.Sequential):
 class Unet(nn.Module):
     """Five levels, from 0..255 to the logit of road."""
 
-    def __init__(self, filters: int, dropout: float):
+    def __init__(self, dropout: float):
         super().__init__()
-        widths = [filters * 2**level for level in range(len(SHARES))]
-        rates = [dropout * share for share in SHARES]
+        widths = [FILTERS * 2**level for level in range(len(DROPOUT))]
+        rates = [dropout * times for times in DROPOUT]
         befores = [3, *widths]
         self.down = nn.ModuleList(map(Double, befores, widths, rates))
-        ups = range(len(SHARES) - 2, -1, -1)
+        ups = range(len(DROPOUT) - 2, -1, -1)
         self.enlarge = nn.ModuleList(
             nn.ConvTranspose2d(widths[level + 1], widths[level], 2, stride=2) for level in ups
         )
         self.up = nn.ModuleList(
             Double(2 * widths[level], widths[level], rates[level]) for level in ups
         )
-        self.head = nn.Conv2d(filters, 1, 1)
+        self.head = nn.Conv2d(FILTERS, 1, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x, skips = x / 255, []
@@ -83,70 +82,46 @@ def soft_dice(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--threads", type=int, required=True)
-    options.add_argument("--train-batch", type=int, required=True)
-    options.add_argument("--predict-batch", type=int, required=True)
-    options.add_argument("--crops", type=int, help="on the device, to train on; one batch if unset")
-    options.add_argument("--size", type=int, default=256, help="of a crop, in pixels")
-    options.add_argument("--filters", type=int, default=16, help="at the first level")
-    options.add_argument("--dropout", type=float, required=True, help="at the first level")
-    options.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    options.add_argument("--compile", choices=MODES, default="none")
-    options.add_argument("--bfloat16", action="store_true")
-    arguments = options.parse_args()
-    on_gpu = arguments.device == "cuda"
-    torch.set_num_threads(arguments.threads)
-    torch.manual_seed(0)
+    settings = json.loads(sys.argv[1])
+    device, on_gpu = settings["device"], settings["device"] == "cuda"
+    torch.set_num_threads(settings["threads"])
     torch.backends.cudnn.benchmark = True
-    net = Unet(arguments.filters, arguments.dropout)
-    net = net.to(arguments.device, memory_format=torch.channels_last)
+    net = Unet(settings["dropout"]).to(device, memory_format=torch.channels_last)
+    folded = fold(net)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, fused=on_gpu)
 
     def crops(count: int) -> torch.Tensor:
-        """(count, 3, size, size) with the channels last in memory."""
-        shape = (count, arguments.size, arguments.size, 3)
-        values = torch.randint(0, 256, shape, dtype=torch.uint8, device=arguments.device)
+        """(count, 3, SIZE, SIZE) with the channels last in memory."""
+        values = torch.randint(0, 256, (count, SIZE, SIZE, 3), dtype=torch.uint8, device=device)
         return values.permute(0, 3, 1, 2)
 
-    images, others = crops(arguments.crops or arguments.train_batch), crops(arguments.predict_batch)
-    masks = (images[:, :1] > 240).to(torch.uint8)
-    batches = torch.randperm(len(images), device=arguments.device).split(arguments.train_batch)
+    def logits(net: nn.Module, images: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(device, torch.bfloat16, enabled=settings["bfloat16"]):
+            return net(images.float())
 
-    def autocast() -> Any:
-        return torch.autocast(arguments.device, torch.bfloat16, enabled=arguments.bfloat16)
+    images, others = crops(settings["train"]), crops(settings["predict"])
+    masks = (images[:, :1] > 240).float()
 
-    def loss(pictures: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        with autocast():
-            logits = net(pictures.float())
-        return soft_dice(logits, wanted.float())
+    def loss() -> torch.Tensor:
+        return soft_dice(logits(net, images), masks)
 
-    folded = fold(net)
+    def probabilities() -> torch.Tensor:
+        return torch.sigmoid(logits(folded, others).float())
 
-    def probabilities(pictures: torch.Tensor) -> torch.Tensor:
-        with autocast():
-            logits = folded(pictures.float())
-        return torch.sigmoid(logits.float())
-
-    if arguments.compile != "none":
+    if on_gpu:
         loss, probabilities = (
-            torch.compile(function, mode=arguments.compile, dynamic=False)
+            torch.compile(function, mode="reduce-overhead", dynamic=False)
             for function in (loss, probabilities)
         )
 
-    def train(step: int) -> None:
+    def train() -> None:
         optimizer.zero_grad(set_to_none=True)
-        if len(batches) == 1:
-            value = loss(images, masks)
-        else:
-            rows = batches[step % len(batches)]
-            value = loss(images[rows], masks[rows])
-        value.backward()
+        loss().backward()
         optimizer.step()
 
     @torch.inference_mode()
-    def predict(step: int) -> None:
-        found = probabilities(others)
+    def predict() -> None:
+        found = probabilities()
         if not on_gpu:
             found.numpy()
 
@@ -154,15 +129,14 @@ def main() -> None:
         if on_gpu:
             torch.cuda.synchronize()
 
-    name = torch.cuda.get_device_name() if on_gpu else "CPU"
-    answer({"parameters": count_parameters(net), "version": torch.__version__, "device": name})
+    answer({"parameters": count_parameters(net), "version": torch.__version__})
     for line in sys.stdin:
         what, steps = line.split()
-        net.train(what == "train")
+        step = train if what == "train" else predict
         wait()
         start = time.perf_counter()
-        for step in range(int(steps)):
-            train(step) if what == "train" else predict(step)
+        for _ in range(int(steps)):
+            step()
         wait()
         answer({"seconds": time.perf_counter() - start})
 
