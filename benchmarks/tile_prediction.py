@@ -1,70 +1,50 @@
-"""How much of the bare net's speed is left when whole tiles are predicted.
+"""How much of the bare net's speed is left when whole tiles are predicted and mapped.
 
 Prints seconds for a 1500×1500 tile: predicted by blended windows as `evaluate` does, the bare
-forward passes over the same windows, and their ratio; then seconds to score it, and the
-process's peak memory. Both predictions take turns, so that whatever else runs on the machine
-slows both.
+forward passes over the same windows, and their ratio; seconds to score it; the process's peak
+memory; and seconds a tile of `python -m roads predict`, from reading the picture to centrelines.
+Predictions take turns, so that other work on the machine slows both.
 """
 
 import resource
 import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.report import parser, save
+from benchmarks.report import parser, save, scratch
+from benchmarks.tiles import SIZE, raw_tiles
+from roads.__main__ import main as roads
+from roads.dataset.tiles import read_pair, read_tiles
 from roads.imagery.blank import blank_mask
+from roads.mapping.chosen_model import resolve_weights
 from roads.metrics.counts import HALF
 from roads.metrics.graph_scores import Tracing
 from roads.metrics.tile_scores import TileScores
-from roads.models.backend import backend_name, device_name, keras, resolve_precision
-from roads.models.unet import build_unet
-from roads.params.unet import UnetParams
+from roads.models.backend import backend_name, device_name, keras
 from roads.prediction.blending import Windows, predict_tile, spread_starts
-from roads.prediction.folding import fold, load_folded
+from roads.prediction.folding import load_folded
 from roads.prediction.inference import Predictor
-from roads.runtime.arrays import Image8
 from roads.runtime.params import load_params
-from roads.sources.sample import generate
 
-TILE = 1500  # pixels
-
-
-def choose_windows() -> Windows:
-    """The windows that `evaluate` takes with params.yaml as it is."""
-    params = load_params()
-    size, crop = params["evaluate"]["window"], params["crop"]["size"]
-    batch = max(1, params["evaluate"]["batch_size"] * crop**2 // size**2)
-    return Windows(size, params["evaluate"]["overlap"], batch)
+TILES = 8
 
 
-def cut_batches(image: Image8, windows: Windows) -> list[Image8]:
-    """The windows that `predict_tile` goes over, in full batches."""
-    starts = spread_starts(TILE, windows.size, windows.overlap)
-    cuts = [
-        image[top : top + windows.size, left : left + windows.size]
-        for top in starts
-        for left in starts
-    ]
-    return [
-        np.stack(cuts[first : first + windows.batch])
-        for first in range(0, len(cuts), windows.batch)
-    ]
-
-
-def measure(model: keras.Model, windows: Windows, rounds: int) -> dict[str, list[float]]:
+def measure(model: keras.Model, windows: Windows, raw: Path, rounds: int) -> dict[str, list[float]]:
     """Seconds to predict, to run the bare net, and to score a tile, in each round but a first."""
-    image, map_ = generate(0, TILE, "test", 0)
-    batches = cut_batches(image, windows)
+    image, map_ = read_pair(raw, read_tiles(raw)[0])
+    starts, side = spread_starts(SIZE, windows.size, windows.overlap), windows.size
+    cuts = np.stack([image[y : y + side, x : x + side] for y in starts for x in starts])
     predictor = Predictor(model, windows.batch)
     params = load_params()["evaluate"]
     tracing = Tracing(params["spur"], params["tolerance"])
     seconds: dict[str, list[float]] = {"predict": [], "bare": [], "score": []}
     for _ in range(rounds + 1):
         start = time.perf_counter()
-        for batch in batches:
-            model.predict_on_batch(batch)
+        for first in range(0, len(cuts), windows.batch):
+            model.predict_on_batch(cuts[first : first + windows.batch])
         bare = time.perf_counter()
         probability = predict_tile(predictor, image, windows)
         predicted = time.perf_counter()
@@ -75,35 +55,52 @@ def measure(model: keras.Model, windows: Windows, rounds: int) -> dict[str, list
     return {what: times[1:] for what, times in seconds.items()}
 
 
+def map_seconds(pictures: Sequence[Path], out: Path, weights: Path) -> float:
+    """Seconds a picture that `roads predict` takes, its start aside."""
+
+    def run(some: Sequence[Path]) -> float:
+        start = time.perf_counter()
+        if roads(["predict", *map(str, some), f"--out={out}", f"--model={weights}", "--force"]):
+            raise SystemExit("python -m roads predict failed")
+        return time.perf_counter() - start
+
+    run(pictures[:1])  # the first compiles
+    alone = run(pictures[:1])
+    return (run(pictures) - alone) / (len(pictures) - 1)
+
+
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--weights", type=Path, help="a .weights.h5 file; by default fresh ones")
+    options.add_argument("--weights", default="massachusetts-cpu", help="a file, or a release")
     options.add_argument("--rounds", type=int, default=5)
     arguments = options.parse_args()
-    if arguments.weights:
-        model, _ = load_folded(arguments.weights)
-    else:
-        unet = UnetParams(**load_params()["unet"])
-        model = fold(build_unet(unet, resolve_precision("auto")), unet)
-    windows = choose_windows()
-    seconds = measure(model, windows, arguments.rounds)
+    weights = resolve_weights(arguments.weights)
+    model, _ = load_folded(weights)
+    params = load_params()
+    size, overlap = params["evaluate"]["window"], params["evaluate"]["overlap"]
+    batch = max(1, params["evaluate"]["batch_size"] * params["crop"]["size"] ** 2 // size**2)
+    with scratch(arguments) as folder:
+        raw = raw_tiles(folder, TILES)
+        seconds = measure(model, Windows(size, overlap, batch), raw, arguments.rounds)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        pictures = [raw / tile.image.path for tile in read_tiles(raw)]
+        mapped = map_seconds(pictures, folder / "maps", weights)
     predict, bare, score = (statistics.median(times) for times in seconds.values())
     ratio = statistics.median(
         fed / alone for fed, alone in zip(seconds["predict"], seconds["bare"], strict=True)
     )
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    precision = model.layers[-2].dtype_policy.name
     print(
-        f"predict {predict:.2f} s a tile, bare forward passes {bare:.2f} s, ratio "
-        f"{ratio:.3f}; scoring {score:.2f} s; peak memory {peak:.0f} MiB "
-        f"(windows of {windows.size} overlapping by {windows.overlap}, {backend_name()}, "
-        f"{device_name()}, {model.layers[-2].dtype_policy.name})"
+        f"predict {predict:.2f} s a tile, bare forward passes {bare:.2f} s, ratio {ratio:.3f}; "
+        f"scoring {score:.2f} s; peak memory {peak:.0f} MiB; `roads predict` {mapped:.2f} s a tile "
+        f"(windows of {size} overlapping by {overlap}, {backend_name()}, {device_name()}, "
+        f"{precision})"
     )
-    values = {"predict": predict, "bare": bare, "ratio": ratio, "score": score, "peak_mib": peak}
-    save(
-        arguments,
-        {name: round(value, 3) for name, value in values.items()}
-        | {"device": device_name(), "precision": model.layers[-2].dtype_policy.name},
-    )
+    values = {"predict": predict, "bare": bare, "ratio": ratio, "score": score, "map": mapped}
+    rounded = {name: round(value, 3) for name, value in values.items()}
+    save(arguments, rounded | {
+        "peak_mib": round(peak), "device": device_name(), "precision": precision,
+    })  # fmt: skip
 
 
 if __name__ == "__main__":
