@@ -2,15 +2,14 @@
 
 The floor of a stage decodes each of its inputs once and writes each byte of its outputs once,
 with the same libraries, in the same number of processes, and does nothing else. Stage and floor
-take turns in one process, so that whatever else runs on the machine slows both. Then every
-stage is run as `dvc repro` runs it, for the time that starting Python, importing and starting
-processes take, and for the memory of the largest process (files that it maps included).
+take turns in one process, so that other work on the machine slows both. Then every stage is run
+as `dvc repro` runs it, for the time that starting Python, importing and starting processes take,
+and for the memory of the largest process (files that it maps included).
 """
 
-import contextlib
 import functools
 import os
-import re
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -22,7 +21,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-import psutil
+import yaml
 from PIL import Image
 
 from benchmarks.report import parser, save, scratch
@@ -38,7 +37,7 @@ from roads.params.handpick import HandpickParams
 from roads.params.pack import PackParams
 from roads.params.split import SplitParams
 from roads.runtime.names import SPLITS
-from roads.runtime.params import PARAMS_FILE, read_section
+from roads.runtime.params import read_section
 from stages.binarize import binarize
 from stages.crop import crop
 from stages.handpick_filter import handpick_filter
@@ -48,87 +47,85 @@ ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("handpick-filter", "crop", "binarize", "pack-h5")
 AIMED_AT = STAGES[1:]  # the target is for these together
 
+# Runs a command, and prints the KiB of the largest process that it was or started.
+PEAK = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
 
-class Paths:
-    """Where the stages of one measurement read and write."""
+
+class Stages:
+    """The data stages with the params of params.yaml, in a folder laid out as the project is.
+
+    Attributes:
+        work: what each stage does.
+        floor: what it cannot do without; to be run after it, as it repeats its outputs.
+        out: what each stage makes.
+    """
 
     def __init__(self, folder: Path, raw: Path):
-        self.folder, self.raw = folder, raw
-        self.handpicked, self.sheet = folder / "handpicked.csv", folder / "sheet.png"
-        self.crops, self.masks = folder / "crops", folder / "masks"
-        self.packed, self.metrics = folder / "packed", folder / "data.json"
-        self.floor = folder / "floor"
-
-    def commands(self) -> dict[str, list[str]]:
-        """Each stage's command line, as in dvc.yaml but for the paths."""
-        picks = ROOT / "data/handpicks.csv"
-        words = {
-            "handpick-filter": f"handpick_filter --raw {self.raw} --picks {picks} "
-            f"--out {self.handpicked} --sheet {self.sheet}",
-            "crop": f"crop --raw {self.raw} --handpicked {self.handpicked} --out {self.crops}",
-            "binarize": f"binarize --crops {self.crops} --out {self.masks}",
-            "pack-h5": f"pack_h5 --crops {self.crops} --masks {self.masks} "
-            f"--handpicked {self.handpicked} --out {self.packed} --metrics {self.metrics}",
-        }
-        return {
-            stage: [sys.executable, "-m", *f"stages.{line}".split()]
-            for stage, line in words.items()
-        }
-
-    def stages(self) -> dict[str, Callable[[], None]]:
-        """Each stage as a function, with the params of params.yaml."""
-        picks = ROOT / "data/handpicks.csv"
-        section = functools.partial(read_section, path=ROOT / PARAMS_FILE)
+        self.folder, self.raw, data = folder, raw, folder / "data"
+        for inside in (data, folder / "metrics"):
+            inside.mkdir(parents=True)
+        (data / "raw").symlink_to(raw)
+        for name in ("params.yaml", "data/handpicks.csv"):
+            shutil.copyfile(ROOT / name, folder / name)
+        self.crops, self.masks, self.packed = data / "crops", data / "masks", data / "packed"
+        picks, handpicked = data / "handpicks.csv", data / "handpicked.csv"
+        section = functools.partial(read_section, path=folder / "params.yaml")
         handpick, cut = section(HandpickParams, "handpick"), section(CropParams, "crop")
         split, pack = section(SplitParams, "split"), section(PackParams, "pack")
         threshold = section(BinarizeParams, "binarize")
-        return {
+        self.size = cut.size
+        self.out = dict(zip(STAGES, (handpicked, self.crops, self.masks, self.packed), strict=True))
+        self.work: dict[str, Callable[[], None]] = {
             "handpick-filter": lambda: handpick_filter(
-                self.raw, picks, self.handpicked, self.sheet, handpick
+                raw, picks, handpicked, folder / "sheet.png", handpick
             ),
-            "crop": lambda: crop(self.raw, self.handpicked, self.crops, cut, split),
+            "crop": lambda: crop(raw, handpicked, self.crops, cut, split),
             "binarize": lambda: binarize(self.crops, self.masks, threshold),
             "pack-h5": lambda: pack_h5(
-                self.crops, self.masks, self.handpicked, self.packed, self.metrics, pack
+                self.crops, self.masks, handpicked, self.packed, folder / "data.json", pack
             ),
         }
-
-    def remove_outputs(self, stage: str) -> None:
-        """Remove what an earlier round of a stage has made."""
-        outputs = {"crop": self.crops, "binarize": self.masks, "pack-h5": self.packed}
-        if stage in outputs:
-            shutil.rmtree(outputs[stage], ignore_errors=True)
-
-    def floors(self) -> dict[str, Callable[[], None]]:
-        """What each stage cannot do without; run after the stage, whose outputs it repeats."""
-        return {
+        self.floor: dict[str, Callable[[Path], None]] = {
             "handpick-filter": self._floor_handpick,
             "crop": self._floor_crop,
             "binarize": self._floor_binarize,
             "pack-h5": self._floor_pack,
         }
 
-    def _floor_handpick(self) -> None:
+    def run_command(self, stage: str) -> tuple[float, float]:
+        """Run a stage's command of dvc.yaml; returns seconds, and MiB of its largest process."""
+        line = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["cmd"]
+        words = [sys.executable, *shlex.split(line)[2:]]  # exec python
+        start = time.perf_counter()
+        answer = subprocess.run(
+            [sys.executable, "-c", PEAK, *words], cwd=self.folder, check=True,
+            env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        return time.perf_counter() - start, int(answer.stdout) / 1024
+
+    def _floor_handpick(self, out: Path) -> None:
         list(in_order(functools.partial(decode_pair, self.raw), read_tiles(self.raw), "floor"))
 
-    def _floor_crop(self) -> None:
+    def _floor_crop(self, out: Path) -> None:
         members = by_tile(self.crops)
         tiles = [tile for tile in read_tiles(self.raw) if tile.name in members]
-        size = read_section(CropParams, "crop", ROOT / PARAMS_FILE).size
         for kind in (IMAGE_FOLDER, MAP_FOLDER):
-            (self.floor / kind).mkdir(parents=True)
-        work = functools.partial(cut_pair, self.raw, self.floor, size)
+            (out / kind).mkdir()
+        work = functools.partial(cut_pair, self.raw, out, self.size)
         list(in_order(work, [(tile, members[tile.name]) for tile in tiles], "floor"))
 
-    def _floor_binarize(self) -> None:
-        self.floor.mkdir()
-        work = functools.partial(threshold_stack, self.crops / MAP_FOLDER, self.floor)
+    def _floor_binarize(self, out: Path) -> None:
+        work = functools.partial(threshold_stack, self.crops / MAP_FOLDER, out)
         list(in_order(work, list(by_tile(self.crops)), "floor"))
 
-    def _floor_pack(self) -> None:
-        self.floor.mkdir()
+    def _floor_pack(self, out: Path) -> None:
         for name, folder in ((IMAGES_FILE, self.crops / IMAGE_FOLDER), (MASKS_FILE, self.masks)):
-            with h5py.File(self.packed / name) as like, h5py.File(self.floor / name, "w") as pack:
+            with h5py.File(self.packed / name) as like, h5py.File(out / name, "w") as pack:
                 for split in SPLITS:
                     pack.create_dataset(split, like[split].shape, np.uint8)
                 filled = dict.fromkeys(SPLITS, 0)
@@ -176,78 +173,39 @@ def timed(work: Callable[[], None]) -> float:
     return time.perf_counter() - start
 
 
-def run_command(command: list[str], folder: Path) -> tuple[float, float]:
-    """Seconds and MiB of the largest process of a stage, run in a folder with params.yaml."""
-    start = time.perf_counter()
-    process = psutil.Popen(
-        command,
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    peak = 0.0
-    while process.poll() is None:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            peak = max(peak, *map(peak_mib, [process, *process.children(recursive=True)]))
-        time.sleep(0.02)
-    if process.returncode != 0:
-        raise SystemExit(f"{' '.join(command)} failed")
-    return time.perf_counter() - start, peak
-
-
-def peak_mib(process: psutil.Process) -> float:
-    """The most memory that a process has held since it started its program; 0 once it ended."""
-    try:
-        text = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
-    except (FileNotFoundError, ProcessLookupError):
-        return 0.0
-    found = re.search(r"VmHWM:\s+(\d+) kB", text)
-    return int(found[1]) / 1024 if found else 0.0
-
-
 def measure(folder: Path, count: int, rounds: int) -> dict[str, Any]:
     """Seconds of every stage, its floor and its command; ratios round by round."""
-    paths = Paths(folder / f"stages{count}", raw_tiles(folder, count))
-    paths.folder.mkdir()
-    shutil.copyfile(ROOT / PARAMS_FILE, paths.folder / PARAMS_FILE)
-    commands = {stage: run_command(line, paths.folder) for stage, line in paths.commands().items()}
-    stages, floors = paths.stages(), paths.floors()
+    stages = Stages(folder / f"stages{count}", raw_tiles(folder, count))
+    commands = {stage: stages.run_command(stage) for stage in STAGES}
     seconds: dict[str, list[float]] = {stage: [] for stage in STAGES}
     least: dict[str, list[float]] = {stage: [] for stage in STAGES}
-    for number in range(rounds + 1):
+    for _ in range(rounds + 1):
         for stage in STAGES:
-            paths.remove_outputs(stage)  # as DVC does before a stage
-            whole = timed(stages[stage])
-            floor = timed(floors[stage])
-            shutil.rmtree(paths.floor, ignore_errors=True)
-            if number > 0:  # the first starts the worker processes
-                seconds[stage].append(whole)
-                least[stage].append(floor)
-    totals = [
-        sum(seconds[stage][number] for stage in AIMED_AT)
-        / sum(least[stage][number] for stage in AIMED_AT)
-        for number in range(rounds)
-    ]
-    shutil.rmtree(paths.folder)
+            shutil.rmtree(stages.out[stage], ignore_errors=True)  # as DVC does before a stage
+            seconds[stage].append(timed(stages.work[stage]))
+            out = stages.folder / "floor"
+            out.mkdir()
+            least[stage].append(timed(functools.partial(stages.floor[stage], out)))
+            shutil.rmtree(out)
+    shutil.rmtree(stages.folder)
+
+    def of(*some: str) -> dict[str, float]:
+        """Medians of stages together; without the first round, which starts worker processes."""
+        whole, floor = (
+            [sum(times) for times in zip(*(found[stage][1:] for stage in some), strict=True)]
+            for found in (seconds, least)
+        )
+        ratios = [one / other for one, other in zip(whole, floor, strict=True)]
+        values = {"seconds": whole, "floor_seconds": floor, "ratio": ratios}
+        return {name: round(statistics.median(each), 3) for name, each in values.items()}
+
     return {
         "tiles": count,
         "rounds": rounds,
-        "ratio": round(statistics.median(totals), 3),
+        "ratio": of(*AIMED_AT)["ratio"],
         "stages": {
-            stage: {
-                "seconds": round(statistics.median(seconds[stage]), 3),
-                "floor_seconds": round(statistics.median(least[stage]), 3),
-                "ratio": round(
-                    statistics.median(
-                        a / b for a, b in zip(seconds[stage], least[stage], strict=True)
-                    ),
-                    3,
-                ),
-                "command_seconds": round(commands[stage][0], 3),
-                "peak_mib": round(commands[stage][1]),
-            }
-            for stage in STAGES
+            stage: of(stage) | {"command_seconds": round(taken, 3), "peak_mib": round(peak)}
+            for stage, (taken, peak) in commands.items()
         },
     }
 

@@ -15,18 +15,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.data_stages import ROOT, Paths, by_tile, timed
+from benchmarks.data_stages import AIMED_AT, ROOT, Stages, by_tile, timed
 from benchmarks.report import parser, save, scratch
 from benchmarks.tiles import raw_tiles
 from roads.dataset.crops import Crop
 from roads.dataset.packs import PackReader
 from roads.dataset.tiles import Tile, read_pair, read_tiles
 from roads.parallel.pool import in_order
-from roads.params.crop import CropParams
-from roads.runtime.params import read_section
 
 READS = 1000  # crops
-OURS, PLAIN = ["crops", "masks", "packed"], ["images", "masks"]
+OURS, PLAIN = ["data/crops", "data/masks", "data/packed"], ["images", "masks"]
 
 
 def save_pngs(raw: Path, out: Path, size: int, job: tuple[Tile, list[Crop]]) -> None:
@@ -40,14 +38,13 @@ def save_pngs(raw: Path, out: Path, size: int, job: tuple[Tile, list[Crop]]) -> 
         Image.fromarray(map_[window] > 100).save(out / "masks" / name)
 
 
-def write_plain(paths: Paths, out: Path) -> None:
+def write_plain(stages: Stages, out: Path) -> None:
     """Everything in one go: no stack is written or read between."""
     for kind in PLAIN:
         (out / kind).mkdir(parents=True)
-    members = by_tile(paths.crops)
-    jobs = [(tile, members[tile.name]) for tile in read_tiles(paths.raw) if tile.name in members]
-    size = read_section(CropParams, "crop", ROOT / "params.yaml").size
-    list(in_order(functools.partial(save_pngs, paths.raw, out, size), jobs, "PNG"))
+    members = by_tile(stages.crops)
+    jobs = [(tile, members[tile.name]) for tile in read_tiles(stages.raw) if tile.name in members]
+    list(in_order(functools.partial(save_pngs, stages.raw, out, stages.size), jobs, "PNG"))
 
 
 def dvc_seconds(repository: Path, folders: list[str]) -> dict[str, float]:
@@ -73,10 +70,10 @@ def size_of(root: Path, folders: list[str]) -> dict[str, int]:
     return {"files": len(files), "mib": round(sum(path.stat().st_size for path in files) / 2**20)}
 
 
-def reads_per_second(paths: Paths, plain: Path) -> dict[str, float]:
+def reads_per_second(stages: Stages, plain: Path) -> dict[str, float]:
     """Crops with their masks read per second in random order, from packs and from PNG files."""
     draw = np.random.default_rng(0)
-    with PackReader(paths.packed) as pack:
+    with PackReader(stages.packed) as pack:
         rows = draw.integers(0, pack.rows("train"), READS)
         pack.read("train", rows)
         start = time.perf_counter()
@@ -95,18 +92,16 @@ def reads_per_second(paths: Paths, plain: Path) -> dict[str, float]:
 
 def measure(folder: Path, count: int) -> dict[str, Any]:
     """Both ways on the same tiles, one after the other."""
-    paths = Paths(folder / "stacked", raw_tiles(folder, count))
-    paths.folder.mkdir()
-    ours = {stage: timed(work) for stage, work in paths.stages().items()}
-    plain = folder / "plain"
-    plain_seconds = timed(lambda: write_plain(paths, plain))
-    reads = reads_per_second(paths, plain)
+    stages, plain = Stages(folder / "stacked", raw_tiles(folder, count)), folder / "plain"
+    ours = {stage: timed(work) for stage, work in stages.work.items()}
+    plain_seconds = timed(lambda: write_plain(stages, plain))
+    reads = reads_per_second(stages, plain)
     values = {
         "tiles": count,
         "ours": {
-            "seconds": round(sum(ours[stage] for stage in ("crop", "binarize", "pack-h5")), 2),
-            **size_of(paths.folder, OURS),
-            **dvc_seconds(paths.folder, OURS),
+            "seconds": round(sum(ours[stage] for stage in AIMED_AT), 2),
+            **size_of(stages.folder, OURS),
+            **dvc_seconds(stages.folder, OURS),
             "reads": round(reads["packed"]),
         },
         "plain": {
@@ -116,7 +111,7 @@ def measure(folder: Path, count: int) -> dict[str, Any]:
             "reads": round(reads["png"]),
         },
     }
-    for folder_ in (paths.folder, plain):
+    for folder_ in (stages.folder, plain):
         shutil.rmtree(folder_)
     return values
 
