@@ -1,8 +1,8 @@
 """Runs the stages of dvc.yaml in a folder of their own, on a machine that may have no DVC.
 
-A stage whose parameters, code and predecessors are those of its last run is not run again. There
-is no cache beyond that: it is for a measurement that repeats the pipeline with other parameters,
-and for a GPU machine without DVC.
+A stage is skipped if its parameters, code and predecessors are those of its last run; there is no
+other cache. It is for measurements that repeat the pipeline with other parameters, and for GPU
+machines without DVC.
 """
 
 import contextlib
@@ -13,7 +13,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,10 +26,9 @@ from roads.runtime.stage import STAGE_VARIABLE
 from roads.runtime.state import STATE_VARIABLE
 
 PROJECT = Path(__file__).resolve().parent.parent
-RECORD = "runs.json"  # what each stage was last run with
-TICK = 5  # seconds after which the record of a stage that is under way is written again
+RECORD = "runs.json"  # the key of each stage's last run
 
-# What stages read that is in Git. Its neighbours are DVC's, and no other run's business.
+# What stages read and Git holds; everything else in data/ and models/ is DVC's.
 GIVEN = (
     "data/handpicks.csv",
     "data/massachusetts_roads.csv",
@@ -98,23 +96,26 @@ class StagesAlone:
         """Each stage's name, and a key of all that decides its outcome with these params."""
         key = self.inputs
         for name, stage in self.stages.items():
-            read = [params[section][leaf] for section, leaf in map(_split, stage["params"])]
-            key = _digest(key.encode(), stage["cmd"].encode(), json.dumps(read).encode())
+            leaves = [leaf.split(".", 1) for leaf in stage["params"]]
+            read = [params[section][leaf] for section, leaf in leaves]
+            key = _digest(f"{key} {stage['cmd']} {json.dumps(read)}".encode())
             yield name, key
 
     def run(self, params: Mapping[str, Any], last: str = "evaluate") -> None:
-        """Run the stages up to `last` with these params; skip what would only repeat itself.
+        """Run the stages up to `last` with these params; skip those that would change nothing.
 
         Raises:
             UserError: a stage failed; it has said why.
         """
         (self.folder / "params.yaml").write_text(yaml.safe_dump(dict(params)))
-        record = self._record()
+        path = self.folder / RECORD
+        record: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
         for name, key in self.keys(params):
-            if record.get(name, {}).get("key") != key:
-                record[name] = {"key": key, "done": False, "seconds": 0.0}
-            if not record[name]["done"]:
-                self._run(name, record)
+            if record.pop(name, None) != key:
+                write_json(path, record)  # should it be killed, it has to run again
+                self._run(name)
+            record[name] = key
+            write_json(path, record)
             if name == last:
                 return
 
@@ -123,47 +124,23 @@ class StagesAlone:
         values: dict[str, Any] = json.loads((self.folder / f"metrics/{name}.json").read_text())
         return values
 
-    def seconds(self) -> dict[str, float]:
-        """How long each stage took; if it was killed and run again, all of its tries together."""
-        return {name: run["seconds"] for name, run in self._record().items()}
-
-    def _record(self) -> dict[str, Any]:
-        path = self.folder / RECORD
-        record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-        return record
-
-    def _run(self, name: str, record: dict[str, Any]) -> None:
+    def _run(self, name: str) -> None:
         stage = self.stages[name]
         for out in [*stage.get("outs", []), *stage.get("metrics", [])]:
             path = self.folder / (out if isinstance(out, str) else next(iter(out)))
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(True)
-        _, _, *arguments = shlex.split(stage["cmd"])  # exec python
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]),
             STATE_VARIABLE: str(self.folder / "state"),
             STAGE_VARIABLE: name,  # it ends with this process
         }
-        command = [sys.executable, *arguments]
-        write_json(self.folder / RECORD, record)
-        before, start = record[name]["seconds"], time.monotonic()
-        with subprocess.Popen(command, cwd=self.folder, env=environment) as process:
-            while process.returncode is None:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(TICK)
-                record[name]["seconds"] = round(before + time.monotonic() - start, 1)
-                record[name]["done"] = process.returncode == 0
-                write_json(self.folder / RECORD, record)
-        if process.returncode != 0:
+        command = [sys.executable, *shlex.split(stage["cmd"])[2:]]  # exec python
+        if subprocess.run(command, cwd=self.folder, env=environment).returncode != 0:
             raise UserError(f"the stage {name} failed in {self.folder}")
 
 
 def _files(path: Path) -> list[Path]:
     return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-
-
-def _split(name: str) -> tuple[str, str]:
-    section, _, leaf = name.partition(".")
-    return section, leaf
 
 
 def _digest(*parts: bytes) -> str:

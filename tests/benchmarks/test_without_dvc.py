@@ -42,8 +42,6 @@ def test_only_what_params_change_is_run_again(
     pipeline = StagesAlone(tmp_path)
     pipeline.run(changed_params({**CHANGES, "binarize.threshold": 90}), last="crop")
     assert stages_run(capfd.readouterr().err) == []
-    assert list(pipeline.seconds()) == stages
-    assert min(pipeline.seconds().values()) > 0
 
     with pytest.raises(UserError, match=f"stage crop failed in {tmp_path}"):
         pipeline.run(changed_params({**CHANGES, "split.seed": -1}), last="crop")
@@ -71,8 +69,7 @@ def test_a_killed_run_takes_its_stage_along(tmp_path: Path) -> None:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=SECONDS)  # all that write to its stderr have ended
-    run = json.loads((tmp_path / RECORD).read_text())["download"]
-    assert not run["done"]
+    assert json.loads((tmp_path / RECORD).read_text()) == {}  # it will run again
 
 
 def test_params_on_the_command_line() -> None:
