@@ -4,13 +4,14 @@
       --minutes 9
 
 It unpacks the wheels, runs the data stages, measures the speed of a step, and trains until the time
-is over. After every epoch, about 25 seconds, OUT gets weights that can be released: `last/`; at the
-end `best/` holds those of the best epoch. So a machine that is taken away costs one epoch.
-`benchmarks.release` scores the weights and makes a release of them, on another machine if need be.
+is over. After every epoch, about 25 seconds, it replaces OUT/last, a net that can be released; at
+the end OUT/best holds the net of the best epoch. OUT/record.json, beside them from the start of
+training, says how they were trained. So a machine that is taken away costs one epoch.
+`benchmarks.release` scores a net and releases it, on another machine if need be.
 
-Where a data stage fails, the tiles are decoded without it. Where training fails it is tried in
-Keras' own loop and then in float32, and where the loss is no longer a number at half the rate, each
-time from the last snapshot; where no step is done in time, with a small net. A repeated command
+If a data stage fails, the tiles are decoded without it. If training fails, it goes on from the last
+snapshot: in Keras' own loop, then in float32, or at half the learning rate where the loss is no
+longer a number. If no step is done in time, it starts again with a small net. A repeated command
 finds in WORK what the last one packed, compiled and measured.
 
 This file needs Python's standard library only, so that it can bring everything else along; what
@@ -40,10 +41,10 @@ FIRST_STEPS = "the first steps took"  # what training prints once it has compile
 NOT_A_NUMBER = ("so training cannot go on", "numbers that are not finite")
 FIRST_STEP = 180  # seconds; after that a small net is tried
 TRAINED = 60  # seconds that measuring leaves to the training, at least
-RESERVE = 30  # seconds of the time that are not trained in: start, last validation, last weights
+RESERVE = 30  # seconds not trained in: start, last validation, last weights
 LEAST = 20  # seconds; with less left nothing is tried again
-EPOCH_SECONDS = 25  # an epoch is made about so long, so that what it ends with does not count
-FEW_REPEATS = 4  # where the speed is not known: an epoch must end before the time does
+EPOCH_SECONDS = 25  # length of an epoch, so that validation and snapshots hardly matter
+FEW_REPEATS = 4  # if the speed is unknown: an epoch must end before the time does
 SMALL_NET = {"unet.filters": 16, "unet.encoder": "plain"}
 
 # Bytes that a training step on a 256×256 crop moves at least, by encoder and filters: 14 passes
@@ -102,17 +103,17 @@ class Script:
         print(line, file=self.log, flush=True)
 
     def note(self, what: str, value: str) -> None:
-        """A row of the table that comes last."""
+        """Add a row to the table that is printed last."""
         self.table.append((what, value))
         self.say(f"{what}: {value}")
 
     def run(
         self, command: Sequence[str], folder: Path, seconds: float, first_step: float | None = None
     ) -> Ended:
-        """Run a command to its end, but no longer than `seconds`, and show what it prints.
+        """Run a command for at most `seconds`, and show what it prints.
 
         Args:
-            first_step: seconds within which it must say that the first steps are done.
+            first_step: seconds within which it must report its first steps.
         """
         start = time.monotonic()
         seen: set[str] = set()
@@ -149,17 +150,10 @@ class Script:
                 reason = "not a number"
         return Ended(reason, time.monotonic() - start)
 
-    def ask(self, *words: str) -> Any:
-        """What the worker answers, as JSON; None where it fails."""
-        answer = subprocess.run(
-            [*WORKER, *words], cwd=PROJECT, env=self.environment, text=True, stdout=subprocess.PIPE
-        )
-        return json.loads(answer.stdout) if answer.returncode == 0 else None
 
-    def halve(self, model: Path, to: Path) -> None:
-        """Copy a trained net, its kernels as float16."""
-        words = [*WORKER, "halve", "--model", str(model), "--to", str(to)]
-        self.run(words, self.work, max(self.left(), LEAST))
+def worker(verb: str, **arguments: Any) -> list[str]:
+    """The command that calls a function of `gpu_work`."""
+    return [*WORKER, verb, json.dumps(arguments, default=str)]
 
 
 def unpack_wheels(wheels: Path | None, site: Path) -> list[str]:
@@ -176,7 +170,7 @@ def unpack_wheels(wheels: Path | None, site: Path) -> list[str]:
 
 
 def changed(params: Params, changes: Mapping[str, Any]) -> Params:
-    """Params with other values, for example `{"train.epochs": 3}`."""
+    """A copy of params with changes such as `{"train.epochs": 3}`."""
     copy = {section: dict(values) for section, values in params.items()}
     for name, value in changes.items():
         section, _, key = name.partition(".")
@@ -204,12 +198,10 @@ def write_params(params: Params, folder: Path) -> None:
 
 
 def after(reason: str, params: Params, out: Path) -> dict[str, Any] | None:
-    """What to change for another try of a training that ended so; None where nothing is left."""
+    """What to change after a training that ended like this; None if nothing is left to try."""
     train = params["train"]
     if reason == "no first step":
-        unet = params["unet"]
-        small = all(unet[name.partition(".")[2]] == value for name, value in SMALL_NET.items())
-        return None if small else dict(SMALL_NET)
+        return dict(SMALL_NET) if changed(params, SMALL_NET) != params else None
     if reason == "not a number":
         changes: dict[str, Any] = {"train.learning_rate": train["learning_rate"] / 2}
     elif reason == "failed" and train["loop"] != "fit":
@@ -224,23 +216,23 @@ def after(reason: str, params: Params, out: Path) -> dict[str, Any] | None:
 
 
 def roofline(params: Params, device: str) -> float | None:
-    """The crops of 256×256 a second that the memory of a GPU allows; None where it is not known."""
+    """The crops of 256×256 a second that a GPU's memory bandwidth allows, if known."""
     moved = STEP_BYTES.get((params["unet"]["encoder"], params["unet"]["filters"]))
-    rates = [rate for name, rate in BANDWIDTH.items() if name in device]
-    return rates[0] / moved if moved and rates else None
+    rate = next((rate for name, rate in BANDWIDTH.items() if name in device), None)
+    return rate / moved if moved and rate else None
 
 
 def measure(script: Script, params: Params, packed: Path) -> tuple[Params, dict[str, Any] | None]:
-    """Measure the speed of training, and have an epoch last about EPOCH_SECONDS by it.
+    """Measure the speed of training, and make an epoch last about EPOCH_SECONDS.
 
     Returns:
-        The params with `augment.repeats` set, and what was measured, if it was.
+        The params with `augment.repeats` set, and what was measured, if anything was.
     """
     folder = script.work / f"measured-{digest(params)}"
     report = folder / "speed.json"
     if not report.exists():
         write_params(params, folder)
-        words = [*WORKER, "measure", "--packed", str(packed), "--report", str(report)]
+        words = worker("measure", packed=packed, report=report)
         script.run(words, folder, min(FIRST_STEP, script.left() - TRAINED))
     if not report.exists():
         script.note("speed", "not measured")
@@ -260,12 +252,12 @@ def measure(script: Script, params: Params, packed: Path) -> tuple[Params, dict[
 
 
 def train(script: Script, params: Params, packed: Path, record: Record) -> Ended:
-    """Train until the time is over, again with something changed where it fails.
+    """Train until the time is over; after a failure, try again with changed params.
 
     Args:
-        record: is called with the params of each try before it and with how it ended after it.
+        record: called before each try with its params, and after it also with how it ended.
     """
-    for name in ("last", "best"):  # of another run, maybe with another net
+    for name in ("last", "best"):  # another run's, maybe of another net
         shutil.rmtree(script.out / name, ignore_errors=True)
     tries = 0
     while True:
@@ -282,7 +274,8 @@ def train(script: Script, params: Params, packed: Path, record: Record) -> Ended
         script.note(f"training, try {tries}", f"{ended.reason} after {ended.seconds:.0f} s")
         record(params, ended)
         if ended.reason == "finished":
-            script.halve(folder / "models", script.out / "best")
+            words = worker("halve", model=folder / "models", to=script.out / "best")
+            script.run(words, script.work, max(script.left(), LEAST))
             return ended
         changes = after(ended.reason, params, script.out)
         if changes is None or script.left() < RESERVE + LEAST:
@@ -292,10 +285,7 @@ def train(script: Script, params: Params, packed: Path, record: Record) -> Ended
 
 
 def difference(params: Params, others: Params) -> dict[str, Any]:
-    """The values that are not those of `others`, for example `{"train.epochs": 3}`.
-
-    Paths of this machine are left out.
-    """
+    """The changes that make `params` of `others`, but for paths of this machine."""
     return {
         f"{section}.{key}": value
         for section, values in params.items()
@@ -316,16 +306,18 @@ def main() -> int:
     parser.add_argument("--commit", default="", help="of the project, where there is no Git to ask")
     arguments = parser.parse_args()
     script = Script(arguments)
-    tiles = str(arguments.tiles.resolve())
-    plan = script.ask(
-        "plan", "--recipe", str(arguments.recipe.resolve()), "--tiles", tiles,
-        "--commit", arguments.commit, *(f"-S{change}" for change in arguments.changes),
+    tiles = arguments.tiles.resolve()
+    words = worker(
+        "plan", recipe=arguments.recipe.resolve(), changes=arguments.changes, tiles=tiles,
+        commit=arguments.commit,
     )  # fmt: skip
-    if plan is None:
+    answer = subprocess.run(words, cwd=PROJECT, env=script.environment, stdout=subprocess.PIPE)
+    if answer.returncode != 0:
         return 1
+    plan = json.loads(answer.stdout)
     params: Params = plan["params"]
     write_params(params, script.work)
-    words = [*WORKER, "prepare", "--tiles", tiles, "--work", str(script.work)]
+    words = worker("prepare", tiles=tiles, work=script.work)
     prepared = script.run(words, script.work, script.left())
     script.note("packed crops", f"{prepared.reason} after {prepared.seconds:.0f} s")
     if prepared.reason != "finished":
@@ -334,7 +326,7 @@ def main() -> int:
     params, speed = measure(script, params, packed)
 
     def record(now: Params, ended: Ended | None) -> None:
-        """Write the record, so that what lies beside it can be released whenever this ends."""
+        """Write the record, without which the nets beside it cannot be released."""
         changes = plan["record"]["changes"] | difference(now, plan["params"])
         values = plan["record"] | {
             "changes": changes,

@@ -1,6 +1,8 @@
-"""The parts of `benchmarks.gpu_run` that import the project; each runs in a process of its own."""
+"""The parts of `benchmarks.gpu_run` that import the project; each runs in a process of its own.
 
-import argparse
+python -m benchmarks.gpu_work plan|prepare|measure|halve ARGUMENTS_AS_JSON
+"""
+
 import json
 import platform
 import shlex
@@ -9,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -81,7 +83,7 @@ def git_commit() -> str | None:
 
 
 def prepare(tiles: Path, work: Path) -> None:
-    """Make `work/packed` by the pipeline's stages, or where one of them fails without them."""
+    """Make `work/packed` by the pipeline's stages, or without them if one fails."""
     params = load_params(work / "params.yaml")
     packed = work / "packed"
     try:
@@ -100,12 +102,13 @@ def prepare(tiles: Path, work: Path) -> None:
 
 
 def decode(tiles: Path, packed: Path, params: Mapping[str, Any]) -> None:
-    """Cut and pack tiles laid out as `SPLIT/sat` and `SPLIT/map`; what cannot be read is left out.
+    """Cut and pack tiles laid out as `SPLIT/sat` and `SPLIT/map`, without those it cannot read.
 
-    Every split gets what lies in its folder, and crops that are blank by more than
-    `crop.max_blank` are dropped, as the stages do.
+    As in the stages, every split gets the tiles of its folder, and crops blanker than
+    `crop.max_blank` are dropped.
     """
     crop, threshold = params["crop"], params["binarize"]["threshold"]
+    size = crop["size"]
     found: dict[str, list[tuple[Any, Any]]] = {split: [] for split in SPLITS}
     for split in SPLITS:
         maps = {path.stem: path for path in sorted((tiles / split / "map").glob("*"))}
@@ -118,13 +121,12 @@ def decode(tiles: Path, packed: Path, params: Mapping[str, Any]) -> None:
                 continue
             blank = blank_mask(image)
             height, width = mask.shape
-            corners = window_corners(height, width, crop["size"], crop["stride"], crop["edge"])
-            for top, left in corners:
-                if cut(blank, top, left, crop["size"]).mean() <= crop["max_blank"]:
-                    pair = (cut(whole, top, left, crop["size"]) for whole in (image, mask))
-                    found[split].append(tuple(pair))  # type: ignore[arg-type]
+            for top, left in window_corners(height, width, size, crop["stride"], crop["edge"]):
+                if cut(blank, top, left, size).mean() <= crop["max_blank"]:
+                    pair = cut(image, top, left, size), cut(mask, top, left, size)
+                    found[split].append(pair)
     rows = {split: len(pairs) for split, pairs in found.items()}
-    with pack_writer(packed, rows, crop["size"]) as writer:
+    with pack_writer(packed, rows, size) as writer:
         for split, pairs in found.items():
             for image, mask in pairs:
                 writer.append(split, image[None], mask[None])
@@ -153,7 +155,7 @@ class Timer(keras.callbacks.Callback):
 
 
 def measure(packed: Path, report: Path) -> None:
-    """Write the windows that the training in params.yaml takes a second, and its first call."""
+    """Write how many windows a second params.yaml trains, and how long the first call takes."""
     train = read_section(TrainParams, "train")
     train = train.model_copy(
         update={"minutes": 1e6, "precision": resolve_precision(train.precision)}
@@ -192,28 +194,16 @@ def halve(model: Path, to: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    parts = {name: verbs.add_parser(name) for name in ("plan", "prepare", "measure", "halve")}
-    parts["plan"].add_argument("--recipe", type=Path, required=True)
-    parts["plan"].add_argument("--commit", required=True)
-    parts["plan"].add_argument("-S", dest="changes", action="append", default=[])
-    for name in ("plan", "prepare"):
-        parts[name].add_argument("--tiles", type=Path, required=True)
-    parts["prepare"].add_argument("--work", type=Path, required=True)
-    parts["measure"].add_argument("--packed", type=Path, required=True)
-    parts["measure"].add_argument("--report", type=Path, required=True)
-    parts["halve"].add_argument("--model", type=Path, required=True)
-    parts["halve"].add_argument("--to", type=Path, required=True)
-    given = parser.parse_args()
-    if given.verb == "plan":
-        print(json.dumps(plan(given.recipe, given.changes, given.tiles, given.commit)))
-    elif given.verb == "prepare":
-        prepare(given.tiles, given.work)
-    elif given.verb == "measure":
-        measure(given.packed, given.report)
-    else:
-        halve(given.model, given.to)
+    verb, words = sys.argv[1:]
+    arguments = json.loads(words)
+    for name in arguments.keys() - {"changes", "commit"}:
+        arguments[name] = Path(arguments[name])
+    verbs: dict[str, Callable[..., Any]] = {
+        "plan": plan, "prepare": prepare, "measure": measure, "halve": halve,
+    }  # fmt: skip
+    answer = verbs[verb](**arguments)
+    if answer is not None:
+        print(json.dumps(answer))
 
 
 if __name__ == "__main__":

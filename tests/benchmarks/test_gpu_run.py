@@ -155,7 +155,7 @@ def test_a_training_that_fails_is_tried_again_otherwise(
 ) -> None:
     monkeypatch.setattr(gpu_run, "TRAINER", [sys.executable, "-c", TRAINER, kind])
     monkeypatch.setattr(gpu_run, "FIRST_STEP", 2)
-    monkeypatch.setattr(script, "halve", lambda *_: None)
+    monkeypatch.setattr(gpu_run, "WORKER", [sys.executable, "-c", ""])
     params = changed_params(gpu_work.read_recipe(ROOT / "recipes/best.yaml"))
     (script.out / "last").mkdir()
     (script.out / "last/unet.weights.h5").touch()  # of another run: not to be gone on from
@@ -191,7 +191,7 @@ def test_an_epoch_is_made_to_last_half_a_minute_by_the_speed_that_was_measured(
     params = changed_params(gpu_work.read_recipe(ROOT / "recipes/article.yaml"))
     report = '\'{"windows_per_second": 400.0, "first_call": 9, "window": 256, "crops": 100, '
     report += '"device": "NVIDIA H100"}\''
-    code = f"import sys; open(sys.argv[-1], 'w').write({report})"
+    code = f"import json, sys; open(json.loads(sys.argv[-1])['report'], 'w').write({report})"
     monkeypatch.setattr(gpu_run, "WORKER", [sys.executable, "-c", code])
     found, speed = measure(script, params, Path("packed"))
     assert found["augment"]["repeats"] == 100
