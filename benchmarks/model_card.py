@@ -60,19 +60,19 @@ Volodymyr Mnih, *Machine Learning for Aerial Image Labeling*, PhD thesis, Univer
 2013.
 """
 
-# A row of the table: the protocol, the score, where it is, and where its interval's ends are.
-SCORES: tuple[tuple[str, str, tuple[str, ...], tuple[str, str] | None], ...] = (
-    ("strict", "IoU", ("tiles", "iou"), ("iou_95_low", "iou_95_high")),
-    ("strict", "Dice (F1)", ("tiles", "dice"), ("dice_95_low", "dice_95_high")),
-    ("strict", "precision", ("tiles", "precision"), None),
-    ("strict", "recall", ("tiles", "recall"), None),
-    ("relaxed (ρ = 3), full tile", "break-even", ("relaxed", "full_tile", "break_even"), None),
-    ("relaxed (ρ = 3), centre crop", "break-even", ("relaxed", "centre_crop", "break_even"), None),
-    ("centrelines", "clDice", ("centreline", "cldice"), None),
-    ("road graphs", "APLS", ("graph", "apls"), ("apls_95_low", "apls_95_high")),
-    ("test crops, strict", "Dice", ("dice",), None),
-    ("test crops, strict", "IoU", ("iou",), None),
+SCORES = (  # the rows of the table: protocol, score, and where it is among the scores
+    ("strict", "IoU", "tiles.iou"),
+    ("strict", "Dice (F1)", "tiles.dice"),
+    ("strict", "precision", "tiles.precision"),
+    ("strict", "recall", "tiles.recall"),
+    ("relaxed (ρ = 3), full tile", "break-even", "relaxed.full_tile.break_even"),
+    ("relaxed (ρ = 3), centre crop", "break-even", "relaxed.centre_crop.break_even"),
+    ("centrelines", "clDice", "centreline.cldice"),
+    ("road graphs", "APLS", "graph.apls"),
+    ("test crops, strict", "Dice", "dice"),
+    ("test crops, strict", "IoU", "iou"),
 )
+DATA = ("handpick", "crop", "split", "binarize", "pack")  # sections that scores depend on
 
 
 def model_card(
@@ -113,10 +113,18 @@ def model_card(
         length=_length(description, record),
         megabytes=size / 1e6,
         test_tiles=scores["tiles"]["count"],
-        rows="\n".join(_row(scores, *score) for score in SCORES),
+        rows="\n".join(
+            f"| {protocol} | {score} | {_cell(scores, path)} "
+            f"| {_cell(scores['tta'], path) if '.' in path else 'not of crops'} |"
+            for protocol, score, path in SCORES
+        ),
         sample_tiles=scores["sample"]["tiles"]["count"],
         sample_iou=scores["sample"]["tiles"]["iou"],
-        evaluation=" ".join(f"-S {key}={value}" for key, value in _evaluation(record).items()),
+        evaluation=" ".join(
+            f"-S {key}={value}"
+            for key, value in record["changes"].items()
+            if key.split(".")[0] in DATA
+        ),
     )
 
 
@@ -140,26 +148,10 @@ def _length(description: Description, record: Mapping[str, Any]) -> str:
     return text
 
 
-def _row(
-    scores: Mapping[str, Any],
-    protocol: str,
-    score: str,
-    path: tuple[str, ...],
-    interval: tuple[str, str] | None,
-) -> str:
-    cells = []
-    for found in (scores, scores["tta"]):
-        group, (*_, last) = found, path
-        for key in path[:-1]:
-            group = group[key]
-        ends = f" ({group[interval[0]]:.4f} to {group[interval[1]]:.4f})" if interval else ""
-        cells.append(f"{group[last]:.4f}{ends}")
-    if len(path) == 1:
-        cells[1] = "not of crops"
-    return f"| {protocol} | {score} | {cells[0]} | {cells[1]} |"
-
-
-def _evaluation(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What the scores depend on beside the net: which tiles are kept, and how crops are cut."""
-    sections = ("handpick", "crop", "split", "binarize", "pack")
-    return {k: v for k, v in record["changes"].items() if k.split(".")[0] in sections}
+def _cell(scores: Mapping[str, Any], path: str) -> str:
+    """A score, with its interval if it has one."""
+    *groups, key = path.split(".")
+    for group in groups:
+        scores = scores[group]
+    low, high = scores.get(f"{key}_95_low"), scores.get(f"{key}_95_high")
+    return f"{scores[key]:.4f}" + (f" ({low:.4f} to {high:.4f})" if low is not None else "")
