@@ -1,7 +1,7 @@
 """Run the measurements, and write their table into benchmarks/README.md: `make bench`.
 
-Each leaves a JSON file in benchmarks/results/, so that the table can be made again (`--parts`
-with nothing behind it) and a part measured again alone (`--parts torch`).
+Each part leaves JSON files in benchmarks/results/, so that one part can be measured again
+(`--parts torch`), or only the page written (`--parts` and nothing else).
 """
 
 import argparse
@@ -15,22 +15,21 @@ from benchmarks.table import RESULTS, write_table
 PARTS = ("data", "plain", "dvc", "train", "predict", "torch")
 
 
-def commands(part: str, tiles: list[int], torch_python: Path) -> dict[str, list[str]]:
-    """The JSON files that a part leaves, and what makes each."""
-    if part == "data":
-        rounds = {True: "--rounds=3", False: "--rounds=7"}
-        return {
-            f"data_{count}": ["data_stages", f"--tiles={count}", rounds[count > 20]]
+def commands(tiles: list[int], torch_python: Path) -> dict[str, dict[str, list[str]]]:
+    """For each part, the JSON files it leaves and the command that makes each."""
+    return {
+        "data": {
+            f"data_{count}": [
+                "data_stages", f"--tiles={count}", f"--rounds={3 if count > 20 else 7}",
+            ]
             for count in tiles
-        }
-    lines = {
-        "plain": ["plain_files"],
-        "dvc": ["dvc_commands"],
-        "train": ["train_feed"],
-        "predict": ["tile_prediction"],
-        "torch": ["plain_torch", f"--python={torch_python}"],
-    }
-    return {part: lines[part]}
+        },
+        "plain": {"plain": ["plain_files"]},
+        "dvc": {"dvc": ["dvc_commands"]},
+        "train": {"train": ["train_feed"]},
+        "predict": {"predict": ["tile_prediction"]},
+        "torch": {"torch": ["plain_torch", f"--python={torch_python}"]},
+    }  # fmt: skip
 
 
 def main() -> None:
@@ -42,7 +41,7 @@ def main() -> None:
     arguments = options.parse_args()
     with tempfile.TemporaryDirectory(prefix="roads-bench-", dir=arguments.scratch) as scratch:
         for part in arguments.parts:
-            for name, line in commands(part, arguments.tiles, arguments.torch).items():
+            for name, line in commands(arguments.tiles, arguments.torch)[part].items():
                 print(f"== {name}", flush=True)
                 module, *words = line
                 command = [sys.executable, "-m", f"benchmarks.{module}", *words]

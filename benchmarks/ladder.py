@@ -1,13 +1,13 @@
 """What each rung of the training recipes adds on real tiles: the table in docs/recipes.md.
 
-Every rung sees the same number of crops, on the same tiles, with the same seed; the first and the
-last are run with three. Whole test tiles are scored. A run that was finished is not repeated, so
-the command can be given again after a kill:
+Every rung is trained on the same number of crops of the same tiles with the same seed; the first
+and the last rung with three seeds. Scores are of whole test tiles. Finished runs are not repeated,
+so after a kill the same command continues:
 
     python -m benchmarks.ladder --tiles /absolute/path --work /tmp/ladder --crops 3354
 
-`-S unet.filters=8`, as often as wanted, changes every rung. `--jobs 2` runs two at once; each
-should then have a share of the cores (`TF_NUM_INTRAOP_THREADS=1`, `ROADS_WORKERS=1`).
+`-S unet.filters=8`, which may be repeated, changes every rung. `--jobs 2` runs two at once; limit
+the cores of each (`TF_NUM_INTRAOP_THREADS=1`, `ROADS_WORKERS=1`).
 """
 
 import argparse
@@ -32,7 +32,7 @@ FIRST = (
 )
 ALWAYS = "train.early_stopping_patience=0"  # the budget is spent
 
-# Each adds its parameters to those of all before it.
+# Each adds its parameters to those of all rungs before it.
 RUNGS = {
     "the article's net, loss, rate and batch": FIRST,
     "a rate that falls from ten times that to 0": (
@@ -54,7 +54,7 @@ RUNGS = {
     "flips and turns when predicting": "evaluate.tta=true",
 }
 
-# Each takes the place of something in the last rung.
+# Each replaces something in the last rung.
 INSTEAD = {
     "weighted cross-entropy": "train.loss=weighted_bce",
     "clDice added": "train.cldice_weight=0.5",
@@ -83,12 +83,12 @@ def score(
     changes: Mapping[str, Any],
     seed: int,
 ) -> dict[str, Any]:
-    """Train and evaluate one rung with one seed, or read what an earlier run of it gave.
+    """Train and evaluate one rung with one seed, or read the result of an earlier run.
 
     Args:
         work: keeps the results.
-        crops: how many are trained on, in whole epochs.
-        folders: to run in; one is taken, and put back.
+        crops: how many to train on, rounded to whole epochs.
+        folders: to run in; one is taken, then put back.
         name, changes, seed: the rung, its params, and its seed.
     """
     result = work / "results" / f"{re.sub('[^a-z]+', '-', name.lower())}-{seed}.json"
@@ -121,7 +121,7 @@ def score(
 
 
 def table(rows: Sequence[tuple[str, str, Sequence[Mapping[str, Any]]]]) -> str:
-    """The rungs as Markdown; where there are several seeds, their mean and range."""
+    """The rungs as a Markdown table; the mean and range of several seeds."""
     lines = [
         "| rung | parameters | strict IoU | relaxed break-even |",
         "|---|---|---|---|",
