@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
-from benchmarks.without_dvc import PROJECT, StagesAlone, changed_params, settings, tiles_from
+from benchmarks.without_dvc import PROJECT, StagesAlone, tiles_from
 from roads.dataset.grid import cut, window_corners
 from roads.dataset.packs import PackReader, pack_writer
 from roads.imagery.blank import blank_mask
@@ -31,6 +30,7 @@ from roads.models.weights import WEIGHTS_FILE, description_path, store_half
 from roads.params.augment import AugmentParams
 from roads.params.train import TrainParams
 from roads.params.unet import UnetParams
+from roads.recipes import changed_params, read_changes, read_recipe
 from roads.runtime.errors import UserError, exit_status
 from roads.runtime.names import SPLITS
 from roads.runtime.params import load_params, read_section
@@ -41,19 +41,13 @@ from roads.training.fit import fit
 STEPS = 128  # that are timed
 
 
-def read_recipe(path: Path) -> dict[str, Any]:
-    """The params that a recipe changes, for example `{"train.epochs": 3}`."""
-    recipe: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return recipe
-
-
 def plan(recipe: Path, changes: list[str], tiles: Path, commit: str) -> dict[str, Any]:
     """All params of a run, and the beginning of its record.
 
     Raises:
         UserError: there is no such key, or no such folder.
     """
-    changed = read_recipe(recipe) | settings(" ".join(changes))
+    changed = read_recipe(recipe) | read_changes(changes)
     params = changed_params(changed | tiles_from(tiles))
     for section, key in (("train", "weights_folder"), ("unet", "encoder_folder")):
         params[section][key] = str(PROJECT / params[section][key])  # it is trained elsewhere

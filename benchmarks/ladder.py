@@ -21,7 +21,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.without_dvc import StagesAlone, changed_params, settings, tiles_from
+from benchmarks.without_dvc import StagesAlone, tiles_from
+from roads.recipes import changed_params, read_changes
 from roads.runtime.errors import exit_status
 from roads.runtime.files import write_json
 
@@ -65,13 +66,13 @@ INSTEAD = {
 def runs() -> list[tuple[str, str, dict[str, Any], Sequence[int]]]:
     """Name, what it adds, all its settings, and its seeds, rung by rung."""
     rows = []
-    sum_of_all = settings(ALWAYS)
+    sum_of_all = read_changes(ALWAYS.split())
     for name, added in RUNGS.items():
-        sum_of_all = sum_of_all | settings(added)
+        sum_of_all = sum_of_all | read_changes(added.split())
         ends = name in (next(iter(RUNGS)), next(reversed(RUNGS)))
         rows.append((name, added, sum_of_all, SEEDS if ends else SEEDS[:1]))
     for name, change in INSTEAD.items():
-        rows.append((name, change, sum_of_all | settings(change), SEEDS[:1]))
+        rows.append((name, change, sum_of_all | read_changes(change.split()), SEEDS[:1]))
     return rows
 
 
@@ -145,7 +146,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="runs at once")
     parser.add_argument("-S", dest="changes", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
-    common = tiles_from(arguments.tiles) | settings(" ".join(arguments.changes))
+    common = tiles_from(arguments.tiles) | read_changes(arguments.changes)
     folders: queue.Queue[Path] = queue.Queue()
     for job in range(arguments.jobs):
         folders.put(arguments.work / f"job-{job}")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.model_card import model_card
-from benchmarks.without_dvc import PROJECT, StagesAlone, changed_params, tiles_from
+from benchmarks.without_dvc import PROJECT, StagesAlone, tiles_from
 from roads.models.weights import (
     RELEASED,
     SCORES_FILE,
@@ -26,6 +26,7 @@ from roads.models.weights import (
     read_description,
     store_half,
 )
+from roads.recipes import changed_params
 from roads.runtime.errors import UserError, exit_status
 from roads.runtime.files import file_hash, replacing_folder, write_json
 

@@ -5,7 +5,6 @@ other cache. It is for measurements that repeat the pipeline with other paramete
 machines without DVC.
 """
 
-import contextlib
 import hashlib
 import json
 import os
@@ -21,7 +20,6 @@ import yaml
 
 from roads.runtime.errors import UserError
 from roads.runtime.files import write_json
-from roads.runtime.params import load_params
 from roads.runtime.stage import STAGE_VARIABLE
 from roads.runtime.state import STATE_VARIABLE
 
@@ -38,20 +36,6 @@ GIVEN = (
 )
 
 
-def settings(text: str) -> dict[str, Any]:
-    """`a.b=1 c.d=true` as a mapping; numbers such as 1e-4 are numbers."""
-    parts = [part.partition("=") for part in shlex.split(text)]
-    return {name: _value(value) for name, _, value in parts}
-
-
-def _value(text: str) -> Any:
-    value = yaml.safe_load(text)
-    if isinstance(value, str):  # to YAML, 1e-4 is one
-        with contextlib.suppress(ValueError):
-            return float(value)
-    return value
-
-
 def tiles_from(folder: Path) -> dict[str, Any]:
     """The params that take tiles from a folder.
 
@@ -61,21 +45,6 @@ def tiles_from(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise UserError(f"--tiles: there is no folder {folder}")
     return {"download.source": "folder", "download.folder": str(folder.resolve())}
-
-
-def changed_params(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The project's params.yaml with other values, for example `{"train.epochs": 3}`.
-
-    Raises:
-        UserError: there is no such key.
-    """
-    params = load_params(PROJECT / "params.yaml")
-    for name, value in changes.items():
-        section, _, key = name.partition(".")
-        if key not in params.get(section, {}):
-            raise UserError(f"{name} is not a key of params.yaml")
-        params[section][key] = value
-    return params
 
 
 class StagesAlone:
@@ -96,8 +65,7 @@ class StagesAlone:
         """Each stage's name, and a key of all that decides its outcome with these params."""
         key = self.inputs
         for name, stage in self.stages.items():
-            leaves = [leaf.split(".", 1) for leaf in stage["params"]]
-            read = [params[section][leaf] for section, leaf in leaves]
+            read = [params[section] for section in stage["params"]]
             key = _digest(f"{key} {stage['cmd']} {json.dumps(read)}".encode())
             yield name, key
 

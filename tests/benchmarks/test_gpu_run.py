@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
 from benchmarks import gpu_run, gpu_work
 from benchmarks.gpu_run import (
@@ -30,34 +29,17 @@ from benchmarks.gpu_run import (
     train,
     unpack_wheels,
 )
-from benchmarks.without_dvc import changed_params, settings, tiles_from
+from benchmarks.without_dvc import tiles_from
 from roads.dataset.packs import PackReader
 from roads.models.weights import load_model
-from roads.params.whole import read_params
+from roads.recipes import changed_params, read_changes, read_recipe
 from roads.sources import sample
 from tests.project import ROOT, quick_jax
 
-RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 SMALL = {
     "crop.size": 64, "crop.stride": 64, "augment.window": 32, "augment.repeats": 2,
     "unet.filters": 2, "unet.depth": 2, "train.batch_size": 2, "train.loop": "resident",
 }  # fmt: skip
-
-
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_every_recipe_has_valid_params(path: Path, tmp_path: Path) -> None:
-    file = tmp_path / "params.yaml"
-    file.write_text(yaml.safe_dump(changed_params(gpu_work.read_recipe(path))))
-    read_params(file)
-
-
-def test_the_article_is_trained_as_the_readme_says() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    found = re.search(r"The article's, by its own.*?dvc exp run (.*?)\n\n", text, re.DOTALL)
-    assert found is not None
-    assert settings(found[1].replace("-S ", "").replace("\\\n", "")) == gpu_work.read_recipe(
-        ROOT / "recipes/article.yaml"
-    )
 
 
 def test_the_record_says_how_to_repeat_the_run(tmp_path: Path) -> None:
@@ -65,7 +47,7 @@ def test_the_record_says_how_to_repeat_the_run(tmp_path: Path) -> None:
     plan = gpu_work.plan(ROOT / "recipes/article.yaml", changes, tmp_path, commit="1234")
     line = command(plan["record"]["changes"])
     assert line.startswith("KERAS_BACKEND=jax dvc exp run -S ")
-    again = settings(line.split("run ", 1)[1].replace("-S ", ""))
+    again = read_changes(line.split("run ", 1)[1].replace("-S ", "").split())
     assert again.pop("download.folder") == "/absolute/path"
     assert not difference(changed_params(again | tiles_from(tmp_path)), plan["params"]).keys() - {
         "unet.encoder_folder"
@@ -156,7 +138,7 @@ def test_a_training_that_fails_is_tried_again_otherwise(
     monkeypatch.setattr(gpu_run, "TRAINER", [sys.executable, "-c", TRAINER, kind])
     monkeypatch.setattr(gpu_run, "FIRST_STEP", 2)
     monkeypatch.setattr(gpu_run, "WORKER", [sys.executable, "-c", ""])
-    params = changed_params(gpu_work.read_recipe(ROOT / "recipes/best.yaml"))
+    params = changed_params(read_recipe(ROOT / "recipes/best.yaml"))
     (script.out / "last").mkdir()
     (script.out / "last/unet.weights.h5").touch()  # of another run: not to be gone on from
     records: list[tuple[Params, Ended | None]] = []
@@ -188,7 +170,7 @@ def test_the_roofline_is_bandwidth_by_bytes_where_both_are_known() -> None:
 def test_an_epoch_is_made_to_last_half_a_minute_by_the_speed_that_was_measured(
     script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    params = changed_params(gpu_work.read_recipe(ROOT / "recipes/article.yaml"))
+    params = changed_params(read_recipe(ROOT / "recipes/article.yaml"))
     report = '\'{"windows_per_second": 400.0, "first_call": 9, "window": 256, "crops": 100, '
     report += '"device": "NVIDIA H100"}\''
     code = f"import json, sys; open(json.loads(sys.argv[-1])['report'], 'w').write({report})"
