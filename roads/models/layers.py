@@ -82,7 +82,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         if backend_name() == "jax" and training and self.trainable:
             return self._in_one_pass(inputs)
-        if jit_compile() or self.synchronized:
+        if jit_compile():
             return super().call(inputs, training, mask)
         import tensorflow
 

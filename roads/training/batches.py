@@ -168,8 +168,8 @@ class _Laid(keras.utils.PyDataset):
         return len(self.batches)
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
-        whole, lay = self.batches.batch_length(index), self.batches.devices.lay
-        return tuple(lay(part, whole) for part in self.batches.part(index))
+        whole, place = self.batches.batch_length(index), self.batches.devices.place
+        return tuple(place(part, whole) for part in self.batches.part(index))
 
 
 def background_per_road(batches: CropBatches) -> float:

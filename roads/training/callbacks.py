@@ -16,7 +16,6 @@ from roads.params.train import TrainParams
 from roads.runtime.errors import UserError
 from roads.training.backup import Arrays, Backup, Progress
 from roads.training.batches import CropBatches
-from roads.training.devices import seed_replicas
 from roads.training.optimizer import timed_rate
 from roads.training.weight_averaging import AveragedWeights
 
@@ -48,7 +47,7 @@ class EpochSeeds(keras.callbacks.Callback):
         self.train.set_epoch(epoch)
         draw = np.random.default_rng([self.seed, epoch, 1])
         for layer in layers_of(self.model, keras.layers.Dropout):
-            seed_replicas(layer.seed_generator.state, int(draw.integers(2**31)))
+            layer.seed_generator.state.assign(np.array([draw.integers(2**31), 0], np.uint32))
 
 
 class FiniteLoss(keras.callbacks.Callback):

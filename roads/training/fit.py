@@ -176,7 +176,7 @@ def fit(
         with devices.scope():
             compile_model(model, loss, make_optimizer(recipe, rate))
             keeper.restore(model, new_optimizer=len(rows) == start)
-            devices.prepare(model)
+            model.optimizer.build(model.trainable_variables)
         epochs: dict[str, Any] = {
             "epochs": end,
             "initial_epoch": len(rows),
@@ -197,10 +197,7 @@ def fit(
         if loop == "resident":
             fit_resident(model, train, valid, room=device_room(), **epochs)
             continue
-        with devices.running():
-            model.fit(
-                train.feed(), validation_data=valid.feed(), shuffle=False, verbose=0, **epochs
-            )
+        model.fit(train.feed(), validation_data=valid.feed(), shuffle=False, verbose=0, **epochs)
     if epochs_told and len(rows) < epochs_told:
         change = "falls" if recipe.monitor == "loss" else "rises"
         name = {"loss": "loss", "dice": "Dice", "iou": "IoU"}[recipe.monitor]

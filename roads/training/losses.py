@@ -1,7 +1,7 @@
 """Losses over a batch of road probabilities, and the scores that the training log shows.
 
-The batch is that of all devices together. A mask's pixel is 0, 1, or IGNORED: that one counts
-in no loss and in no score.
+The batch is that of all devices together. A mask's pixel is 0, 1 or IGNORED, which counts in no
+loss and in no score.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 from roads.models.backend import keras
-from roads.training.devices import over_replicas, replica_share
 
 ops = keras.ops
 Loss = Callable[[Any, Any], Any]
@@ -32,10 +31,8 @@ def soft_dice(masks: Any, predicted: Any) -> Any:
         A float32 scalar from 0 (perfect) to 1.
     """
     road, predicted, _ = _counted(masks, predicted)
-    both, marked, found = over_replicas(
-        [ops.sum(road * predicted), ops.sum(road), ops.sum(predicted)]
-    )
-    return 1 - (2 * both + SMOOTH) / (marked + found + SMOOTH)
+    both = ops.sum(road * predicted)
+    return 1 - (2 * both + SMOOTH) / (ops.sum(road) + ops.sum(predicted) + SMOOTH)
 
 
 def weighted_bce(masks: Any, predicted: Any, road_weight: float = 1.0) -> Any:
@@ -47,7 +44,7 @@ def weighted_bce(masks: Any, predicted: Any, road_weight: float = 1.0) -> Any:
     road, predicted, counted = _counted(masks, predicted)
     weights = counted * (1 + (road_weight - 1) * road)
     entropy = ops.binary_crossentropy(road, predicted)
-    return ops.divide_no_nan(*over_replicas([ops.sum(weights * entropy), ops.sum(weights)]))
+    return ops.divide_no_nan(ops.sum(weights * entropy), ops.sum(weights))
 
 
 def bce_dice(masks: Any, predicted: Any) -> Any:
@@ -65,15 +62,8 @@ def cldice(masks: Any, predicted: Any) -> Any:
     """
     road, predicted, _ = _counted(masks, predicted)
     of_road, of_predicted = soft_skeleton(road), soft_skeleton(predicted)
-    on_road, thin, found, lines = over_replicas(
-        [
-            ops.sum(of_predicted * road),
-            ops.sum(of_predicted),
-            ops.sum(of_road * predicted),
-            ops.sum(of_road),
-        ]
-    )
-    precise, complete = (on_road + SMOOTH) / (thin + SMOOTH), (found + SMOOTH) / (lines + SMOOTH)
+    precise = (ops.sum(of_predicted * road) + SMOOTH) / (ops.sum(of_predicted) + SMOOTH)
+    complete = (ops.sum(of_road * predicted) + SMOOTH) / (ops.sum(of_road) + SMOOTH)
     return 1 - 2 * precise * complete / (precise + complete)
 
 
@@ -96,7 +86,7 @@ def make_loss(name: str, road_weight: float = 1.0, cldice_weight: float = 0.0) -
     Args:
         name: soft_dice, weighted_bce or bce_dice.
         road_weight: of weighted_bce.
-        cldice_weight: so many times `cldice` is added.
+        cldice_weight: of `cldice`, which is added; 0 turns it off.
     """
     losses: dict[str, Loss] = {
         "soft_dice": soft_dice,
@@ -105,8 +95,8 @@ def make_loss(name: str, road_weight: float = 1.0, cldice_weight: float = 0.0) -
     }
     loss = losses[name]
     if cldice_weight == 0:
-        return lambda masks, predicted: replica_share(loss(masks, predicted))
-    return lambda masks, predicted: replica_share(
+        return loss
+    return lambda masks, predicted: (
         loss(masks, predicted) + cldice_weight * cldice(masks, predicted)
     )
 

@@ -1,9 +1,10 @@
-"""Training on several devices against training on one; two virtual ones of this processor."""
+"""Training on several devices against training on one, with two virtual devices of the CPU."""
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +23,14 @@ TRAIN_ON_ONE_AND_TWO = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from roads.models.backend import backend_name, keras
-if backend_name() == "tensorflow":
-    from tensorflow import config
-    (processor,) = config.list_physical_devices("CPU")
-    config.set_logical_device_configuration(processor, [config.LogicalDeviceConfiguration()] * 2)
+from roads.dataset.packs import PackReader
+from roads.models.unet import build_unet
+from roads.training.backup import Backup
 from roads.training.batches import CropBatches
 from roads.training.devices import find_devices
-from roads.dataset.packs import PackReader
-from roads.training.backup import Backup
 from roads.training.fit import fit
-from roads.models.unet import build_unet
-from roads.models.weights import _check_finite
 from tests.packed import augment_params, train_params, unet_params
-from tests.test_training import KillAt, KilledError
+from tests.training.test_fit import KillAt, KilledError
 
 folder, settings = Path(sys.argv[1]), json.loads(sys.argv[2])
 recipe = train_params(**settings["train"])
@@ -46,7 +41,7 @@ def train(count, backup, extra=()):
     assert spread.count == count
     pack = PackReader(folder)
     with spread.scope():
-        net = build_unet(unet_params(depth=2, dropout=settings["dropout"]))
+        net = build_unet(unet_params(depth=2, dropout=0.1))
     blank = recipe.ignore_blank
     fitted = fit(
         net,
@@ -57,12 +52,8 @@ def train(count, backup, extra=()):
         CropBatches(pack, "valid", recipe.batch_size, ignore_blank=blank, devices=spread),
         recipe, backup=Backup(folder, backup), devices=spread, callbacks=extra,
     )
-    if backend_name() == "jax":
-        assert all(variable.value.sharding.is_fully_replicated for variable in net.variables)
-        assert {len(variable.value.sharding.device_set) for variable in net.weights} == {count}
-    else:
-        copies = [variable.value.values for variable in net.weights if count == 2]
-        assert all(np.array_equal(one, other) for one, other in copies)
+    assert all(variable.value.sharding.is_fully_replicated for variable in net.variables)
+    assert {len(variable.value.sharding.device_set) for variable in net.weights} == {count}
     return fitted.rows, net.get_weights()
 
 one, _ = train(1, "one")
@@ -79,7 +70,7 @@ for ours, theirs in zip(weights, again, strict=True):
 """
 
 
-def train_on_one_and_two(backend: str, folder: Path, settings: dict[str, Any]) -> Any:
+def train_on_one_and_two(folder: Path, settings: dict[str, Any]) -> Any:
     """The rows of a training on one device, and on two; the latter also killed and resumed."""
     write_pack(folder, 16, train=21, valid=5)
     answer = subprocess.run(
@@ -87,11 +78,10 @@ def train_on_one_and_two(backend: str, folder: Path, settings: dict[str, Any]) -
         cwd=ROOT,
         env={
             **os.environ,
-            "KERAS_BACKEND": backend,
+            "KERAS_BACKEND": "jax",
             "CUDA_VISIBLE_DEVICES": "",
             "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
             **quick_jax(folder / "compiled"),
-            "TF_ENABLE_ONEDNN_OPTS": "0",  # its convolution of no crops at all has a wrong shape
         },
         capture_output=True,
         text=True,
@@ -101,33 +91,33 @@ def train_on_one_and_two(backend: str, folder: Path, settings: dict[str, Any]) -
     return json.loads((folder / "rows.json").read_text())
 
 
-@pytest.mark.parametrize(
-    ("backend", "dropout"),
-    [("tensorflow", 0.0), ("jax", 0.1)],  # TensorFlow's replicas draw their own dropout
-)
-def test_two_devices_train_as_one_does_and_resume_to_the_last_bit(
-    backend: str, dropout: float, tmp_path: Path
-) -> None:
+def test_two_devices_train_as_one_does_and_resume_to_the_last_bit(tmp_path: Path) -> None:
     """With all that has a state or sums over a batch."""
     settings = {
-        "dropout": dropout,
         "train": {
             "epochs": 2, "learning_rate": 0.003, "loss": "bce_dice", "cldice_weight": 0.5,
             "ignore_blank": True, "optimizer": "adamw", "clip_norm": 0.05, "ema": 0.8,
         },
         "augment": {"flips": True, "turns": True, "gamma": 0.2, "window": 12},
     }  # fmt: skip
-    one, two = train_on_one_and_two(backend, tmp_path, settings)
+    one, two = train_on_one_and_two(tmp_path, settings)
     assert len(one) == len(two) == 2
     for alone, together in zip(one, two, strict=True):
         assert together == pytest.approx(alone, rel=2e-3, abs=2e-4)
     assert together["train/loss"] == pytest.approx(alone["train/loss"], rel=1e-4)
 
 
-def seen(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    """Have the backend see so many GPUs, and make nothing of them."""
-    monkeypatch.setattr(devices, "_names", lambda: [f"GPU:{place}" for place in range(count)])
-    monkeypatch.setattr(devices, "_strategy", lambda names, processes: names)
+@pytest.fixture
+def on_jax(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Has JAX see so many devices, and makes nothing of them."""
+
+    def see(count: int) -> None:
+        monkeypatch.setattr(devices, "backend_name", lambda: "jax")
+        monkeypatch.setattr(devices, "visible_devices", lambda: count)
+        monkeypatch.setattr(devices, "process_index", lambda: 0)
+        monkeypatch.setattr(devices, "_distribution", lambda local, processes: local * processes)
+
+    return see
 
 
 @pytest.mark.parametrize(
@@ -136,30 +126,46 @@ def seen(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
      ("auto", 3, 4, 2), ("auto", 2, 5, 1)],
 )  # fmt: skip
 def test_as_many_devices_as_asked_for_or_as_share_a_batch(
-    monkeypatch: pytest.MonkeyPatch,
+    on_jax: Callable[[int], None],
     capsys: pytest.CaptureFixture[str],
     wanted: Any,
     there: int,
     batch_size: int,
     count: int,
 ) -> None:
-    seen(monkeypatch, there)
+    on_jax(there)
     found = find_devices(wanted, batch_size)
     assert found.count == count
-    assert found.strategy == (None if count == 1 else [f"GPU:{place}" for place in range(count)])
-    told = capsys.readouterr().out.startswith(f"training on {count} of {there} GPUs: train.batch")
+    assert found.distribution == (None if count == 1 else count)
+    told = capsys.readouterr().out.startswith(f"training on {count} of {there} devices: train.b")
     assert told == (wanted == "auto" and count < there)
 
 
-def test_what_cannot_be_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen(monkeypatch, 2)
-    with pytest.raises(UserError, match=r"train\.devices is 3, and \w+ sees 2 GPUs here"):
+def test_what_cannot_be_is_said_in_a_line(
+    on_jax: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_jax(2)
+    with pytest.raises(UserError, match=r"train\.devices is 3, and JAX sees 2 here"):
         find_devices(3, 6)
-    with pytest.raises(UserError, match=r"train\.batch_size is 5: 2 GPUs cannot .* multiple of 2"):
+    with pytest.raises(UserError, match=r"train\.batch_size is 5: 2 devices .* multiple of 2"):
         find_devices(2, 5)
     monkeypatch.setattr(devices, "process_count", lambda: 3)
-    with pytest.raises(UserError, match=r"is 4: 6 GPUs in 3 processes cannot"):
+    with pytest.raises(UserError, match=r"is 4: 6 devices in 3 processes cannot"):
         find_devices("auto", 4)
+
+
+def test_tensorflow_trains_on_one_gpu_and_says_how_to_use_all(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert find_devices("auto", 5) == find_devices(1, 5) == ONE
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(devices, "visible_devices", lambda: 4)
+    assert find_devices("auto", 16) == find_devices(1, 16) == ONE
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("training on 1 of 4 GPUs")
+    assert "KERAS_BACKEND=jax dvc repro" in line
+    with pytest.raises(UserError, match=r"train\.devices is 2, .*train\.devices=1, .*BACKEND=jax"):
+        find_devices(2, 16)
 
 
 def test_each_process_has_its_part_of_a_batch_and_all_of_one_that_divides_unevenly() -> None:
