@@ -19,28 +19,23 @@ ROAD = "#ffd000"
 def draw_pairs(path: Path, crops: CropBatches) -> None:
     """Draw crops of the first epoch as a PNG: above as packed, below as augmented.
 
-    The edges of the roads are drawn in, so that one sees image and mask move together.
+    The edges of the roads show that image and mask move together.
 
     Args:
         path: gets the picture.
         crops: the training batches.
     """
     crops.set_epoch(0)
-    pairs: list[tuple[tuple[Image8, Image8], tuple[Image8, Image8]]] = []
-    for index in range(len(crops)):
-        packed, augmented = crops.unchanged(index)[:2], crops[index]
-        pairs += zip(zip(*packed, strict=True), zip(*augmented, strict=True), strict=True)
-        if len(pairs) >= PAIRS:
-            break
-    pairs = pairs[:PAIRS]
-    size = (max(len(pairs), 2) * INCHES, 2 * INCHES + 0.6)
+    rows = crops.order[:PAIRS]
+    packed, augmented = crops.read(rows), crops.augmented(rows)
+    size = (max(len(rows), 2) * INCHES, 2 * INCHES + 0.6)
     figure = Figure(figsize=size, layout="constrained")
     change = "as augmented in the first epoch" if crops.augmentation else "not augmented"
     figure.suptitle(f"Training crops: above as packed, below {change}")
-    axes = figure.subplots(2, len(pairs), squeeze=False)
-    for column, pair in enumerate(pairs):
-        for row, (image, mask) in enumerate(pair):
-            _show(axes[row, column], image, mask)
+    axes = figure.subplots(2, len(rows), squeeze=False)
+    for column in range(len(rows)):
+        _show(axes[0, column], packed.images[column], packed.masks[column])
+        _show(axes[1, column], augmented[0][column], augmented[1][column])
     with replacing(path) as partial:
         FigureCanvasAgg(figure).print_png(partial)
 

@@ -184,7 +184,7 @@ class _Feed:
         self.bytes = batches.count * each
         self.whole: tuple[Any, Any] | None = None
         if room is None or self.bytes <= room:
-            self.whole = self.put(batches.crops(np.arange(batches.count)))
+            self.whole = self._read(np.arange(batches.count))
         else:
             chunk = int(room * CHUNK_SHARE) // (each * batches.batch_size)
             self.most = max(1, min(most, chunk))
@@ -194,22 +194,22 @@ class _Feed:
         calls = _calls(self.batches.order, self.batches.batch_size, self.most)
         if self.whole is not None:
             for call in calls:
-                yield call, (*self.whole, call.rows % self.batches.count, self._drawn(call))
+                rows = call.rows % self.batches.count
+                yield call, (*self.whole, rows, self.batches.drawn(call.rows))
             return
         with ThreadPoolExecutor(1) as reader:
             ahead: deque[tuple[_Call, Future[Any]]] = deque()
             for some in itertools.chain(calls, [None] * READ_AHEAD):
                 if some is not None:
-                    ahead.append((some, reader.submit(self._read, some)))
+                    ahead.append((some, reader.submit(self._read, some.rows)))
                 if ahead and (some is None or len(ahead) > READ_AHEAD):
                     call, crops = ahead.popleft()
-                    yield call, (*crops.result(), np.arange(len(call.rows)), self._drawn(call))
+                    rows = np.arange(len(call.rows))
+                    yield call, (*crops.result(), rows, self.batches.drawn(call.rows))
 
-    def _read(self, call: _Call) -> Any:
-        return self.put(self.batches.crops(call.rows))
-
-    def _drawn(self, call: _Call) -> Any:
-        return self.batches.drawn.of(call.rows) if self.batches.augmentation else ()
+    def _read(self, rows: NDArray[np.integer]) -> tuple[Any, Any]:
+        batch = self.batches.read(rows)
+        return self.put((batch.images, batch.masks))
 
 
 class _Steps:

@@ -73,7 +73,7 @@ class Statistics:
         sums = [np.zeros(v.shape) for v in measured]
         count = min(len(train), math.ceil(STATISTICS_CROPS / train.batch_size))
         for index in range(count):
-            images, _ = train[index]
+            images, _ = train.augmented(train.rows(index))
             others = self._pass(trainable, others, images)
             for total, variable in zip(sums, measured, strict=True):
                 total += np.asarray(others[places[id(variable)]])

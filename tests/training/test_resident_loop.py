@@ -91,14 +91,15 @@ def test_it_trains_as_fit_does_however_many_steps_a_call_has_and_wherever_the_cr
     reads: list[int] = []
     read = resident._Feed._read
 
-    def counted(feed: Any, call: Any) -> Any:
-        reads.append(call.steps)
-        return read(feed, call)
+    def counted(feed: Any, rows: Any) -> Any:
+        reads.append(len(rows))
+        return read(feed, rows)
 
     monkeypatch.setattr(resident._Feed, "_read", counted)
     monkeypatch.setattr(training, "device_room", lambda: (TRAIN - 1) * CROP)
     assert_equal(Training(pack, tmp_path / "streamed", **AUGMENTED).start(), whole)
-    assert reads == [1] * 6 * len(whole[1].rows)  # room for a batch a call, beside validation's
+    # Validation's crops are read once; there is room for one batch of the others in a call.
+    assert reads == [VALID] + [4] * 6 * len(whole[1].rows)
 
 
 @on_jax
