@@ -6,7 +6,7 @@ import json
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,6 +17,7 @@ from roads.runtime.errors import FullDiskError, UserError
 from roads.runtime.files import replacing
 from roads.runtime.locks import HeldError, held
 from roads.runtime.state import stale
+from roads.training.curves import Row
 
 PACKAGE = __name__.partition(".")[0]  # roads, whichever package this module is moved to
 
@@ -46,22 +47,22 @@ def imported_code() -> list[Path]:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands after an epoch.
+    """Where a training stands after an epoch; by default before the first.
 
     Attributes:
-        rows: the curves so far, a row of named values for each finished epoch.
+        rows: the curves so far, a row for each finished epoch.
         finished: the last epoch is done, or early stopping has ended the training.
         counters: what each callback remembers, by its name.
-        weights, optimizer, best: the model's weights, the optimizer's variables, and the
-            weights of the best epoch, in Keras' order.
+        weights, optimizer, best: the net's weights, the optimizer's variables, and the weights of
+            the best epoch, in Keras' order.
     """
 
-    rows: list[dict[str, float]]
-    finished: bool
-    counters: dict[str, dict[str, Any]]
-    weights: Arrays
-    optimizer: Arrays
-    best: Arrays
+    rows: list[Row] = field(default_factory=list)
+    finished: bool = False
+    counters: dict[str, dict[str, Any]] = field(default_factory=dict)
+    weights: Arrays = field(default_factory=list)
+    optimizer: Arrays = field(default_factory=list)
+    best: Arrays = field(default_factory=list)
 
 
 ARRAYS = ("weights", "optimizer", "best")

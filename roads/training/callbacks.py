@@ -16,14 +16,14 @@ from roads.params.train import TrainParams
 from roads.runtime.errors import UserError
 from roads.training.backup import Arrays, Backup, Progress
 from roads.training.batches import CropBatches
-from roads.training.optimizer import timed_rate
+from roads.training.curves import Row
+from roads.training.optimizer import best_epoch, timed_rate
+from roads.training.results import Fitted
 from roads.training.weight_averaging import AveragedWeights
 
-FIRST_STEPS = "the first steps took"  # begins the line that tells so
-Row = dict[str, float]
 Logs = dict[str, Any] | None
 LOSS_CHECK = 16  # steps; looking at the loss makes the host wait for the device
-SNAPSHOT_SECONDS = 15  # at least, between two of them
+SNAPSHOT_SECONDS = 15  # at least, between two snapshots
 
 
 def tensorboard(folder: Path) -> list[keras.callbacks.Callback]:
@@ -106,8 +106,8 @@ class Clock(keras.callbacks.Callback):
 class TimedRate(Clock):
     """Has the learning rate follow the time, and ends the training when `train.minutes` are over.
 
-    The rate is set before each step, or where many steps are one call (`fit_resident`), before
-    each call.
+    The rate is set before each step, or before each call where `fit_resident` takes many steps in
+    one.
     """
 
     between_calls = True
@@ -130,38 +130,11 @@ class TimedRate(Clock):
         return (time.monotonic() - self.start) / self.seconds
 
 
-class Snapshots(keras.callbacks.Callback):
-    """Hands the weights that an epoch was validated with to `write`, every SNAPSHOT_SECONDS.
-
-    Those of the last epoch are always handed over.
-    """
-
-    def __init__(
-        self,
-        write: Callable[[Arrays, list[Row], int], None],
-        rows: list[Row],
-        epochs: int,
-        clock: Clock,
-        averaged: AveragedWeights | None,
-    ):
-        super().__init__()
-        self.write, self.rows, self.epochs = write, rows, epochs
-        self.clock, self.averaged = clock, averaged
-        self.last = -math.inf
-
-    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        over = self.model.stop_training or epoch + 1 == self.epochs
-        if over or time.monotonic() - self.last >= SNAPSHOT_SECONDS:
-            weights = self.averaged.weights if self.averaged else self.model.get_weights()
-            self.write(weights, self.rows, self.clock.steps)
-            self.last = time.monotonic()
-
-
 class Curves(keras.callbacks.Callback):
     """Adds a row to `rows` for each epoch: its number from 1, learning rate, and all scores.
 
-    Keras' `loss` and `val_loss` become `train/loss` and `valid/loss`, and so on; the learning
-    rate is that of the epoch's last step.
+    Keras' `loss` and `val_loss` become `train/loss` and `valid/loss`, and so on; the learning rate
+    is that of the epoch's last step. `on_epoch` gets the row.
     """
 
     def __init__(self, rows: list[Row], on_epoch: Callable[[Row], None]):
@@ -179,19 +152,19 @@ class Curves(keras.callbacks.Callback):
 
 
 def blindness(road_share: float) -> str | None:
-    """What a model predicts that predicts the same everywhere; None for one that does not."""
+    """What a net predicts that predicts the same everywhere; None for any other net."""
     return {0.0: "no road at all", 1.0: "road everywhere"}.get(road_share)
 
 
 class Console(keras.callbacks.Callback):
-    """A line for each epoch, and a progress bar within it on a terminal.
+    """Prints a line for each epoch, and on a terminal a progress bar within it.
 
-    The first line tells how long the first steps took: that is mostly compilation, which the
-    speed in the lines after it leaves out.
+    The first line tells how long the first steps took. That is mostly compilation, which the speed
+    in the lines after it leaves out.
     """
 
     def __init__(self, train: CropBatches, epochs: int | None):
-        """Call the epochs 1/`epochs` and so on; 1, 2, … where it is not known how many come."""
+        """Number the epochs 1/`epochs` and so on, or 1, 2, … where their number is not known."""
         super().__init__()
         self.train, self.of = train, f"/{epochs}" if epochs else ""
         self.compiled = False
@@ -210,7 +183,7 @@ class Console(keras.callbacks.Callback):
             float((logs or {}).get("loss", 0.0))  # waits for the device
             self.first, self.steady = batch + 1, time.monotonic()
             seconds = self.steady - self.start
-            print(f"{FIRST_STEPS} {seconds:.1f} s, most of it to compile", flush=True)
+            print(f"the first steps took {seconds:.1f} s, most of it to compile", flush=True)
         self.bar.update(batch + 1 - self.done)
         self.done = batch + 1
 
@@ -233,50 +206,23 @@ class Console(keras.callbacks.Callback):
         )
 
 
-class BestEpoch(keras.callbacks.Callback):
-    """Holds the weights of the best epoch by a monitored value, the first of equal ones.
-
-    Or those of the last epoch, where these are to be kept.
-
-    Keras' ModelCheckpoint would write them to a second file, which a kill can leave older or
-    newer than the backup; here they are part of it.
-    """
-
-    def __init__(
-        self,
-        monitor: str,
-        mode: str,
-        averaged: AveragedWeights | None = None,
-        *,
-        last: bool = False,
-    ):
-        """Watch `monitor`, best at its "min" or "max"; hold the averaged weights, if any."""
-        super().__init__()
-        self.monitor, self.sign, self.last = monitor, 1 if mode == "min" else -1, last
-        self.averaged = averaged
-        self.epoch = -1
-        self.value = self.sign * math.inf
-        self.weights: Arrays = []
-
-    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        assert logs is not None
-        value = float(logs[self.monitor])
-        if self.last or self.sign * value < self.sign * self.value:
-            self.epoch, self.value = epoch, value
-            self.weights = self.averaged.weights if self.averaged else self.model.get_weights()
-
-
 class Keeper(keras.callbacks.Callback):
-    """Writes the backup when an epoch ends, and takes a training back to where it stood.
+    """Keeps what a killed training resumes from, and the weights of the best epoch.
+
+    (Keras' ModelCheckpoint would write the best weights to a second file, which a kill can leave
+    older or newer than the backup.) It also hands the weights that an epoch was validated with to
+    `snapshot`, after the last epoch and every SNAPSHOT_SECONDS.
 
     It comes last among the callbacks: what it saves must be what they have decided.
+
+    Attributes:
+        progress: where the training stands, at first what the backup holds.
     """
 
     # What callbacks remember from epoch to epoch; Keras' own forget it when training begins.
     MEMORY = {  # noqa: RUF012
         "EarlyStopping": ("wait", "best", "best_epoch", "stopped_epoch"),
         "ReduceLROnPlateau": ("wait", "best", "cooldown_counter"),
-        "BestEpoch": ("epoch", "value"),
         "Clock": ("steps", "elapsed"),
         "TimedRate": ("steps", "elapsed"),
     }
@@ -284,28 +230,20 @@ class Keeper(keras.callbacks.Callback):
     def __init__(
         self,
         backup: Backup,
-        rows: list[Row],
-        best: BestEpoch,
-        others: list[keras.callbacks.Callback],
+        recipe: TrainParams,
         epochs: int,
+        clock: Clock,
+        others: list[keras.callbacks.Callback],
+        averaged: AveragedWeights | None,
+        snapshot: Callable[[Arrays, Fitted], None] | None,
     ):
         super().__init__()
-        self.backup, self.rows, self.best, self.epochs = backup, rows, best, epochs
-        self.remembering = [c for c in (best, *others) if type(c).__name__ in self.MEMORY]
-        self.progress: Progress | None = None
-
-    @property
-    def finished(self) -> bool:
-        """Whether the last epoch is done, or early stopping has ended the training."""
-        return self.progress is not None and self.progress.finished
-
-    def load(self) -> None:
-        """Take rows, counters and the best weights from the backup, if there is one."""
-        self.progress = self.backup.load()
-        if self.progress is not None:
-            self.rows[:] = self.progress.rows
-            self.best.weights = self.progress.best
-            self._recall()
+        self.backup, self.recipe, self.epochs, self.clock = backup, recipe, epochs, clock
+        self.averaged, self.snapshot = averaged, snapshot
+        self.last_snapshot = -math.inf
+        self.remembering = [c for c in (clock, *others) if type(c).__name__ in self.MEMORY]
+        self.progress = backup.load() or Progress()
+        self._recall()
 
     def restore(self, model: keras.Model, *, new_optimizer: bool) -> None:
         """Take a compiled net back to its last finished epoch, if there is one.
@@ -313,7 +251,7 @@ class Keeper(keras.callbacks.Callback):
         A new optimizer begins there, and takes over no more than the learning rate that a
         plateau has lowered.
         """
-        if self.progress is None:
+        if not self.progress.rows:
             return
         model.set_weights(self.progress.weights)
         values = self.progress.optimizer
@@ -330,25 +268,29 @@ class Keeper(keras.callbacks.Callback):
         self._recall()
 
     def _recall(self) -> None:
-        counters = self.progress.counters if self.progress else {}
         for callback in self.remembering:
-            for name, value in counters.get(type(callback).__name__, {}).items():
+            for name, value in self.progress.counters.get(type(callback).__name__, {}).items():
                 setattr(callback, name, value)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        counters = {
-            type(callback).__name__: {
-                name: getattr(callback, name) for name in self.MEMORY[type(callback).__name__]
-            }
-            for callback in self.remembering
-        }
-        variables = self.model.optimizer.variables
+        rows, weights = self.progress.rows, self.model.get_weights()
+        validated = self.averaged.weights if self.averaged else weights
+        finished = self.model.stop_training or epoch + 1 == self.epochs
+        due = finished or time.monotonic() - self.last_snapshot >= SNAPSHOT_SECONDS
+        if self.snapshot and due:
+            self.snapshot(validated, Fitted(rows, rows[-1], self.clock.steps))
+            self.last_snapshot = time.monotonic()
         self.progress = Progress(
-            rows=self.rows,
-            finished=self.model.stop_training or epoch + 1 == self.epochs,
-            counters=counters,
-            weights=self.model.get_weights(),
-            optimizer=[variable.numpy() for variable in variables],
-            best=self.best.weights,
+            rows=rows,
+            finished=finished,
+            counters={
+                type(callback).__name__: {
+                    name: getattr(callback, name) for name in self.MEMORY[type(callback).__name__]
+                }
+                for callback in self.remembering
+            },
+            weights=weights,
+            optimizer=[variable.numpy() for variable in self.model.optimizer.variables],
+            best=validated if best_epoch(rows, self.recipe) == epoch else self.progress.best,
         )
         self.backup.save(self.progress)

@@ -7,7 +7,7 @@ import numpy as np
 
 from roads.models.backend import keras
 from roads.params.train import TrainParams
-from roads.runtime.errors import UserError
+from roads.training.curves import Row
 
 SPARED = ["bias", "gamma", "beta"]  # weight decay would only pull these off centre
 WARMUP_MOST = 0.1  # of the time of a training whose length is given in minutes
@@ -34,16 +34,7 @@ def make_optimizer(recipe: TrainParams, rate: Any) -> keras.optimizers.Optimizer
 
 
 def warmup_steps(recipe: TrainParams, epoch_steps: int) -> int:
-    """How many steps the learning rate takes to rise from 0.
-
-    Raises:
-        UserError: training would end before.
-    """
-    if recipe.minutes is None and recipe.warmup_epochs >= recipe.epochs:
-        raise UserError(
-            f"train.warmup_epochs is {recipe.warmup_epochs:g} and train.epochs {recipe.epochs}: "
-            "training would end before its learning rate is reached. Lower the first."
-        )
+    """How many steps the learning rate takes to rise from 0."""
     return round(recipe.warmup_epochs * epoch_steps)
 
 
@@ -60,30 +51,27 @@ class Later(keras.optimizers.schedules.LearningRateSchedule):
 def learning_rate(recipe: TrainParams, epoch_steps: int, first_epoch: int = 0) -> Any:
     """What the optimizer takes for a rate: a number, or a schedule over all the steps.
 
-    `cosine` falls to 0 at the last step. The rate of `plateau` must stay a number that
-    callbacks set, so its warm-up is a callback too: `WarmUp`; so must that of a training whose
-    length is given in minutes, see `timed_rate`. A schedule goes on from `first_epoch` (counted
-    from 0), where an optimizer that begins there counts its steps from 0.
+    `cosine` falls to 0 at the last step. It is a number where callbacks set it: for `plateau`
+    (whose warm-up is `WarmUp`), and in a training for so many minutes (`timed_rate`). A schedule
+    goes on from `first_epoch` (counted from 0), as an optimizer that begins there counts its steps
+    from 0.
     """
-    if recipe.minutes is not None:
-        return recipe.learning_rate
-    schedule = _whole_schedule(recipe, epoch_steps)
-    if first_epoch == 0 or isinstance(schedule, float):
-        return schedule
-    return Later(schedule, first_epoch * epoch_steps)
-
-
-def _whole_schedule(recipe: TrainParams, epoch_steps: int) -> Any:
-    rate, steps = recipe.learning_rate, recipe.epochs * epoch_steps
-    warmup = warmup_steps(recipe, epoch_steps)
+    rate, warmup = recipe.learning_rate, warmup_steps(recipe, epoch_steps)
+    steps = recipe.epochs * epoch_steps
     schedules = keras.optimizers.schedules
-    if recipe.schedule == "cosine":
+    if recipe.minutes is not None or recipe.schedule == "plateau":
+        return rate
+    if recipe.schedule == "constant":
         if warmup == 0:
-            return schedules.CosineDecay(rate, decay_steps=steps)
-        return schedules.CosineDecay(0.0, steps - warmup, warmup_target=rate, warmup_steps=warmup)
-    if recipe.schedule == "constant" and warmup > 0:
-        return schedules.PolynomialDecay(0.0, decay_steps=warmup, end_learning_rate=rate)
-    return rate
+            return rate
+        schedule = schedules.PolynomialDecay(0.0, decay_steps=warmup, end_learning_rate=rate)
+    elif warmup == 0:
+        schedule = schedules.CosineDecay(rate, steps)
+    else:
+        schedule = schedules.CosineDecay(
+            0.0, steps - warmup, warmup_target=rate, warmup_steps=warmup
+        )
+    return Later(schedule, first_epoch * epoch_steps) if first_epoch > 0 else schedule
 
 
 def timed_rate(recipe: TrainParams, passed: float, step: int, warmup: int) -> float:
@@ -93,10 +81,10 @@ def timed_rate(recipe: TrainParams, passed: float, step: int, warmup: int) -> fl
 
     Args:
         recipe: learning_rate, schedule.
-        passed: 0 to 1; after that the rate is 0.
+        passed: 0 to 1 and more.
         step: how many were made.
-        warmup: the steps in which the rate rises from 0 in a line, or a tenth of the time where
-            that is shorter.
+        warmup: over so many steps, or a tenth of the time if that is shorter, the rate rises
+            linearly from 0.
     """
     rate = recipe.learning_rate * min(1, max((step + 1) / (warmup + 1), passed / WARMUP_MOST))
     if recipe.schedule == "cosine":
@@ -105,7 +93,7 @@ def timed_rate(recipe: TrainParams, passed: float, step: int, warmup: int) -> fl
 
 
 class WarmUp(keras.callbacks.Callback):
-    """Raises the learning rate in a line, from 0 at the first step to `rate` at step `steps`."""
+    """Raises the learning rate linearly, from 0 at the first step to `rate` at step `steps`."""
 
     def __init__(self, rate: float, steps: int, epoch_steps: int):
         super().__init__()
@@ -121,31 +109,40 @@ class WarmUp(keras.callbacks.Callback):
             self.model.optimizer.learning_rate = np.float32(self.rate * step / self.steps)
 
 
+def best_epoch(rows: list[Row], recipe: TrainParams) -> int:
+    """Which row is the best by `train.monitor`, the first of equal ones; the last by `train.keep`.
+
+    Args:
+        rows: the curves, at least one row.
+        recipe: monitor, keep.
+    """
+    if recipe.keep == "last":
+        return len(rows) - 1
+    values = [row[f"valid/{recipe.monitor}"] for row in rows]
+    return values.index(min(values) if recipe.monitor == "loss" else max(values))
+
+
 def progress_callbacks(recipe: TrainParams, epoch_steps: int) -> list[keras.callbacks.Callback]:
     """Early stopping and the schedule `plateau`, both by `train.monitor`.
 
-    Training stops after `early_stopping_patience` epochs in a row that are no better than the best;
-    0 never stops, and neither does a training whose length is given in minutes. On a plateau,
-    `plateau_patience` epochs without progress by more than `plateau_min_delta`, the learning rate
-    is multiplied by `plateau_factor`.
+    Training stops after `early_stopping_patience` epochs in a row without a better value, unless
+    that is 0 or `train.minutes` ends it. After `plateau_patience` epochs without progress by more
+    than `plateau_min_delta` the learning rate is multiplied by `plateau_factor`.
     """
     monitor, mode = MONITORS[recipe.monitor]
     callbacks: list[keras.callbacks.Callback] = []
-    if recipe.early_stopping_patience > 0 and recipe.minutes is None:
-        stop = keras.callbacks.EarlyStopping(
-            monitor, patience=recipe.early_stopping_patience, mode=mode
-        )
-        callbacks.append(stop)
+    patience, warmup = recipe.early_stopping_patience, warmup_steps(recipe, epoch_steps)
+    if patience > 0 and recipe.minutes is None:
+        callbacks.append(keras.callbacks.EarlyStopping(monitor, patience=patience, mode=mode))
     if recipe.schedule == "plateau":
         lower = keras.callbacks.ReduceLROnPlateau(
             monitor,
+            mode=mode,
             factor=recipe.plateau_factor,
             patience=recipe.plateau_patience,
             min_delta=recipe.plateau_min_delta,
-            mode=mode,
         )
         callbacks.append(lower)
-        steps = warmup_steps(recipe, epoch_steps)
-        if steps > 0:
-            callbacks.append(WarmUp(recipe.learning_rate, steps, epoch_steps))
+        if warmup > 0:
+            callbacks.append(WarmUp(recipe.learning_rate, warmup, epoch_steps))
     return callbacks

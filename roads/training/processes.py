@@ -1,13 +1,11 @@
-"""Several processes, one a machine or one a GPU, that train one net together, by JAX.
+"""Several processes, one per machine or per GPU, that train one net together with JAX.
 
-All are started alike. Under Slurm JAX finds out who they are; elsewhere three environment
-variables say it, for they differ from machine to machine. Process 0 leads: it alone writes, and
-it tells the others where the last run stopped.
+Under Slurm JAX finds out who they are; elsewhere three environment variables say it. Process 0
+leads: it alone writes, and it tells the others where the last run stopped.
 """
 
 import contextlib
 import io
-import json
 import os
 import re
 import sys
@@ -16,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from roads.models.backend import backend_name
 from roads.runtime.errors import UserError, exit_status, one_line
@@ -47,14 +46,14 @@ def process_index() -> int:
 
 
 def run_joined(work: Callable[[], None]) -> None:
-    """Do the work; in a process that was started as one of several, together with the others.
+    """Do the work; together with the others, where this process was started as one of several.
 
-    Where there are several, one that fails ends at once, and the others when they miss it: at
-    their next exchange, or after `LOST_AFTER` seconds.
+    A process that fails ends at once, and the others when they miss it: at their next exchange,
+    or after `LOST_AFTER` seconds.
 
     Raises:
-        UserError: the variables are incomplete or wrong, the backend is not JAX, or the others
-            do not come.
+        UserError: the variables are incomplete or wrong, the backend is not JAX, or the processes
+            could not connect.
     """
     settings = _settings(os.environ)
     if settings is None:
@@ -113,7 +112,7 @@ def _connect(settings: dict[str, Any]) -> None:
         )
     except (RuntimeError, ValueError) as error:
         reason = one_line(error)
-        raise UserError(f"the processes of this training do not come together: {reason}") from None
+        raise UserError(f"could not connect to the other training processes: {reason}") from None
 
 
 def _together(work: Callable[[], None]) -> None:
@@ -133,44 +132,37 @@ def _together(work: Callable[[], None]) -> None:
             reason = type(error).__name__
         raise UserError(
             f"process {process_index()} of {process_count()} cannot go on ({reason}). Start all "
-            "again: training goes on after its last finished epoch."
+            "again: training resumes after its last finished epoch."
         ) from None
 
 
-def add_up(counts: list[int]) -> list[int]:
-    """Each of the counts, summed over the processes."""
-    if process_count() == 1:
-        return counts
-    return [sum(ours) for ours in zip(*map(json.loads, gather(json.dumps(counts))), strict=True)]
-
-
-def gather(text: str) -> list[str]:
-    """The texts of all processes, in their order."""
-    from jax.experimental import multihost_utils
-
-    content = np.frombuffer(text.encode(), np.uint8)
-    lengths = multihost_utils.process_allgather(np.uint32(len(content)))
-    padded = np.zeros(int(lengths.max()), np.uint8)
-    padded[: len(content)] = content
-    texts = multihost_utils.process_allgather(padded)
-    return [text[:length].tobytes().decode() for text, length in zip(texts, lengths, strict=True)]
+def add_up(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The counts, each summed over the processes."""
+    return _gather(counts).sum(axis=0) if process_count() > 1 else counts
 
 
 def check_agreement(key: str) -> None:
     """Raise a UserError in all processes where one has another key than process 0."""
-    if process_count() == 1:
-        return
-    keys = gather(key)
-    odd = [str(index) for index, other in enumerate(keys) if other != keys[0]]
-    if odd:
-        raise UserError(
-            f"process {', '.join(odd)} has other code, params, packages, crops or devices than "
-            "process 0: `git pull` and `dvc pull` there"
-        )
+    if process_count() > 1:
+        keys = _gather(np.frombuffer(key.encode(), np.uint8))
+        odd = np.flatnonzero((keys != keys[0]).any(axis=1))
+        if len(odd):
+            raise UserError(
+                f"process {', '.join(map(str, odd))} has other code, params, packages, crops or "
+                "devices than process 0: `git pull` and `dvc pull` there"
+            )
+
+
+def _gather(values: NDArray[Any]) -> NDArray[Any]:
+    """The values of all processes, (processes, n); as bytes, since JAX has no 64-bit integers."""
+    from jax.experimental import multihost_utils
+
+    whole = multihost_utils.process_allgather(values.view(np.uint8))
+    return np.asarray(whole).view(values.dtype)
 
 
 class LeadersBackup(Backup):
-    """A backup that process 0 keeps, and that all processes go on from."""
+    """A backup that process 0 keeps, and that all processes resume from."""
 
     def save(self, progress: Progress) -> None:
         if process_index() == 0:

@@ -1,18 +1,17 @@
 """Training on JAX with the crops on the device, and many steps in one call.
 
-Keras' `fit` brings a batch to the device for every step, and a GPU is done with a small net
-before the next one is there. Here the packed crops stay on the device, uint8 as they are; a
-compiled loop picks, turns, recolours and converts them, and takes as many steps as it is told
-before it comes back. Callbacks are called as `fit` calls them with `steps_per_execution`. The
-order of the crops, what is drawn for them, the steps and the scores are those of `fit`, to
-rounding.
+Keras' `fit` brings a batch to the device for every step, and a small net keeps a GPU waiting for
+the next one. Here the packed crops stay on the device as uint8, and a compiled loop picks and
+augments them, for many steps in one call. Callbacks are called as `fit` calls them with
+`steps_per_execution`. The order of the crops, their augmentation, the steps and the scores are
+those of `fit`, up to floating-point rounding.
 """
 
 import functools
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -51,7 +50,7 @@ def resolve_loop(loop: Literal["auto", "fit", "resident"], devices: Devices) -> 
 
 
 def device_room() -> int | None:
-    """Bytes of the device's memory that crops may take; None where JAX does not tell."""
+    """Bytes of the device's memory that crops may take; None where JAX does not say."""
     import jax
 
     statistics = jax.devices()[0].memory_stats()
@@ -70,49 +69,34 @@ def fit_resident(
 ) -> None:
     """Train a compiled net as `keras.Model.fit` does.
 
-    A callback with something to do before every batch gets its way: then a call is one step.
-    (Those with an attribute `between_calls` ask for no more than before every call.)
+    Where a callback does something before every batch, a call is one step. (Not so for those with
+    an attribute `between_calls`, which need only act before every call.)
 
     Args:
         model: on the JAX backend.
         train, valid: the batches of an epoch, and those it is judged by.
-        epochs, initial_epoch: the number of the last epoch, and that of the epochs before the
-            first.
-        callbacks: as for `fit`.
+        epochs, initial_epoch, callbacks: as for `fit`.
         room: bytes that crops may take on the device. Those that need more are read call by
             call, while the one before is computed.
     """
     every = keras.callbacks.CallbackList(list(callbacks), model=model, epochs=epochs)
-    asks = keras.callbacks.Callback.on_train_batch_begin
+    nothing = keras.callbacks.Callback.on_train_batch_begin
     one_by_one = any(
-        type(callback).on_train_batch_begin is not asks
+        type(callback).on_train_batch_begin is not nothing
         for callback in callbacks
         if not getattr(callback, "between_calls", False)
     )
-    side = train.pack.size
-    blank = np.zeros((1, side, side, IMAGE_CHANNELS + 1), np.uint8)
-    # What `fit` begins with: it makes the variables of the metrics and the optimizer.
+    blank = np.zeros((1, train.pack.size, train.pack.size, IMAGE_CHANNELS + 1), np.uint8)
+    # `fit` begins with this, too: it makes the variables of the metrics and the optimizer.
     model._symbolic_build(data_batch=(blank[..., :-1], blank[..., -1:]))
     judged = _Feed(valid, STEPS, room)
     if room is not None and judged.whole is not None:
         room -= judged.bytes
     fed = _Feed(train, 1 if one_by_one else STEPS, room)
-    optimizer = model.optimizer
-    training = _Steps(
-        model.train_step,
-        [
-            model.trainable_variables,
-            model.non_trainable_variables,
-            optimizer.variables,
-            model.metrics_variables,
-        ],
-        fed,
-    )
-    testing = _Steps(
-        model.test_step,
-        [model.trainable_variables, model.non_trainable_variables, model.metrics_variables],
-        judged,
-    )
+    of_net = [model.trainable_variables, model.non_trainable_variables]
+    of_training = [*of_net, model.optimizer.variables, model.metrics_variables]
+    training = _Steps(model.train_step, of_training, fed)
+    testing = _Steps(model.test_step, [*of_net, model.metrics_variables], judged)
     model.stop_training = False
     logs: dict[str, Any] = {}
     every.on_train_begin()
@@ -147,7 +131,7 @@ class _Call(NamedTuple):
     """Some steps with batches of one size.
 
     Attributes:
-        rows: of the pack, step by step; then 0 up to the length that such calls have.
+        rows: of the pack, step by step, then zeros: calls of equal length are compiled once.
         steps, batch: how many, and the crops in each.
     """
 
@@ -157,7 +141,7 @@ class _Call(NamedTuple):
 
 
 def _calls(order: NDArray[np.integer], batch: int, most: int) -> Iterator[_Call]:
-    """Calls of at most so many steps for all crops; the last is a shorter batch, if need be."""
+    """Calls of at most `most` steps for all crops; the last is one shorter batch, if need be."""
     whole = len(order) // batch
     most = min(most, whole)
     for first in range(0, whole, most or 1):
@@ -169,7 +153,7 @@ def _calls(order: NDArray[np.integer], batch: int, most: int) -> Iterator[_Call]
 
 
 class _Feed:
-    """Brings every call its crops: all are on the device, or each call's are read before it.
+    """Brings every call its crops: all stay on the device, or each call's are read before it.
 
     Attributes:
         bytes: what all of its crops take.
@@ -190,7 +174,7 @@ class _Feed:
             self.most = max(1, min(most, chunk))
 
     def __iter__(self) -> Iterator[tuple[_Call, Any]]:
-        """The calls of an epoch, and for each what the compiled steps take beside the state."""
+        """The calls of an epoch, and for each what the compiled steps take next to the state."""
         calls = _calls(self.batches.order, self.batches.batch_size, self.most)
         if self.whole is not None:
             for call in calls:
@@ -198,11 +182,10 @@ class _Feed:
                 yield call, (*self.whole, rows, self.batches.drawn(call.rows))
             return
         with ThreadPoolExecutor(1) as reader:
-            ahead: deque[tuple[_Call, Future[Any]]] = deque()
+            ahead: deque[Any] = deque()
             for some in itertools.chain(calls, [None] * READ_AHEAD):
-                if some is not None:
-                    ahead.append((some, reader.submit(self._read, some.rows)))
-                if ahead and (some is None or len(ahead) > READ_AHEAD):
+                ahead.append((some, reader.submit(self._read, some.rows)) if some else None)
+                if len(ahead) > READ_AHEAD:
                     call, crops = ahead.popleft()
                     rows = np.arange(len(call.rows))
                     yield call, (*crops.result(), rows, self.batches.drawn(call.rows))
@@ -230,11 +213,11 @@ class _Steps:
         end: Callable[[int, Any], None],
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Do all batches of an epoch.
+        """Compute all batches of an epoch.
 
         Args:
-            begin, end: are told the first and the last batch of each call, and `end` the scores;
-                both find the model's variables as they are then, and may change them.
+            begin, end: get the first and the last batch of each call, and `end` the scores; both
+                see the model's variables as they are then, and may change them.
             stopped: says after a call whether to leave the rest.
         """
         done = 0

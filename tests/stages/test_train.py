@@ -184,7 +184,6 @@ PREDICT = """
 import sys
 from pathlib import Path
 import numpy as np
-from roads.params.train import TrainParams
 from roads.models.weights import load_model
 images = np.random.default_rng(0).integers(0, 256, (2, 32, 64, 3), np.uint8)
 for name, output in zip(sys.argv[1::2], sys.argv[2::2]):
@@ -212,9 +211,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROADS_STATE", str(tmp_path / "state"))
 
 
-def run_here(
-    folder: Path, packed: Path, params: TrainParams, window: int | None = None, **unet: Any
-) -> None:
+def run_here(folder: Path, packed: Path, params: TrainParams, **unet: Any) -> None:
     """The stage's function, in this process."""
     train(
         packed,
@@ -223,7 +220,7 @@ def run_here(
         folder / "train.json",
         params,
         unet_params(**{"depth": 2, **unet}),
-        augment_params(window=window),
+        augment_params(),
     )
 
 
@@ -291,19 +288,10 @@ def test_what_cannot_be_trained_is_said_before_training(packed: Path, tmp_path: 
         run_here(tmp_path, packed, train_params(epochs=0))
     with pytest.raises(UserError, match="no net `absent`"):
         run_here(tmp_path, packed, train_params(initial_weights="absent"))
-    for encoder in ("plain", "residual"):
-        with pytest.raises(UserError, match=rf"freeze_encoder_epochs is 1, .*encoder {encoder}"):
-            run_here(tmp_path, packed, train_params(freeze_encoder_epochs=1), encoder=encoder)
+    with pytest.raises(UserError, match="freeze_encoder_epochs is 1, "):
+        run_here(tmp_path, packed, train_params(freeze_encoder_epochs=1))
     with pytest.raises(UserError, match="multiple of 64"):
         run_here(tmp_path, packed, train_params(), depth=7, filters=1)
-    for window in (30, 64):
-        with pytest.raises(UserError, match=rf"augment\.window is {window}: .* multiple of 4"):
-            run_here(tmp_path, packed, train_params(), window, depth=3)
-    for split, complaint in (("train", "train on"), ("valid", "validate with")):
-        counts = {"train": 1, "valid": 1, split: 0}
-        write_pack(tmp_path / split, 32, **counts)
-        with pytest.raises(UserError, match=rf"{complaint}.*split\."):
-            run_here(tmp_path, tmp_path / split, train_params())
 
 
 @pytest.mark.parametrize(

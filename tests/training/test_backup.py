@@ -117,5 +117,5 @@ def test_whatever_decides_the_outcome_is_in_the_fingerprint(tmp_path: Path) -> N
 
 def test_the_code_in_use_is_found() -> None:
     names = [path.name for path in imported_code()]
-    assert {"resume.py", "files.py", "errors.py", "__init__.py"} <= set(names)
-    assert "test_resume.py" not in names
+    assert {"backup.py", "files.py", "errors.py", "__init__.py"} <= set(names)
+    assert "test_backup.py" not in names

@@ -50,7 +50,7 @@ def train(count, backup, extra=()):
             ignore_blank=blank, augmentation=augmentation, devices=spread,
         ),
         CropBatches(pack, "valid", recipe.batch_size, ignore_blank=blank, devices=spread),
-        recipe, backup=Backup(folder, backup), devices=spread, callbacks=extra,
+        recipe, backup=Backup(folder, backup), callbacks=extra,
     )
     assert all(variable.value.sharding.is_fully_replicated for variable in net.variables)
     assert {len(variable.value.sharding.device_set) for variable in net.weights} == {count}

@@ -17,9 +17,9 @@ from roads.runtime.errors import UserError
 from roads.training import callbacks
 from roads.training.backup import Backup
 from roads.training.batches import CropBatches
-from roads.training.callbacks import Row
-from roads.training.devices import ONE, Devices
-from roads.training.fit import Fitted, check_time, fit
+from roads.training.curves import Row
+from roads.training.fit import fit
+from roads.training.results import Fitted
 from tests.packed import augment_params, train_params, unet_params, write_pack
 from tests.project import ROOT, quick_jax
 
@@ -72,7 +72,7 @@ class Training:
         self,
         on_epoch: Callable[[Row], None] = lambda row: None,
         extra: keras.callbacks.Callback | None = None,
-        snapshot: Callable[[list[Any], list[Row], int], None] | None = None,
+        snapshot: Callable[[list[Any], Fitted], None] | None = None,
     ) -> tuple[keras.Model, Fitted]:
         model = build_unet(self.unet, seed=0)
         blank = self.recipe.ignore_blank
@@ -189,12 +189,6 @@ def test_an_encoder_keeps_its_weights_while_frozen_and_the_rate_goes_on(
         assert not np.array_equal(before, between)
         assert not np.array_equal(between, after)
     assert [row["learning_rate"] for row in fitted.rows] == pytest.approx(rates, abs=1e-8)
-
-
-def test_an_encoder_frozen_to_the_end_is_refused(pack: PackReader, tmp_path: Path) -> None:
-    training = Training(pack, tmp_path / "backup", **{**FROZEN, "freeze_encoder_epochs": 4})
-    with pytest.raises(UserError, match=r"freeze_encoder_epochs is 4 and train\.epochs 4"):
-        training.start()
 
 
 def test_options_work_together_and_an_encoder_is_frozen_on_jax_too(tmp_path: Path) -> None:
@@ -336,26 +330,11 @@ def test_the_last_weights_are_kept_where_they_are_to_be(pack: PackReader, tmp_pa
     assert loss == pytest.approx(fitted.rows[-1]["valid/loss"], abs=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("changes", "devices", "told"),
-    [
-        ({"schedule": "plateau"}, ONE, r"train\.minutes .* Set train\.schedule to cosine"),
-        ({"freeze_encoder_epochs": 1}, ONE, r"train\.minutes .* train\.freeze_encoder_epochs"),
-        ({}, Devices(2, processes=2), r"train\.minutes works in one process"),
-    ],
-)
-def test_a_length_in_minutes_is_refused_where_it_cannot_be(
-    changes: dict[str, Any], devices: Devices, told: str
-) -> None:
-    with pytest.raises(UserError, match=told):
-        check_time(train_params(**{**TIMED, **changes}), devices)
-
-
 def test_snapshots_are_of_the_weights_that_were_validated(pack: PackReader, tmp_path: Path) -> None:
     training = Training(pack, tmp_path / "backup", ema=0.5, epochs=3, keep="last")
     taken: list[tuple[list[Any], int, int]] = []
     model, fitted = training.start(
-        snapshot=lambda weights, rows, steps: taken.append((weights, len(rows), steps))
+        snapshot=lambda weights, so_far: taken.append((weights, len(so_far.rows), so_far.steps))
     )
     # The first epoch, and not the next ones, which come within SNAPSHOT_SECONDS, but the last.
     assert [(rows, steps) for _, rows, steps in taken] == [(1, 6), (3, 18)]

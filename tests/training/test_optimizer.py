@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from roads.models.backend import keras
-from roads.runtime.errors import UserError
 from roads.training.optimizer import WarmUp, learning_rate, make_optimizer, progress_callbacks
 from tests.packed import train_params
 
@@ -52,11 +51,6 @@ def test_a_plateau_warms_up_by_callback() -> None:
     x = np.ones((4, 1), np.float32)
     model.fit(x, x, batch_size=1, epochs=3, verbose=0, callbacks=[warm_up, Look()])
     assert seen == pytest.approx([0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.3, *[0.1] * 4])
-
-
-def test_a_warm_up_longer_than_training_is_refused() -> None:
-    with pytest.raises(UserError, match=r"train\.warmup_epochs is 3 and train\.epochs 3"):
-        learning_rate(train_params(epochs=3, warmup_epochs=3), EPOCH)
 
 
 def step(gradient: float, **changes: Any) -> dict[str, np.ndarray]:

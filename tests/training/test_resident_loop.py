@@ -17,8 +17,8 @@ from roads.runtime.errors import UserError
 from roads.training import fit as training
 from roads.training import resident_loop as resident
 from roads.training.devices import ONE, Devices
-from roads.training.fit import Fitted
 from roads.training.resident_loop import resolve_loop
+from roads.training.results import Fitted
 from tests.packed import write_pack
 from tests.project import ROOT, quick_jax
 from tests.training.test_fit import (

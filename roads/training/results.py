@@ -1,0 +1,95 @@
+"""What a training leaves: a trained net with its description, and its scores."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from roads.models.backend import backend_name, device_name, keras, versions
+from roads.models.weights import WEIGHTS_FILE, Description, save_model
+from roads.params.augment import AugmentParams
+from roads.params.train import TrainParams
+from roads.params.unet import UnetParams
+from roads.runtime.files import write_csv
+from roads.training.backup import Arrays
+from roads.training.curves import Row
+
+CURVES_FILE = "curves.csv"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """How a training went.
+
+    Attributes:
+        rows: the curves, a row for each epoch.
+        best: the row of the epoch whose weights the net has.
+        steps: how many were made.
+    """
+
+    rows: list[Row]
+    best: Row
+    steps: int
+
+
+def describe(
+    net: keras.Model,
+    crop_size: int,
+    params: TrainParams,
+    unet: UnetParams,
+    augmentation: AugmentParams,
+) -> Description:
+    """The description of a net that is to be trained."""
+    recipe = params.model_dump(exclude={"precision", "weights_folder"})  # a path of this host
+    return Description(
+        unet=unet,
+        precision=params.precision,
+        backend=backend_name(),
+        device=device_name(),
+        versions=versions(),
+        crop_size=crop_size,
+        parameters=net.count_params(),
+        training={**recipe, "augment": augmentation.model_dump()},
+    )
+
+
+def save_trained(
+    net: keras.Model, described: Description, fitted: Fitted, folder: Path, *, half: bool = False
+) -> None:
+    """Write a net and its description to `folder`, with how the training went.
+
+    Args:
+        net: has the weights to write.
+        described: from `describe`.
+        fitted: so far.
+        folder: gets `unet.weights.h5` and `unet.json`.
+        half: write kernels as float16.
+    """
+    went = {"epochs_run": len(fitted.rows), "steps": fitted.steps, "best": fitted.best}
+    described = described.model_copy(update={"training": described.training | went})
+    save_model(net, folder / WEIGHTS_FILE, described, half=half)
+
+
+def save_snapshot(
+    net: keras.Model, described: Description, folder: Path, weights: Arrays, so_far: Fitted
+) -> None:
+    """Write weights of a net under training, and the curves so far; the net stays as it is."""
+    own = net.get_weights()
+    net.set_weights(weights)
+    save_trained(net, described, so_far, folder, half=True)
+    net.set_weights(own)
+    rows = so_far.rows
+    write_csv(folder / CURVES_FILE, list(rows[0]), [list(row.values()) for row in rows])
+
+
+def scores(net: keras.Model, fitted: Fitted) -> dict[str, Any]:
+    """How long training took, and the loss, Dice and IoU of the best epoch."""
+    values: dict[str, Any] = {
+        "epochs": len(fitted.rows),
+        "best_epoch": int(fitted.best["epoch"]),
+        "parameters": net.count_params(),
+    }
+    for name, value in fitted.best.items():
+        split, _, score = name.partition("/")
+        if score:
+            values.setdefault(split, {})[score] = round(value, 6)
+    return values

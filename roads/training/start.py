@@ -1,0 +1,75 @@
+"""The net that a training starts with."""
+
+from pathlib import Path
+
+from roads.models.backend import keras
+from roads.models.encoders import ENCODERS, encoder_file, load_encoder
+from roads.models.unet import ARCHITECTURE, build_unet
+from roads.models.weights import (
+    WEIGHTS_FILE,
+    description_path,
+    find_weights,
+    load_model,
+    load_weights,
+    read_description,
+    save_model,
+)
+from roads.params.train import TrainParams
+from roads.params.unet import UnetParams
+from roads.runtime.errors import UserError
+from roads.training.devices import Devices
+
+NO_WEIGHTS = "none"  # a folder of this name is DVC's dependency where weights are random at first
+
+
+def starting_net(
+    params: TrainParams, unet: UnetParams, devices: Devices
+) -> tuple[keras.Model, list[Path]]:
+    """Build the net on the devices, with its first weights; returns their file, too, if any.
+
+    Raises:
+        UserError: the weights are missing, broken, or of another net than `unet:` describes.
+    """
+    with devices.scope():
+        net = build_unet(unet, params.precision, params.seed)
+    if params.initial_weights != NO_WEIGHTS:
+        file = find_weights(params.initial_weights, params.weights_folder)
+        _check_architecture(file, unet)
+        load_weights(net, file)
+        return net, [file]
+    if unet.encoder in ENCODERS:
+        pretrained = encoder_file(unet.encoder, unet.encoder_weights, unet.encoder_folder)
+        if pretrained is not None:
+            load_encoder(net, unet.encoder, pretrained)
+            return net, [pretrained]
+    return net, []
+
+
+def _check_architecture(weights: Path, unet: UnetParams) -> None:
+    if description_path(weights).exists():
+        theirs = read_description(weights).unet
+        wrong = [key for key in ARCHITECTURE if getattr(theirs, key) != getattr(unet, key)]
+        if wrong:
+            changes = " ".join(f"-S unet.{key}={getattr(theirs, key)}" for key in wrong)
+            raise UserError(
+                f"{weights} was trained with another net than params.yaml says; train the same "
+                f"one with {changes}"
+            )
+
+
+def pass_on(params: TrainParams, models: Path) -> keras.Model:
+    """Write the initial weights to `models` as they are, with their own description.
+
+    Raises:
+        UserError: there are none, or they are broken.
+    """
+    if params.initial_weights == NO_WEIGHTS:
+        raise UserError(
+            "train.epochs is 0 and train.initial_weights is none: there is no net to pass on. "
+            "Set one of the two."
+        )
+    initial = find_weights(params.initial_weights, params.weights_folder)
+    net, description = load_model(initial)
+    save_model(net, models / WEIGHTS_FILE, description)
+    print(f"{initial} is passed on to {models}, not trained further (train.epochs is 0)")
+    return net
