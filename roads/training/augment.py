@@ -1,8 +1,8 @@
 """Augmentation: crops are flipped, rotated, scaled, recoloured and cut, redrawn every epoch.
 
 What happens to a crop is drawn by numpy from (seed, epoch, its row in the pack), so that it
-depends neither on the backend nor on the batches; it is done by keras.ops, in the same way in
-tf.data's threads, in a compiled loop on a GPU, or by hand.
+depends neither on the backend nor on the batches. It is done by keras.ops, in tf.data's threads as
+in a compiled loop on a GPU.
 """
 
 from typing import Any, NamedTuple, Self
@@ -17,9 +17,7 @@ from roads.training.losses import IGNORED
 ops = keras.ops
 STREAM = 2  # tells these draws from those of the order and of dropout, of the same seed and epoch
 DRAWS = 12  # uniform numbers for each crop
-RESAMPLED = (
-    0.5  # fraction of crops rotated and scaled; that blurs, and pictures to predict are sharp
-)
+RESAMPLED = 0.5  # fraction of crops rotated and scaled, which blurs; others stay sharp
 MISSING = 255  # white: what a pixel outside the crop looks like
 
 

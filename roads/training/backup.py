@@ -52,19 +52,21 @@ class Progress:
     Attributes:
         rows: the curves so far, a row for each finished epoch.
         finished: the last epoch is done, or early stopping has ended the training.
-        counters: what each callback remembers, by its name.
+        steps, seconds: how many it took.
         weights, optimizer, best: the net's weights, the optimizer's variables, and the weights of
             the best epoch, in Keras' order.
     """
 
     rows: list[Row] = field(default_factory=list)
     finished: bool = False
-    counters: dict[str, dict[str, Any]] = field(default_factory=dict)
+    steps: int = 0
+    seconds: float = 0.0
     weights: Arrays = field(default_factory=list)
     optimizer: Arrays = field(default_factory=list)
     best: Arrays = field(default_factory=list)
 
 
+NUMBERS = ("rows", "finished", "steps", "seconds")
 ARRAYS = ("weights", "optimizer", "best")
 
 
@@ -109,9 +111,7 @@ class Backup:
 
     def save(self, progress: Progress) -> None:
         """Replace the backup by this one, in one step."""
-        record = {
-            "rows": progress.rows, "finished": progress.finished, "counters": progress.counters,
-        }  # fmt: skip
+        record = {name: getattr(progress, name) for name in NUMBERS}
         arrays = {
             f"{kind}/{place:05}": array
             for kind in ARRAYS

@@ -16,12 +16,12 @@ from roads.params.train import TrainParams
 from roads.runtime.errors import UserError
 from roads.training.backup import Arrays, Backup, Progress
 from roads.training.batches import CropBatches
-from roads.training.curves import Row
-from roads.training.optimizer import best_epoch, timed_rate
+from roads.training.curves import Row, kept_epoch, make_row, on_plateau, stops_early
 from roads.training.results import Fitted
 from roads.training.weight_averaging import AveragedWeights
 
 Logs = dict[str, Any] | None
+WARMUP_MOST = 0.1  # of the time of a training whose length is given in minutes
 LOSS_CHECK = 16  # steps; looking at the loss makes the host wait for the device
 SNAPSHOT_SECONDS = 15  # at least, between two snapshots
 
@@ -107,7 +107,8 @@ class TimedRate(Clock):
     """Has the learning rate follow the time, and ends the training when `train.minutes` are over.
 
     The rate is set before each step, or before each call where `fit_resident` takes many steps in
-    one.
+    one. It rises linearly from 0 over the warm-up, or a tenth of the time if that is shorter;
+    `cosine` is that of Loshchilov and Hutter 2017, *SGDR*, equation 5, down to 0.
     """
 
     between_calls = True
@@ -118,7 +119,11 @@ class TimedRate(Clock):
         self.recipe, self.warmup, self.seconds = recipe, warmup, 60 * recipe.minutes
 
     def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
-        rate = timed_rate(self.recipe, self._passed(), self.epoch_start + batch, self.warmup)
+        step, passed = self.epoch_start + batch, self._passed()
+        rate = self.recipe.learning_rate
+        rate *= min(1, max((step + 1) / (self.warmup + 1), passed / WARMUP_MOST))
+        if self.recipe.schedule == "cosine":
+            rate *= (1 + math.cos(math.pi * min(passed, 1))) / 2
         self.model.optimizer.learning_rate = np.float32(rate)
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
@@ -128,27 +133,6 @@ class TimedRate(Clock):
 
     def _passed(self) -> float:
         return (time.monotonic() - self.start) / self.seconds
-
-
-class Curves(keras.callbacks.Callback):
-    """Adds a row to `rows` for each epoch: its number from 1, learning rate, and all scores.
-
-    Keras' `loss` and `val_loss` become `train/loss` and `valid/loss`, and so on; the learning rate
-    is that of the epoch's last step. `on_epoch` gets the row.
-    """
-
-    def __init__(self, rows: list[Row], on_epoch: Callable[[Row], None]):
-        super().__init__()
-        self.rows, self.on_epoch = rows, on_epoch
-
-    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
-        row = {"epoch": epoch + 1, "learning_rate": float(rate)}
-        for name, value in (logs or {}).items():
-            valid = name.startswith("val_")
-            row[f"valid/{name[4:]}" if valid else f"train/{name}"] = float(value)
-        self.rows.append(row)
-        self.on_epoch(row)
 
 
 def blindness(road_share: float) -> str | None:
@@ -207,25 +191,15 @@ class Console(keras.callbacks.Callback):
 
 
 class Keeper(keras.callbacks.Callback):
-    """Keeps what a killed training resumes from, and the weights of the best epoch.
+    """At the end of an epoch adds its row to the curves, decides how to go on, and saves that.
 
-    (Keras' ModelCheckpoint would write the best weights to a second file, which a kill can leave
-    older or newer than the backup.) It also hands the weights that an epoch was validated with to
-    `snapshot`, after the last epoch and every SNAPSHOT_SECONDS.
-
-    It comes last among the callbacks: what it saves must be what they have decided.
+    The backup holds the weights of the best epoch, too. (Keras' ModelCheckpoint would write them
+    to a second file, which a kill can leave older or newer than the backup.) `snapshot` gets the
+    weights that the epoch was validated with, after the last epoch and every SNAPSHOT_SECONDS.
 
     Attributes:
         progress: where the training stands, at first what the backup holds.
     """
-
-    # What callbacks remember from epoch to epoch; Keras' own forget it when training begins.
-    MEMORY = {  # noqa: RUF012
-        "EarlyStopping": ("wait", "best", "best_epoch", "stopped_epoch"),
-        "ReduceLROnPlateau": ("wait", "best", "cooldown_counter"),
-        "Clock": ("steps", "elapsed"),
-        "TimedRate": ("steps", "elapsed"),
-    }
 
     def __init__(
         self,
@@ -233,17 +207,16 @@ class Keeper(keras.callbacks.Callback):
         recipe: TrainParams,
         epochs: int,
         clock: Clock,
-        others: list[keras.callbacks.Callback],
         averaged: AveragedWeights | None,
+        on_epoch: Callable[[Row], None],
         snapshot: Callable[[Arrays, Fitted], None] | None,
     ):
         super().__init__()
         self.backup, self.recipe, self.epochs, self.clock = backup, recipe, epochs, clock
-        self.averaged, self.snapshot = averaged, snapshot
+        self.averaged, self.on_epoch, self.snapshot = averaged, on_epoch, snapshot
         self.last_snapshot = -math.inf
-        self.remembering = [c for c in (clock, *others) if type(c).__name__ in self.MEMORY]
         self.progress = backup.load() or Progress()
-        self._recall()
+        clock.steps, clock.elapsed = self.progress.steps, self.progress.seconds
 
     def restore(self, model: keras.Model, *, new_optimizer: bool) -> None:
         """Take a compiled net back to its last finished epoch, if there is one.
@@ -264,18 +237,18 @@ class Keeper(keras.callbacks.Callback):
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
 
-    def on_train_begin(self, logs: Logs = None) -> None:
-        self._recall()
-
-    def _recall(self) -> None:
-        for callback in self.remembering:
-            for name, value in self.progress.counters.get(type(callback).__name__, {}).items():
-                setattr(callback, name, value)
-
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        rows, weights = self.progress.rows, self.model.get_weights()
-        validated = self.averaged.weights if self.averaged else weights
+        rows, optimizer = self.progress.rows, self.model.optimizer
+        rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+        rows.append(make_row(epoch, rate, logs or {}))
+        self.on_epoch(rows[-1])
+        if stops_early(rows, self.recipe):
+            self.model.stop_training = True
+        if on_plateau(rows, self.recipe):
+            optimizer.learning_rate = rate * self.recipe.plateau_factor
         finished = self.model.stop_training or epoch + 1 == self.epochs
+        weights = self.model.get_weights()
+        validated = self.averaged.weights if self.averaged else weights
         due = finished or time.monotonic() - self.last_snapshot >= SNAPSHOT_SECONDS
         if self.snapshot and due:
             self.snapshot(validated, Fitted(rows, rows[-1], self.clock.steps))
@@ -283,14 +256,10 @@ class Keeper(keras.callbacks.Callback):
         self.progress = Progress(
             rows=rows,
             finished=finished,
-            counters={
-                type(callback).__name__: {
-                    name: getattr(callback, name) for name in self.MEMORY[type(callback).__name__]
-                }
-                for callback in self.remembering
-            },
+            steps=self.clock.steps,
+            seconds=self.clock.elapsed,
             weights=weights,
-            optimizer=[variable.numpy() for variable in self.model.optimizer.variables],
-            best=validated if best_epoch(rows, self.recipe) == epoch else self.progress.best,
+            optimizer=[variable.numpy() for variable in optimizer.variables],
+            best=validated if kept_epoch(rows, self.recipe) == epoch else self.progress.best,
         )
         self.backup.save(self.progress)

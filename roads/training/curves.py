@@ -1,13 +1,67 @@
-"""The curves of a training: a row of values for each epoch."""
+"""The curves of a training, a row of values for each epoch, and what they decide."""
 
 import contextlib
 import functools
 import importlib.util
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from roads.params.train import TrainParams
+
 Row = dict[str, float]
+
+
+def make_row(epoch: int, learning_rate: float, logs: Mapping[str, Any]) -> Row:
+    """An epoch's number from 1, the learning rate of its last step, and all scores.
+
+    Keras' `loss` and `val_loss` become `train/loss` and `valid/loss`, and so on.
+    """
+    row = {"epoch": epoch + 1, "learning_rate": learning_rate}
+    for name, value in logs.items():
+        valid = name.startswith("val_")
+        row[f"valid/{name[4:]}" if valid else f"train/{name}"] = float(value)
+    return row
+
+
+def _monitored(rows: list[Row], recipe: TrainParams) -> list[float]:
+    """The values of `train.monitor`, the lower the better."""
+    sign = 1 if recipe.monitor == "loss" else -1
+    return [sign * row[f"valid/{recipe.monitor}"] for row in rows]
+
+
+def kept_epoch(rows: list[Row], recipe: TrainParams) -> int:
+    """The place of the row whose weights are kept: the best, the first of equal ones, or the last.
+
+    `train.keep` says which, and `train.monitor` what is best.
+    """
+    values = _monitored(rows, recipe)
+    return len(rows) - 1 if recipe.keep == "last" else values.index(min(values))
+
+
+def stops_early(rows: list[Row], recipe: TrainParams) -> bool:
+    """Whether `early_stopping_patience` rows have come since the best one.
+
+    0 never stops, and neither does a training whose length is given in minutes.
+    """
+    values, patience = _monitored(rows, recipe), recipe.early_stopping_patience
+    wanted = patience > 0 and recipe.minutes is None
+    return wanted and len(values) - 1 - values.index(min(values)) >= patience
+
+
+def on_plateau(rows: list[Row], recipe: TrainParams) -> bool:
+    """Whether the schedule `plateau` lowers the learning rate after the last row.
+
+    It does after `plateau_patience` rows without progress by more than `plateau_min_delta`, and
+    counts again from there. (As Keras' ReduceLROnPlateau, which forgets its count when killed.)
+    """
+    best, waited = math.inf, 0
+    for value in _monitored(rows, recipe):
+        waited = waited % recipe.plateau_patience + 1
+        if value + recipe.plateau_min_delta < best:
+            best, waited = value, 0
+    return recipe.schedule == "plateau" and waited == recipe.plateau_patience
 
 
 @contextlib.contextmanager

@@ -10,22 +10,15 @@ from roads.training.batches import CropBatches, background_per_road
 from roads.training.callbacks import (
     Clock,
     Console,
-    Curves,
     EpochSeeds,
     FiniteLoss,
     Keeper,
     TimedRate,
     blindness,
 )
-from roads.training.curves import Row
+from roads.training.curves import Row, kept_epoch
 from roads.training.losses import Loss, RoadScores, make_loss
-from roads.training.optimizer import (
-    best_epoch,
-    learning_rate,
-    make_optimizer,
-    progress_callbacks,
-    warmup_steps,
-)
+from roads.training.optimizer import WarmUp, learning_rate, make_optimizer, warmup_steps
 from roads.training.resident_loop import device_room, fit_resident, resolve_loop
 from roads.training.results import Fitted
 from roads.training.weight_averaging import AveragedWeights
@@ -67,13 +60,13 @@ def fit(
 ) -> Fitted:
     """Train a net, and leave it with the weights of its best epoch by `train.monitor`.
 
-    With `train.keep` last they are those of the last epoch. With `train.minutes` training ends when
-    they are over, in the middle of an epoch; what a killed run has used up counts. How many steps
-    that is depends on the machine's speed, so such a run cannot be repeated to the bit.
+    With `train.keep` last they are those of the last epoch. With `train.minutes` training ends in
+    the middle of an epoch, after a number of steps that depends on the machine's speed; the minutes
+    of a killed run count.
 
-    In the first `train.freeze_encoder_epochs` the layer `encoder` keeps its weights, and its batch
-    normalization its statistics. Then everything trains, with a new optimizer: its moments and its
-    average of the weights start again; learning rate, patience and best epoch go on.
+    In the first `train.freeze_encoder_epochs` the layer `encoder` keeps its weights and statistics.
+    Then everything trains, with a new optimizer: its moments and its average of the weights start
+    again; learning rate, patience and best epoch go on.
 
     Where `backup` holds the progress of a killed run, training resumes from there, and ends with
     the same weights and rows as one that was not killed.
@@ -84,7 +77,7 @@ def fit(
         recipe: how to train; its `seed` draws the dropout, in each epoch another.
         backup: replaced after every epoch.
         callbacks: more of them; they must remember nothing from epoch to epoch.
-        on_epoch: gets the row of each epoch when it ends (see `Curves`); in a run that resumes,
+        on_epoch: gets the row of each epoch when it ends (`make_row`); in a run that resumes,
             first the rows of the epochs before.
         snapshot: now and then gets the weights that an epoch was validated with, in Keras' order,
             and how the training went so far.
@@ -95,10 +88,10 @@ def fit(
     loop = resolve_loop(recipe.loop, train.devices)
     loss = choose_loss(recipe, train)
     averaged = AveragedWeights(train) if recipe.ema > 0 else None
-    clock = TimedRate(recipe, warmup_steps(recipe, len(train))) if recipe.minutes else Clock()
-    judging = progress_callbacks(recipe, len(train))
-    last = phases(recipe)[-1][1]
-    keeper = Keeper(backup, recipe, last, clock, judging, averaged, snapshot)
+    warmup = warmup_steps(recipe, len(train))
+    clock = TimedRate(recipe, warmup) if recipe.minutes else Clock()
+    warms_up = recipe.schedule == "plateau" and warmup > 0
+    keeper = Keeper(backup, recipe, phases(recipe)[-1][1], clock, averaged, on_epoch, snapshot)
     rows = keeper.progress.rows
     epochs_told = None if recipe.minutes else recipe.epochs
     if rows:
@@ -123,10 +116,9 @@ def fit(
                 EpochSeeds(train, recipe.seed),
                 FiniteLoss(),
                 Console(train, epochs_told),
-                Curves(rows, on_epoch),
                 *([averaged] if averaged else []),
                 clock,
-                *judging,
+                *([WarmUp(recipe.learning_rate, warmup, len(train))] if warms_up else []),
                 *callbacks,
                 keeper,
             ],
@@ -140,7 +132,7 @@ def fit(
         change = "falls" if recipe.monitor == "loss" else "rises"
         name = {"loss": "loss", "dice": "Dice", "iou": "IoU"}[recipe.monitor]
         print(f"stopped after epoch {len(rows)}: the validation {name} no longer {change}")
-    best = rows[best_epoch(rows, recipe)]
+    best = rows[kept_epoch(rows, recipe)]
     blind = blindness(best["valid/road_share"])
     if blind:
         print(

@@ -32,11 +32,7 @@ class Fitted:
 
 
 def describe(
-    net: keras.Model,
-    crop_size: int,
-    params: TrainParams,
-    unet: UnetParams,
-    augmentation: AugmentParams,
+    net: keras.Model, crop_size: int, params: TrainParams, unet: UnetParams, augment: AugmentParams
 ) -> Description:
     """The description of a net that is to be trained."""
     recipe = params.model_dump(exclude={"precision", "weights_folder"})  # a path of this host
@@ -48,22 +44,14 @@ def describe(
         versions=versions(),
         crop_size=crop_size,
         parameters=net.count_params(),
-        training={**recipe, "augment": augmentation.model_dump()},
+        training={**recipe, "augment": augment.model_dump()},
     )
 
 
 def save_trained(
     net: keras.Model, described: Description, fitted: Fitted, folder: Path, *, half: bool = False
 ) -> None:
-    """Write a net and its description to `folder`, with how the training went.
-
-    Args:
-        net: has the weights to write.
-        described: from `describe`.
-        fitted: so far.
-        folder: gets `unet.weights.h5` and `unet.json`.
-        half: write kernels as float16.
-    """
+    """Write a net and its description, with how the training went; `half` as in `save_model`."""
     went = {"epochs_run": len(fitted.rows), "steps": fitted.steps, "best": fitted.best}
     described = described.model_copy(update={"training": described.training | went})
     save_model(net, folder / WEIGHTS_FILE, described, half=half)

@@ -33,28 +33,29 @@ def starting_net(
     with devices.scope():
         net = build_unet(unet, params.precision, params.seed)
     if params.initial_weights != NO_WEIGHTS:
-        file = find_weights(params.initial_weights, params.weights_folder)
-        _check_architecture(file, unet)
-        load_weights(net, file)
-        return net, [file]
+        initial = find_weights(params.initial_weights, params.weights_folder)
+        _check_architecture(initial, unet)
+        load_weights(net, initial)
+        return net, [initial]
     if unet.encoder in ENCODERS:
-        pretrained = encoder_file(unet.encoder, unet.encoder_weights, unet.encoder_folder)
-        if pretrained is not None:
-            load_encoder(net, unet.encoder, pretrained)
-            return net, [pretrained]
+        encoder = encoder_file(unet.encoder, unet.encoder_weights, unet.encoder_folder)
+        if encoder is not None:
+            load_encoder(net, unet.encoder, encoder)
+            return net, [encoder]
     return net, []
 
 
 def _check_architecture(weights: Path, unet: UnetParams) -> None:
-    if description_path(weights).exists():
-        theirs = read_description(weights).unet
-        wrong = [key for key in ARCHITECTURE if getattr(theirs, key) != getattr(unet, key)]
-        if wrong:
-            changes = " ".join(f"-S unet.{key}={getattr(theirs, key)}" for key in wrong)
-            raise UserError(
-                f"{weights} was trained with another net than params.yaml says; train the same "
-                f"one with {changes}"
-            )
+    if not description_path(weights).exists():
+        return
+    theirs = read_description(weights).unet
+    wrong = [key for key in ARCHITECTURE if getattr(theirs, key) != getattr(unet, key)]
+    if wrong:
+        changes = " ".join(f"-S unet.{key}={getattr(theirs, key)}" for key in wrong)
+        raise UserError(
+            f"{weights} was trained with another net than params.yaml says; train the same one "
+            f"with {changes}"
+        )
 
 
 def pass_on(params: TrainParams, models: Path) -> keras.Model:

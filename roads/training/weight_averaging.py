@@ -17,7 +17,7 @@ class AveragedWeights(keras.callbacks.Callback):
     """Validates with the moving average that the optimizer keeps, then goes on as it was.
 
     The statistics of batch normalization belong to the weights that they were measured with, so
-    they are measured anew for the average, on the epoch's first crops (Izmailov et al. 2018,
+    they are measured again for the average, on the epoch's first crops (Izmailov et al. 2018,
     *Averaging Weights Leads to Wider Optima*, section 3.2).
 
     `weights` holds what the epoch was validated with, statistics included.
@@ -46,9 +46,9 @@ class AveragedWeights(keras.callbacks.Callback):
 
 
 class Statistics:
-    """The statistics of a model's batch normalization, but of frozen layers, which keep theirs.
+    """The statistics of a model's batch normalization; frozen layers keep theirs.
 
-    On JAX a pass over a batch is compiled once: operation by operation it takes long.
+    On JAX a pass over a batch is compiled once, as operation by operation it takes long.
     """
 
     def __init__(self, model: keras.Model):

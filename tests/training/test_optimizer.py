@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from roads.models.backend import keras
-from roads.training.optimizer import WarmUp, learning_rate, make_optimizer, progress_callbacks
+from roads.training.optimizer import WarmUp, learning_rate, make_optimizer, warmup_steps
 from tests.packed import train_params
 
 EPOCH = 10  # steps
@@ -34,8 +34,7 @@ def test_without_warm_up_a_constant_rate_is_a_number() -> None:
 
 def test_a_plateau_warms_up_by_callback() -> None:
     recipe = train_params(schedule="plateau", epochs=5, warmup_epochs=1.5, learning_rate=0.3)
-    warm_up = progress_callbacks(recipe, 4)[-1]
-    assert isinstance(warm_up, WarmUp)
+    warm_up = WarmUp(recipe.learning_rate, warmup_steps(recipe, 4), 4)
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile(optimizer=make_optimizer(recipe, learning_rate(recipe, 4)), loss="mse")
     seen = []
