@@ -27,7 +27,13 @@ from roads.training.checks import check_pack, check_params
 from roads.training.curves import curves
 from roads.training.devices import find_devices
 from roads.training.fit import fit
-from roads.training.processes import LeadersBackup, check_agreement, process_index, run_joined
+from roads.training.processes import (
+    LeadersBackup,
+    check_agreement,
+    process_count,
+    process_index,
+    run_joined,
+)
 from roads.training.resident_loop import resolve_loop
 from roads.training.results import describe, save_snapshot, save_trained, scores
 from roads.training.start import pass_on, starting_net
@@ -68,8 +74,8 @@ def train(
             log.mkdir(parents=True, exist_ok=True)
             write_json(metrics, {"epochs": 0, "parameters": net.count_params()})
         return
+    check_params(params, unet)
     devices = find_devices(params.devices, params.batch_size)
-    check_params(params, unet, devices)
     resolved = {
         "precision": resolve_precision(params.precision),
         "loop": resolve_loop(params.loop, devices),
@@ -87,7 +93,7 @@ def train(
         valid = batches("valid")
 
         described = describe(net, pack.size, params, unet, augmentation)
-        facts = {**described.model_dump(mode="json"), "processes": devices.processes}
+        facts = {**described.model_dump(mode="json"), "processes": process_count()}
         packed = [data / IMAGES_FILE, data / MASKS_FILE]
         key = fingerprint(facts, [*packed, *weights, *imported_code(), Path(__file__)])
         check_agreement(key)

@@ -15,7 +15,7 @@ from roads.runtime.arrays import Image8
 from roads.training.augment import augment, draw
 from roads.training.devices import ONE, Devices
 from roads.training.losses import IGNORED
-from roads.training.processes import add_up
+from roads.training.processes import add_up, process_count, process_index
 
 READ_AHEAD = 2  # batches
 
@@ -165,8 +165,7 @@ def background_per_road(batches: CropBatches) -> float:
     """How many background pixels there are for one of road; 1 where there is no road at all."""
     values = np.zeros(256, np.int64)  # how many pixels have each value
     starts = range(0, batches.count, batches.batch_size)
-    devices = batches.devices
-    for start in starts[devices.process :: devices.processes]:
+    for start in starts[process_index() :: process_count()]:
         rows = np.arange(start, min(start + batches.batch_size, batches.count))
         values += np.bincount(batches.read(rows).masks.ravel(), minlength=256)
     background, road = map(int, add_up(values)[:2])

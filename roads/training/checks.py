@@ -8,10 +8,10 @@ from roads.params.augment import AugmentParams
 from roads.params.train import TrainParams
 from roads.params.unet import UnetParams, size_step
 from roads.runtime.errors import UserError
-from roads.training.devices import Devices
+from roads.training.processes import process_count
 
 
-def check_params(params: TrainParams, unet: UnetParams, devices: Devices) -> None:
+def check_params(params: TrainParams, unet: UnetParams) -> None:
     """Raise a UserError where params do not go together."""
     frozen, warmup, epochs = params.freeze_encoder_epochs, params.warmup_epochs, params.epochs
     if frozen > 0 and unet.encoder not in ENCODERS:
@@ -41,7 +41,7 @@ def check_params(params: TrainParams, unet: UnetParams, devices: Devices) -> Non
             "train.minutes needs a learning rate that does not wait for a plateau. Set "
             "train.schedule to cosine (it falls to 0 when the time is over) or constant."
         )
-    elif devices.processes > 1:
+    elif process_count() > 1:
         raise UserError(
             "train.minutes works in one process: several would not end at the same step. Set it "
             "to null, and train.epochs to a number."

@@ -24,13 +24,10 @@ class Devices:
     Attributes:
         count: of devices, in all processes together.
         distribution: spreads the net over them; None for a single device.
-        process, processes: which process this is, from 0, and how many there are.
     """
 
     count: int = 1
     distribution: keras.distribution.DataParallel | None = None
-    process: int = 0
-    processes: int = 1
 
     def scope(self) -> contextlib.AbstractContextManager[Any]:
         """What is created in it (a net, an optimizer) is on all devices."""
@@ -40,8 +37,8 @@ class Devices:
         """This process's rows of a batch; all, where the devices cannot share it evenly."""
         if len(rows) % self.count:
             return rows
-        share = len(rows) // self.processes
-        return rows[self.process * share :][:share]
+        share = len(rows) // process_count()
+        return rows[process_index() * share :][:share]
 
     def place(self, part: NDArray[Any], whole: int) -> Any:
         """The batch of `whole` crops of which this process has `part`, on the devices.
@@ -103,9 +100,7 @@ def find_devices(wanted: int | Literal["auto"], batch_size: int) -> Devices:
             f"train.batch_size is {batch_size}: {count} devices{where} cannot share it evenly. Set "
             f"it to a multiple of {count}, or set train.devices."
         )
-    if count == 1:
-        return ONE
-    return Devices(count, _distribution(local, processes), process_index(), processes)
+    return Devices(count, _distribution(local, processes)) if count > 1 else ONE
 
 
 def visible_devices() -> int:

@@ -310,7 +310,3 @@ def test_what_cannot_be_trained_is_said_before_training(packed: Path, tmp_path: 
 def test_params_out_of_range_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(change))):
         train_params(**change)
-
-
-def test_a_rate_that_dvc_wrote_as_text_is_a_number() -> None:
-    assert train_params(learning_rate="1e-05").learning_rate == 1e-5

@@ -5,8 +5,8 @@ import pytest
 
 from roads.dataset.packs import PackReader
 from roads.runtime.errors import UserError
+from roads.training import checks
 from roads.training.checks import check_pack, check_params
-from roads.training.devices import ONE, Devices
 from tests.packed import augment_params, train_params, unet_params, write_pack
 
 TIMED: dict[str, Any] = {"minutes": 1, "schedule": "cosine"}
@@ -25,14 +25,15 @@ TIMED: dict[str, Any] = {"minutes": 1, "schedule": "cosine"}
 )
 def test_params_that_do_not_go_together(changes: dict[str, Any], encoder: str, told: str) -> None:
     with pytest.raises(UserError, match=told):
-        check_params(train_params(**changes), unet_params(encoder=encoder), ONE)
+        check_params(train_params(**changes), unet_params(encoder=encoder))
 
 
-def test_minutes_are_for_one_process() -> None:
+def test_minutes_are_for_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     params, unet = train_params(**TIMED, warmup_epochs=9), unet_params()
-    check_params(params, unet, ONE)
+    check_params(params, unet)
+    monkeypatch.setattr(checks, "process_count", lambda: 2)
     with pytest.raises(UserError, match=r"train\.minutes works in one process"):
-        check_params(params, unet, Devices(2, processes=2))
+        check_params(params, unet)
 
 
 def test_packs_that_do_not_fit(tmp_path: Path) -> None:

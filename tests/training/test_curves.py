@@ -25,9 +25,9 @@ def test_the_kept_epoch_is_the_first_of_the_best_or_the_last() -> None:
     assert kept_epoch(rows("loss", [3, 1, 1, 2]), train_params(keep="last")) == 3
 
 
-def test_the_rate_is_lowered_by_the_schedule_plateau_alone_and_minutes_never_stop_early() -> None:
+def test_other_schedules_have_no_plateau_and_minutes_no_early_stop() -> None:
     still = rows("loss", [1, 1, 1, 1, 1])
-    assert on_plateau(still, train_params(schedule="plateau"))
+    assert on_plateau(still, train_params())
     assert not on_plateau(still, train_params(schedule="constant"))
     assert stops_early(still, train_params())
     assert not stops_early(still, train_params(early_stopping_patience=0))
@@ -37,12 +37,8 @@ def test_the_rate_is_lowered_by_the_schedule_plateau_alone_and_minutes_never_sto
 @pytest.mark.parametrize("monitor", ["loss", "dice"])
 @pytest.mark.parametrize("patience", [1, 2, 3])
 def test_it_is_decided_as_keras_callbacks_do(monitor: str, patience: int) -> None:
-    recipe = train_params(
-        monitor=monitor,
-        early_stopping_patience=patience,
-        plateau_patience=patience,
-        plateau_min_delta=0.15,
-    )
+    patiences = {"early_stopping_patience": patience, "plateau_patience": patience}
+    recipe = train_params(monitor=monitor, plateau_min_delta=0.15, **patiences)
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     mode: Any = {"mode": "min" if monitor == "loss" else "max", "patience": patience}
     for seed in range(5):

@@ -248,11 +248,8 @@ def test_the_weights_are_those_of_the_best_epoch_and_each_epoch_has_a_line(
     assert loss == pytest.approx(fitted.best["valid/loss"], abs=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("monitor", "told"), [("loss", "loss no longer falls"), ("iou", "IoU no longer rises")]
-)
 def test_early_stopping_and_plateau_act_on_the_monitored_value(
-    pack: PackReader, tmp_path: Path, capsys: pytest.CaptureFixture[str], monitor: str, told: str
+    pack: PackReader, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     training = Training(
         pack,
@@ -260,13 +257,13 @@ def test_early_stopping_and_plateau_act_on_the_monitored_value(
         learning_rate=1e-30,  # the weights stay as they are
         early_stopping_patience=2,
         normalization="none",
-        monitor=monitor,
+        monitor="iou",
     )
     _, fitted = training.start()
     rates = [row["learning_rate"] for row in fitted.rows]
     assert rates == pytest.approx([1e-30, 1e-30, 1e-31])
     assert fitted.best["epoch"] == 1
-    assert f"stopped after epoch 3: the validation {told}" in capsys.readouterr().out
+    assert "stopped after epoch 3: the validation IoU no longer rises" in capsys.readouterr().out
 
 
 class Late(keras.callbacks.Callback):

@@ -1,4 +1,4 @@
-"""Two processes that train one net together: on this machine's processor, over the loopback."""
+"""Two devices, or two processes over the loopback, that train one net together; all on the CPU."""
 
 import os
 import shutil
@@ -72,6 +72,38 @@ class Host:
     def curve(self, name: str) -> list[float]:
         curve = self.folder / "log" / "plots" / "metrics" / f"{name}.tsv"
         return [float(row.split("\t")[1]) for row in curve.read_text().splitlines()[1:]]
+
+    def clear(self) -> None:
+        """As DVC does before it runs a stage again."""
+        for folder in ("models", "log"):
+            shutil.rmtree(self.folder / folder, ignore_errors=True)
+
+
+def test_two_devices_train_as_one_does_and_resume_to_the_last_bit(
+    packed: Path, tmp_path: Path
+) -> None:
+    """With all that has a state or sums over a batch; the last batch has a single crop."""
+    recipe: dict[str, Any] = {
+        "loss": "bce_dice", "cldice_weight": 0.5, "ignore_blank": True, "optimizer": "adamw",
+    }  # fmt: skip
+    names = {"one": 1, "two": 2, "killed": 2}
+    one, two, killed = (
+        Host(tmp_path / name, packed, devices=count, **recipe) for name, count in names.items()
+    )
+    both = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    finish(one, one.start(both))
+    finish(two, two.start(both))
+    for name in ("train/loss", "valid/loss", "valid/dice"):
+        assert two.curve(name) == pytest.approx(one.curve(name), rel=1e-4, abs=1e-5), name
+
+    process = killed.start(both)
+    assert process.stdout is not None
+    assert any(line.startswith("epoch 2/") for line in process.stdout)
+    process.kill()
+    process.communicate()
+    killed.clear()
+    assert "going on after epoch" in finish(killed, killed.start(both))
+    assert killed.weights() == two.weights()
 
 
 def free_port() -> int:
@@ -150,8 +182,7 @@ def test_where_one_is_lost_the_other_ends_and_together_they_go_on(
             assert errors.count("\n") == 1
         else:  # JAX notices too that its coordinator is gone, and whoever is first ends the process
             assert "process 1 of 2 cannot go on" in errors or "another task died" in errors
-        for folder in ("models", "log"):  # as DVC does
-            shutil.rmtree(hosts[0].folder / folder, ignore_errors=True)
+        hosts[0].clear()
     ends = [finish(*both) for both in zip(hosts, start_all(hosts, by_variables()), strict=True)]
     assert "going on after epoch" in ends[0]
     assert hosts[0].weights() == pair[0].weights()
