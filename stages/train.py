@@ -23,7 +23,7 @@ from roads.training.augment_picture import draw_pairs
 from roads.training.backup import fingerprint, imported_code
 from roads.training.batches import CropBatches
 from roads.training.callbacks import tensorboard
-from roads.training.checks import check_pack, check_params
+from roads.training.checks import check_pack, check_processes
 from roads.training.curves import curves
 from roads.training.devices import find_devices
 from roads.training.fit import fit
@@ -74,7 +74,7 @@ def train(
             log.mkdir(parents=True, exist_ok=True)
             write_json(metrics, {"epochs": 0, "parameters": net.count_params()})
         return
-    check_params(params, unet)
+    check_processes(params)
     devices = find_devices(params.devices, params.batch_size)
     resolved = {
         "precision": resolve_precision(params.precision),
@@ -83,7 +83,7 @@ def train(
     }
     params = params.model_copy(update=resolved)
     with PackReader(data) as pack:
-        check_pack(pack, data, unet, augmentation)
+        check_pack(pack, data)
         net, weights = starting_net(params, unet, devices)
         batches = functools.partial(
             CropBatches, pack, batch_size=params.batch_size, ignore_blank=params.ignore_blank,

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from roads.runtime.params import Section
 
-NO_NET = "none"  # where training starts from random weights
+NO_NET = "none"  # initial weights are random; a folder of this name is the dep of DVC then
 
 
 class TrainParams(Section):
@@ -40,6 +40,17 @@ class TrainParams(Section):
     weights_folder: Path
     initial_weights: str
     seed: int = Field(ge=0, lt=2**32)
+
+    @model_validator(mode="after")
+    def _epochs_leave_some_to_train(self) -> Self:
+        for key in ("freeze_encoder_epochs", "warmup_epochs"):
+            value = getattr(self, key)
+            if self.minutes is None and value > 0 and value >= self.epochs > 0:
+                raise ValueError(
+                    f"train.{key} is {value:g} and train.epochs {self.epochs}: training would end "
+                    "before the rest of it begins. Lower the first"
+                )
+        return self
 
     @model_validator(mode="after")
     def _minutes_go_with_the_rest(self) -> Self:

@@ -14,12 +14,10 @@ from roads.models.weights import (
     read_description,
     save_model,
 )
-from roads.params.train import TrainParams
+from roads.params.train import NO_NET, TrainParams
 from roads.params.unet import UnetParams
 from roads.runtime.errors import UserError
 from roads.training.devices import Devices
-
-NO_WEIGHTS = "none"  # a folder of this name is DVC's dependency where weights are random at first
 
 
 def starting_net(
@@ -32,7 +30,7 @@ def starting_net(
     """
     with devices.scope():
         net = build_unet(unet, params.precision, params.seed)
-    if params.initial_weights != NO_WEIGHTS:
+    if params.initial_weights != NO_NET:
         initial = find_weights(params.initial_weights, params.weights_folder)
         _check_architecture(initial, unet)
         load_weights(net, initial)
@@ -62,13 +60,8 @@ def pass_on(params: TrainParams, models: Path) -> keras.Model:
     """Write the initial weights to `models` as they are, with their own description.
 
     Raises:
-        UserError: there are none, or they are broken.
+        UserError: they are missing or broken.
     """
-    if params.initial_weights == NO_WEIGHTS:
-        raise UserError(
-            "train.epochs is 0 and train.initial_weights is none: there is no net to pass on. "
-            "Set one of the two."
-        )
     initial = find_weights(params.initial_weights, params.weights_folder)
     net, description = load_model(initial)
     save_model(net, models / WEIGHTS_FILE, description)

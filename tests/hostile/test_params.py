@@ -77,6 +77,11 @@ def check(values: dict[str, Any]) -> Params:
         ({"train.clip_norm": math.inf}, "train.clip_norm is inf"),
         ({"train.ema": 1}, "train.ema is 1: should be less than 1"),
         ({"train.minutes": 5, "train.schedule": "plateau"}, "train.minutes does not go with"),
+        (
+            {"unet.encoder": "resnet50", "train.freeze_encoder_epochs": 10},
+            "train.freeze_encoder_epochs is 10 and train.epochs 10",
+        ),
+        ({"train.warmup_epochs": 12}, "train.warmup_epochs is 12 and train.epochs 10"),
         ({"train.epochs": 0}, "train.epochs is 0 and train.initial_weights is none"),
         ({"train.freeze_encoder_epochs": 2}, "2, but unet.encoder plain has no pretrained"),
         (

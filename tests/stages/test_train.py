@@ -283,15 +283,10 @@ def test_initial_weights_of_another_net_are_refused_with_the_way_out(
 
 
 @pytest.mark.usefixtures("state")
-def test_what_cannot_be_trained_is_said_before_training(packed: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"train\.epochs is 0"):
-        run_here(tmp_path, packed, train_params(epochs=0))
-    with pytest.raises(UserError, match="no net `absent`"):
-        run_here(tmp_path, packed, train_params(initial_weights="absent"))
-    with pytest.raises(UserError, match="freeze_encoder_epochs is 1, "):
-        run_here(tmp_path, packed, train_params(freeze_encoder_epochs=1))
-    with pytest.raises(UserError, match="multiple of 64"):
-        run_here(tmp_path, packed, train_params(), depth=7, filters=1)
+def test_initial_weights_that_are_not_there_are_named(packed: Path, tmp_path: Path) -> None:
+    for epochs in (0, 1):
+        with pytest.raises(UserError, match="no net `absent`"):
+            run_here(tmp_path, packed, train_params(initial_weights="absent", epochs=epochs))
 
 
 @pytest.mark.parametrize(
