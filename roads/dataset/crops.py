@@ -5,8 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from roads.runtime.errors import UserError
-from roads.runtime.files import read_csv, write_csv
+from roads.runtime.files import read_csv, table_of, write_csv
 from roads.runtime.names import SPLITS, sound_name
 
 CROPS_FILE = "index.csv"
@@ -47,16 +46,8 @@ class Crop:
 def write_crops(path: Path, crops: Iterable[Crop]) -> None:
     """Write the index of crops, in the given order."""
     rows = (
-        (
-            crop.tile,
-            crop.split,
-            crop.page if crop.kept else "",
-            crop.top,
-            crop.left,
-            f"{crop.blank:.4f}",
-            crop.dropped,
-        )
-        for crop in crops
+        (c.tile, c.split, c.page if c.kept else "", c.top, c.left, f"{c.blank:.4f}", c.dropped)
+        for c in crops
     )
     write_csv(path, CROP_COLUMNS, rows)
 
@@ -67,25 +58,14 @@ def read_crops(path: Path) -> list[Crop]:
     Raises:
         UserError: the index is missing or damaged.
     """
-    try:
+    with table_of("crop", path):
+        rows = (row.values() for _, row in read_csv(path, CROP_COLUMNS))
         crops = [
-            Crop(
-                tile=row["tile"],
-                split=row["split"],
-                page=int(row["page"] or -1),
-                top=int(row["top"]),
-                left=int(row["left"]),
-                blank=float(row["blank"]),
-                dropped=row["dropped"],
-            )
-            for _, row in read_csv(path, CROP_COLUMNS)
+            Crop(tile, split, int(page or -1), int(top), int(left), float(blank), dropped)
+            for tile, split, page, top, left, blank, dropped in rows
         ]
         if not (all(map(_possible, crops)) and _in_order(crops)):
             raise ValueError
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing. Run `dvc repro crop`.") from None
-    except ValueError:
-        raise UserError(f"{path} is damaged. Run `dvc repro -f crop`.") from None
     return crops
 
 
@@ -121,12 +101,6 @@ def read_pixels(path: Path) -> dict[tuple[str, int], tuple[int, int]]:
     Raises:
         UserError: the table is missing or damaged.
     """
-    try:
-        return {
-            (row["tile"], int(row["page"])): (int(row["grey"]), int(row["road"]))
-            for _, row in read_csv(path, PIXELS_COLUMNS)
-        }
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing. Run `dvc repro binarize`.") from None
-    except ValueError:
-        raise UserError(f"{path} is damaged. Run `dvc repro -f binarize`.") from None
+    with table_of("binarize", path):
+        rows = (row.values() for _, row in read_csv(path, PIXELS_COLUMNS))
+        return {(tile, int(page)): (int(grey), int(road)) for tile, page, grey, road in rows}

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from roads.runtime.errors import UserError
-from roads.runtime.files import read_csv
+from roads.runtime.files import read_csv, table_of
 
 HANDPICKED_COLUMNS = ("name", "split", "blank", "keep", "why")
 
@@ -14,14 +14,10 @@ def read_verdicts(handpicked: Path) -> dict[str, tuple[bool, str]]:
     Raises:
         UserError: the table is missing or damaged.
     """
-    try:
+    with table_of("handpick-filter", handpicked):
         rows = read_csv(handpicked, HANDPICKED_COLUMNS)
         if not {row["keep"] for _, row in rows} <= {"yes", "no"}:
             raise ValueError
-    except FileNotFoundError:
-        raise UserError(f"{handpicked} is missing. Run `dvc repro handpick-filter`.") from None
-    except ValueError:
-        raise UserError(f"{handpicked} is damaged. Run `dvc repro -f handpick-filter`.") from None
     return {row["name"]: (row["keep"] == "yes", row["why"]) for _, row in rows}
 
 

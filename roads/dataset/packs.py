@@ -4,7 +4,6 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple, Self
 
 import h5py
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from roads.runtime.arrays import Image8
 from roads.runtime.errors import UserError
-from roads.runtime.files import read_csv, replacing
+from roads.runtime.files import read_csv, replacing, table_of
 from roads.runtime.names import SPLITS
 from roads.runtime.safe_hdf5 import open_contained
 
@@ -21,7 +20,8 @@ IMAGES_FILE = "images.h5"
 MASKS_FILE = "masks.h5"
 IMAGE_CHANNELS = 3
 HEADERS = 65_536  # bytes, more than HDF5 needs beside the data
-MASKS_AT_ONCE = 256  # are looked at when a pack is opened
+MASKS_AT_ONCE = 256  # in memory while the values of all are checked
+WAY_OUT = "Run `dvc repro -f pack-h5`."
 
 ROWS_FILE = "rows.csv"  # which crop each row is
 ROWS_COLUMNS = ("split", "row", "tile", "page", "top", "left")
@@ -99,50 +99,40 @@ class PackReader:
     """
 
     def __init__(self, folder: Path):
-        self._files: list[h5py.File] = []
-        try:
-            self._images = self._open(folder / IMAGES_FILE)
-            self._masks = self._open(folder / MASKS_FILE)
-            self._check(folder)
-        except UserError:
-            self.close()
-            raise
+        with contextlib.ExitStack() as opened:
+            self._images, self._masks = (
+                opened.enter_context(open_contained(folder / name, WAY_OUT))
+                for name in (IMAGES_FILE, MASKS_FILE)
+            )
+            for split in SPLITS:
+                self._check(split)
+            self._opened = opened.pop_all()
 
-    def _open(self, path: Path) -> h5py.File:
-        self._files.append(open_contained(path, "Run `dvc repro -f pack-h5`."))
-        return self._files[-1]
-
-    def _check(self, folder: Path) -> None:
-        for split in SPLITS:
-            for file, channels in ((self._images, IMAGE_CHANNELS), (self._masks, 1)):
-                data = file.get(split)
-                fits = (
-                    isinstance(data, h5py.Dataset)
-                    and data.ndim == 4
-                    and data.shape[1] == data.shape[2]
-                    and data.shape[3] == channels
-                    and data.dtype == np.uint8
-                )
-                if not fits:
-                    raise UserError(
-                        f"{file.filename} has no dataset `{split}` of uint8 crops "
-                        f"(n, size, size, {channels}). Run `dvc repro -f pack-h5`."
-                    )
-            if self._images[split].shape[:3] != self._masks[split].shape[:3]:
+    def _check(self, split: str) -> None:
+        for file, channels in ((self._images, IMAGE_CHANNELS), (self._masks, 1)):
+            data = file.get(split)
+            fits = (
+                isinstance(data, h5py.Dataset)
+                and data.ndim == 4
+                and data.shape[1] == data.shape[2]
+                and data.shape[3] == channels
+                and data.dtype == np.uint8
+            )
+            if not fits:
                 raise UserError(
-                    f"{folder / IMAGES_FILE} and {MASKS_FILE} do not belong together: `{split}` "
-                    f"is {self._images[split].shape} and {self._masks[split].shape}. "
-                    "Run `dvc repro -f pack-h5`."
+                    f"{file.filename} has no dataset `{split}` of uint8 crops "
+                    f"(n, size, size, {channels}). {WAY_OUT}"
                 )
-            self._check_masks(split)
-
-    def _check_masks(self, split: str) -> None:
-        masks = self._masks[split]
+        images, masks = self._images[split], self._masks[split]
+        if images.shape[:3] != masks.shape[:3]:
+            raise UserError(
+                f"{self._images.filename} and {MASKS_FILE} do not belong together: `{split}` "
+                f"is {images.shape} and {masks.shape}. {WAY_OUT}"
+            )
         for start in range(0, len(masks), MASKS_AT_ONCE):
             if masks[start : start + MASKS_AT_ONCE].max(initial=0) > 1:
                 raise UserError(
-                    f"{self._masks.filename} has values other than 0 and 1 in `{split}`. "
-                    "Run `dvc repro -f pack-h5`."
+                    f"{self._masks.filename} has values other than 0 and 1 in `{split}`. {WAY_OUT}"
                 )
 
     def rows(self, split: str) -> int:
@@ -170,18 +160,12 @@ class PackReader:
         return images, masks
 
     def close(self) -> None:
-        for file in self._files:
-            file.close()
+        self._opened.close()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -200,14 +184,9 @@ def read_places(folder: Path) -> dict[tuple[str, int], CropPlace]:
         UserError: `rows.csv` is missing or damaged.
     """
     table = folder / ROWS_FILE
-    try:
+    with table_of("pack-h5", table):
+        rows = (row.values() for _, row in read_csv(table, ROWS_COLUMNS))
         return {
-            (row["split"], int(row["row"])): CropPlace(
-                row["tile"], int(row["top"]), int(row["left"])
-            )
-            for _, row in read_csv(table, ROWS_COLUMNS)
+            (split, int(number)): CropPlace(tile, int(top), int(left))
+            for split, number, tile, _, top, left in rows
         }
-    except FileNotFoundError:
-        raise UserError(f"{table} is missing. Run `dvc repro pack-h5`.") from None
-    except ValueError:
-        raise UserError(f"{table} is damaged. Run `dvc repro -f pack-h5`.") from None

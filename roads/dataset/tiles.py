@@ -1,13 +1,11 @@
 """Tiles: an aerial image and its road map under one name, found, decoded and measured."""
 
-import hashlib
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path, PurePosixPath
 
 from roads.imagery.pictures import check_same_size, read_image, read_map
 from roads.runtime.arrays import Image8
-from roads.runtime.errors import UserError
-from roads.runtime.files import read_csv, write_csv
+from roads.runtime.files import file_hash, read_csv, table_of, write_csv
 from roads.runtime.names import SPLITS, sound_name
 
 TILES_FILE = "tiles.csv"
@@ -44,22 +42,13 @@ def stored_path(split: str, kind: str, name: str, suffix: str) -> str:
 
 def stored_file(raw: Path, path: str) -> StoredFile:
     """Measure the file at `raw / path`."""
-    with (raw / path).open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return StoredFile(path, (raw / path).stat().st_size, digest)
+    return StoredFile(path, (raw / path).stat().st_size, file_hash(raw / path, "sha256"))
 
 
 def write_tiles(raw: Path, tiles: list[Tile]) -> None:
     """Write `tiles.csv`, by split and name."""
     ordered = sorted(tiles, key=lambda tile: (SPLITS.index(tile.split), tile.name))
-    rows = (
-        (
-            tile.name, tile.split,
-            tile.image.path, tile.image.bytes, tile.image.sha256,
-            tile.map.path, tile.map.bytes, tile.map.sha256,
-        )
-        for tile in ordered
-    )  # fmt: skip
+    rows = ((t.name, t.split, *astuple(t.image), *astuple(t.map)) for t in ordered)
     write_csv(raw / TILES_FILE, TILE_COLUMNS, rows)
 
 
@@ -70,7 +59,7 @@ def read_tiles(raw: Path) -> list[Tile]:
         UserError: the table is missing or is not one that the download stage wrote.
     """
     table = raw / TILES_FILE
-    try:
+    with table_of("download", table):
         tiles = [
             Tile(
                 name=row["name"],
@@ -82,10 +71,6 @@ def read_tiles(raw: Path) -> list[Tile]:
         ]
         if not all(map(_lies_in_its_place, tiles)) or len({t.name for t in tiles}) < len(tiles):
             raise ValueError
-    except FileNotFoundError:
-        raise UserError(f"{table} is missing. Run `dvc repro download`.") from None
-    except ValueError:
-        raise UserError(f"{table} is damaged. Run `dvc repro -f download`.") from None
     return tiles
 
 

@@ -121,6 +121,21 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, st
     return rows
 
 
+@contextlib.contextmanager
+def table_of(stage: str, path: Path) -> Iterator[None]:
+    """Say which stage to run where the table that it writes to `path` is missing or damaged.
+
+    Raises:
+        UserError: in place of a FileNotFoundError or a ValueError.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing. Run `dvc repro {stage}`.") from None
+    except ValueError:
+        raise UserError(f"{path} is damaged. Run `dvc repro -f {stage}`.") from None
+
+
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write a mapping as indented JSON, keys in the given order."""
     with replacing(path) as partial:
