@@ -4,7 +4,6 @@ The result is `data/masks`: a one-bit TIFF stack per tile, page for page the cro
 and `pixels.csv`, the grey and the road pixels of every crop.
 """
 
-import argparse
 import functools
 import sys
 from collections import Counter
@@ -21,7 +20,7 @@ from roads.params.binarize import BinarizeParams
 from roads.params.whole import read_params
 from roads.runtime.errors import UserError
 from roads.runtime.files import replacing_folder, write_csv
-from roads.runtime.stage import stage_status
+from roads.runtime.stage import stage_paths, stage_status
 
 
 def binarize(crops: Path, masks: Path, params: BinarizeParams) -> None:
@@ -38,22 +37,22 @@ def binarize(crops: Path, masks: Path, params: BinarizeParams) -> None:
         work = functools.partial(
             _binarize_tile, crops.absolute() / MAP_FOLDER, folder.absolute(), params
         )
-        looks = list(in_order(work, tiles, "binarize"))
-        for tile, look in zip(tiles, looks, strict=True):
-            if len(look.rows) != pages[tile]:
+        counts = list(in_order(work, tiles, "binarize"))
+        for tile, count in zip(tiles, counts, strict=True):
+            if len(count.rows) != pages[tile]:
                 raise UserError(
-                    f"{crops / MAP_FOLDER / tile}.tif has {len(look.rows)} pages, and {CROPS_FILE} "
-                    f"names {pages[tile]}. Run `dvc repro -f crop`."
+                    f"{crops / MAP_FOLDER / tile}.tif has {len(count.rows)} pages, and "
+                    f"{CROPS_FILE} names {pages[tile]}. Run `dvc repro -f crop`."
                 )
-        brightest = max(look.brightest for look in looks)
+        brightest = max(count.brightest for count in counts)
         if brightest <= params.threshold:
             raise UserError(
                 f"no map has a road: their brightest pixel is {brightest}, and "
                 f"binarize.threshold is {params.threshold}. Set it below the value of a road."
             )
-        rows = [row for look in looks for row in look.rows]
+        rows = [row for count in counts for row in count.rows]
         write_csv(folder / PIXELS_FILE, PIXELS_COLUMNS, rows)
-    pixels = sum(look.pixels for look in looks)
+    pixels = sum(count.pixels for count in counts)
     grey = sum(row[2] for row in rows)
     road = sum(row[3] for row in rows)
     print(
@@ -87,10 +86,7 @@ def _binarize_tile(maps: Path, masks: Path, params: BinarizeParams, tile: str) -
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--crops", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    paths = parser.parse_args()
+    paths = stage_paths(__doc__, "crops", "out")
     params = read_params()
     binarize(paths.crops, paths.out, params.binarize)
 

@@ -5,7 +5,6 @@ cut and never resized, and `index.csv`, every window with its place, its split, 
 and, where it was dropped, why.
 """
 
-import argparse
 import functools
 import sys
 from pathlib import Path
@@ -23,7 +22,7 @@ from roads.params.split import SplitParams
 from roads.params.whole import read_params
 from roads.runtime.arrays import Image8
 from roads.runtime.files import replacing_folder
-from roads.runtime.stage import stage_status
+from roads.runtime.stage import stage_paths, stage_status
 
 
 def crop(raw: Path, handpicked: Path, crops: Path, params: CropParams, split: SplitParams) -> None:
@@ -74,11 +73,7 @@ def _cut_tile(raw: Path, folder: Path, params: CropParams, tile: Tile) -> list[C
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--raw", type=Path, required=True)
-    parser.add_argument("--handpicked", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    paths = parser.parse_args()
+    paths = stage_paths(__doc__, "raw", "handpicked", "out")
     params = read_params()
     crop(paths.raw, paths.handpicked, paths.out, params.crop, params.split)
 

@@ -4,7 +4,6 @@ The result is `data/raw/{train,valid,test}/{sat,map}/NAME.*` and `tiles.csv`, ev
 size and the SHA-256 of its two files.
 """
 
-import argparse
 import sys
 from collections import Counter
 from pathlib import Path
@@ -15,7 +14,7 @@ from roads.params.sample import SampleParams
 from roads.params.whole import read_params
 from roads.runtime.files import replacing_folder
 from roads.runtime.names import SPLITS
-from roads.runtime.stage import stage_status
+from roads.runtime.stage import stage_paths, stage_status
 from roads.runtime.state import state_folder
 from roads.sources import folder, massachusetts, sample
 
@@ -56,10 +55,7 @@ def download(raw: Path, names: Path, params: DownloadParams, generated: SamplePa
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--names", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    paths = parser.parse_args()
+    paths = stage_paths(__doc__, "names", "out")
     params = read_params()
     download(paths.out, paths.names, params.download, params.sample)
 

@@ -4,7 +4,6 @@ The result is `handpicked.csv`, every tile with its blank fraction, kept or drop
 a contact sheet of what was dropped or nearly so, for a person to look at.
 """
 
-import argparse
 import functools
 import sys
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from roads.runtime.arrays import Image8
 from roads.runtime.errors import UserError, excerpt, one_line
 from roads.runtime.files import read_csv, write_csv
 from roads.runtime.names import sound_name
-from roads.runtime.stage import stage_status
+from roads.runtime.stage import stage_paths, stage_status
 
 PICK_COLUMNS = ("name", "decision", "reason")
 BORDERLINE = 0.1  # a blank fraction this near the limit is worth a person's look
@@ -124,12 +123,7 @@ def read_picks(path: Path) -> dict[str, tuple[bool, str]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--raw", type=Path, required=True)
-    parser.add_argument("--picks", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--sheet", type=Path, required=True)
-    paths = parser.parse_args()
+    paths = stage_paths(__doc__, "raw", "picks", "out", "sheet")
     params = read_params()
     handpick_filter(paths.raw, paths.picks, paths.out, paths.sheet, params.handpick)
 

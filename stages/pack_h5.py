@@ -5,7 +5,6 @@ The result is `data/packed`: `images.h5` and `masks.h5` with the datasets `train
 counts what was kept and dropped on the way, and why.
 """
 
-import argparse
 import itertools
 import sys
 from collections import Counter
@@ -27,7 +26,7 @@ from roads.runtime.errors import UserError
 from roads.runtime.files import write_csv, write_json
 from roads.runtime.names import SPLITS
 from roads.runtime.progress import progress
-from roads.runtime.stage import stage_status
+from roads.runtime.stage import stage_paths, stage_status
 
 CROPS_AT_ONCE = 256  # are in memory; a tile may have thousands
 
@@ -176,13 +175,7 @@ def _split_counts(split: str, chosen: Sequence[Crop], pixels: Pixels, area: int)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--crops", type=Path, required=True)
-    parser.add_argument("--masks", type=Path, required=True)
-    parser.add_argument("--handpicked", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--metrics", type=Path, required=True)
-    paths = parser.parse_args()
+    paths = stage_paths(__doc__, "crops", "masks", "handpicked", "out", "metrics")
     params = read_params()
     pack_h5(paths.crops, paths.masks, paths.handpicked, paths.out, paths.metrics, params.pack)
 

@@ -6,6 +6,7 @@ give their own process to the last command they run: the commands in dvc.yaml sa
 DVC is the stage's parent in each.
 """
 
+import argparse
 import contextlib
 import ctypes
 import functools
@@ -26,6 +27,14 @@ def stage_status(main: Callable[[], None]) -> int:
     """Run a stage's command line as `exit_status` does; under DVC, tied to it and alone."""
     stage = os.environ.get(STAGE_VARIABLE)
     return exit_status(functools.partial(_tied_and_alone, main, stage) if stage else main)
+
+
+def stage_paths(description: str | None, *names: str) -> argparse.Namespace:
+    """The paths of a stage's command line: `--NAME PATH` for each name, all required."""
+    parser = argparse.ArgumentParser(description=description)
+    for name in names:
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    return parser.parse_args()
 
 
 def end_with(parent: int) -> None:
