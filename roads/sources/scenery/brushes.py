@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from roads.sources.scenery.curves import Point, left_of, move, unit
+from roads.sources.scenery.curves import Point, left_of, move, towards
 
 Colour = tuple[int, int, int]
 Ink = int | Colour
@@ -43,18 +43,12 @@ class Canvas:
         # Pillow fills a polygon's border too, which would make the line one fine pixel wider.
         half = width / 2 - 0.5 / self.scale
         for start, end in pairwise(points):
-            side = left_of(unit(end[0] - start[0], end[1] - start[1]))
-            corners = [move(p, side, d) for p, d in ((start, half), (end, half))]
-            corners += [move(p, side, -half) for p in (end, start)]
-            self.polygon(corners, ink)
+            side = left_of(towards(start, end))
+            corners = ((start, half), (end, half), (end, -half), (start, -half))
+            self.polygon([move(point, side, distance) for point, distance in corners], ink)
         if width * self.scale >= 4:
             for point in points:
                 self.disc(point, half, ink)
-
-    def dashes(self, points: Sequence[Point], width: float, ink: Ink) -> None:
-        """Draw every other piece of a polyline."""
-        for start, end in list(pairwise(points))[::2]:
-            self.line((start, end), width, ink)
 
 
 def value_noise(rng: np.random.Generator, size: int, cell: int) -> Levels:

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise, product
 
 from roads.sources.scenery.brushes import Colour
-from roads.sources.scenery.curves import Point, between, box, left_of, move, pick, unit
+from roads.sources.scenery.curves import Point, between, box, left_of, move, pick, towards
 from roads.sources.scenery.plan import District, Road
 from roads.sources.scenery.scene import FULL, Scene, lit
 from roads.sources.scenery.streets import BLOCK
@@ -48,14 +49,10 @@ class Building:
         return move(point, left_of(self.along), v * self.depth)
 
 
-def _is_free(scene: Scene, building: Building) -> bool:
-    shares = (-0.5, -0.25, 0.0, 0.25, 0.5)
-    return not any(scene.is_taken(building.at(u, v)) for u in shares for v in shares[::2])
-
-
 def _build(scene: Scene, building: Building, room: float) -> Iterator[Building]:
     """The building, if there is room for it, which it then takes."""
-    if _is_free(scene, building):
+    places = product((-0.5, -0.25, 0.0, 0.25, 0.5), (-0.5, 0.0, 0.5))
+    if not any(scene.is_taken(building.at(u, v)) for u, v in places):
         length, depth = building.length + room, building.depth + room
         scene.taken.polygon(box(building.centre, building.along, length, depth), FULL)
         yield building
@@ -66,12 +63,10 @@ def pave_lots(scene: Scene) -> Iterator[Building]:
     for district in scene.plan.districts:
         if district.kind != "town":
             continue
-        for column in range(-2, 2):
-            for row in range(-2, 2):
-                centre = district.at((column + 0.5) * BLOCK, (row + 0.5) * BLOCK)
-                near = scene.plan.inside(centre, BLOCK)
-                if near and scene.plan.district(centre) is district:
-                    yield from _pave_lot(scene, district, centre)
+        for column, row in product(range(-2, 2), repeat=2):
+            centre = district.at((column + 0.5) * BLOCK, (row + 0.5) * BLOCK)
+            if scene.plan.inside(centre, BLOCK) and scene.plan.district(centre) is district:
+                yield from _pave_lot(scene, district, centre)
 
 
 def _pave_lot(scene: Scene, district: District, centre: Point) -> Iterator[Building]:
@@ -80,17 +75,14 @@ def _pave_lot(scene: Scene, district: District, centre: Point) -> Iterator[Build
     length, depth = between(rng, 0.6, 0.92) * BLOCK, between(rng, 0.6, 0.92) * BLOCK
     scene.canvas.polygon(box(centre, along, length, depth), pick(rng, LOTS))
     _park_cars(scene, move(centre, across, depth / 4), along, length * 0.85, depth * 0.4)
-    yield from _build(
-        scene,
-        Building(
-            centre=move(centre, across, -depth / 4),
-            along=along,
-            length=length * between(rng, 0.5, 0.9),
-            depth=depth * between(rng, 0.25, 0.42),
-            height=between(rng, 5, 10),
-        ),
-        room=0,
+    hall = Building(
+        centre=move(centre, across, -depth / 4),
+        along=along,
+        length=length * between(rng, 0.5, 0.9),
+        depth=depth * between(rng, 0.25, 0.42),
+        height=between(rng, 5, 10),
     )
+    yield from _build(scene, hall, room=0)
 
 
 def _park_cars(scene: Scene, centre: Point, along: Point, length: float, depth: float) -> None:
@@ -118,10 +110,10 @@ def place_houses(scene: Scene) -> Iterator[Building]:
     for road in scene.plan.roads:
         if road.kind not in ("street", "collector"):
             continue
-        for start, end in zip(road.points[1:], road.points[2:], strict=False):
+        for start, end in pairwise(road.points[1:]):
             if not scene.plan.inside(start, 30):
                 continue
-            along = unit(end[0] - start[0], end[1] - start[1])
+            along = towards(start, end)
             left = left_of(along)
             for side in (left, (-left[0], -left[1])):
                 if scene.rng.random() < HOUSES.get(scene.plan.district(start).kind, 0.0):

@@ -30,6 +30,11 @@ def unit(x: float, y: float) -> Point:
     return (x / length, y / length) if length else (1.0, 0.0)
 
 
+def towards(start: Point, end: Point) -> Point:
+    """The direction of length 1 from one point to another; (1, 0) where they are the same."""
+    return unit(end[0] - start[0], end[1] - start[1])
+
+
 def move(start: Point, direction: Point, distance: float) -> Point:
     """The point `distance` pixels from `start` in a direction of length 1."""
     return (start[0] + direction[0] * distance, start[1] + direction[1] * distance)
@@ -88,8 +93,8 @@ def beside(points: Sequence[Point], distance: float) -> list[Point]:
     ends = [*points[1:], points[-1]]
     starts = [points[0], *points[:-1]]
     return [
-        move(point, left_of(unit(b[0] - a[0], b[1] - a[1])), distance)
-        for point, a, b in zip(points, starts, ends, strict=True)
+        move(point, left_of(towards(start, end)), distance)
+        for point, start, end in zip(points, starts, ends, strict=True)
     ]
 
 

@@ -1,5 +1,7 @@
 """The aerial image of a planned place, from the ground up."""
 
+from itertools import pairwise
+
 import numpy as np
 from PIL import Image
 
@@ -12,9 +14,18 @@ from roads.sources.scenery.buildings import (
     pave_lots,
     place_houses,
 )
-from roads.sources.scenery.curves import beside, between, box, left_of, move, pick, unit
+from roads.sources.scenery.curves import (
+    beside,
+    between,
+    box,
+    left_of,
+    move,
+    pick,
+    towards,
+    unit,
+)
 from roads.sources.scenery.land import draw_land, photograph
-from roads.sources.scenery.plan import Plan, Road
+from roads.sources.scenery.plan import Plan
 from roads.sources.scenery.scene import CIRCLE, RIVER, Scene, ground_taken
 from roads.sources.scenery.trees import draw_trees
 
@@ -47,7 +58,8 @@ def draw_image(rng: np.random.Generator, plan: Plan) -> Image8:
     scene = Scene(rng, plan, Canvas(finer, FINER), shadow, ground_taken(plan))
     _draw_ball_games(scene)
     halls = list(pave_lots(scene))
-    _draw_river(scene)
+    scene.canvas.line(plan.river, RIVER + 8, BANK)
+    scene.canvas.line(plan.river, RIVER, WATER)
     _draw_railway(scene)
     _draw_roads(scene)
     houses = list(place_houses(scene))
@@ -68,11 +80,6 @@ def _draw_ball_games(scene: Scene) -> None:
             scene.canvas.polygon(box(home, district.along, 20, 20), OUTFIELD)
 
 
-def _draw_river(scene: Scene) -> None:
-    scene.canvas.line(scene.plan.river, RIVER + 8, BANK)
-    scene.canvas.line(scene.plan.river, RIVER, WATER)
-
-
 def _draw_railway(scene: Scene) -> None:
     """Two tracks: a grey line like a road, but none in the map."""
     line = scene.plan.railway
@@ -91,7 +98,9 @@ def _draw_roads(scene: Scene) -> None:
         if road.kind != "lane":
             canvas.line(road.points, road.width + 3.5, pick(rng, VERGES))
     for road in roads:
-        colour = _surface(rng, road)
+        red, green, blue = pick(rng, DIRT if road.kind == "lane" else ASPHALT)
+        age = round(between(rng, -8, 8))
+        colour = (red + age, green + age, blue + age)
         canvas.line(road.points, road.width, colour)
         if road.turning_circle:
             canvas.disc(road.points[-1], CIRCLE, colour)
@@ -99,22 +108,17 @@ def _draw_roads(scene: Scene) -> None:
         if road.kind == "main":
             canvas.line(road.points, 0.6, YELLOW)
         elif road.kind == "highway":
-            canvas.dashes(road.points, 0.6, WHITE_LINE)
+            for dash in list(pairwise(road.points))[::2]:
+                canvas.line(dash, 0.6, WHITE_LINE)
             for share in (-0.42, 0.42):
                 canvas.line(beside(road.points, share * road.width), 0.6, WHITE_LINE)
-
-
-def _surface(rng: np.random.Generator, road: Road) -> Colour:
-    red, green, blue = pick(rng, DIRT if road.kind == "lane" else ASPHALT)
-    age = round(between(rng, -8, 8))
-    return (red + age, green + age, blue + age)
 
 
 def _draw_traffic(scene: Scene) -> None:
     """Cars in both lanes."""
     for road in scene.plan.roads:
-        for start, end in zip(road.points, road.points[1:], strict=False):
+        for start, end in pairwise(road.points):
             if scene.rng.random() < TRAFFIC.get(road.kind, 0.0):
-                along = unit(end[0] - start[0], end[1] - start[1])
+                along = towards(start, end)
                 offset = pick(scene.rng, (-0.27, 0.27)) * road.width
                 draw_car(scene, move(start, left_of(along), offset), along)

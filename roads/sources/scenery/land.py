@@ -30,30 +30,21 @@ LEAFLESS: Colour = (98, 84, 70)
 
 def draw_land(rng: np.random.Generator, plan: Plan) -> Image8:
     """Soil, grass, fields, woods and lakes: (size, size, 3) uint8."""
-    first, second = (np.array(colours, np.int16) for colours in _district_colours(rng, plan))
+    colours = np.array([pick(rng, GROUND[d.kind]) for d in plan.districts], np.int16)
+    first, second = colours[plan.owner, 0], colours[plan.owner, 1]
     mix = (value_noise(rng, plan.size, 45) + value_noise(rng, plan.size, 11) // 2) * 2 + 128
-    ground = _mixed(first[plan.owner], second[plan.owner], np.clip(mix, 0, 255))
+    share = np.clip(mix, 0, 255)[..., None]  # of 256 parts, the second colour's
+    ground = first + ((second - first).astype(np.int32) * share // 256).astype(np.int16)
     for index, district in enumerate(plan.districts):
         if district.kind == "field":
             _plough(rng, ground, plan.owner == index, district)
     kinds = np.array([district.kind for district in plan.districts])
-    woods, lake = ((kinds == kind)[plan.owner] for kind in ("woods", "lake"))
-    field = (kinds == "field")[plan.owner]
+    woods, lake, field = ((kinds == kind)[plan.owner] for kind in ("woods", "lake", "field"))
     relief = value_noise(rng, plan.size, 5) // 10 + value_noise(rng, plan.size, 2) // 12
     ground += np.where(lake, relief // 6, relief)[..., None]
     clumps = value_noise(rng, plan.size, 36) + value_noise(rng, plan.size, 9) // 3
     _grow_woods(rng, ground, woods | ((clumps > 52) & ~lake & ~field))
     return clipped(ground)
-
-
-def _district_colours(rng: np.random.Generator, plan: Plan) -> tuple[list[Colour], list[Colour]]:
-    pairs = [pick(rng, GROUND[district.kind]) for district in plan.districts]
-    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-
-
-def _mixed(first: Levels, second: Levels, share: Levels) -> Levels:
-    """`share` of 256 parts of the second colour, the rest of the first."""
-    return first + ((second - first).astype(np.int32) * share[..., None] // 256).astype(np.int16)
 
 
 def _plough(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,23 +77,19 @@ def _through_roads(
 
     A collector joins two centres where other roads pass.
     """
-    joined = [
-        [
-            district.kind in ("grid", "bends", "town") or row == main[0] or column == main[1]
-            for column, district in enumerate(line)
-        ]
-        for row, line in enumerate(lattice)
-    ]
     turned = [list(column) for column in zip(*lattice, strict=True)]
-    joined_turned = [list(column) for column in zip(*joined, strict=True)]
-    for lines, ends, chosen in ((lattice, joined, main[0]), (turned, joined_turned, main[1])):
+    for lines, main_line, crossed in ((lattice, main[0], main[1]), (turned, main[1], main[0])):
         for index, line in enumerate(lines):
             centres = [district.centre for district in line]
-            if index == chosen:
+            if index == main_line:
                 yield _road(rng, smooth(centres), "main")
                 continue
-            for place in range(len(line) - 1):
-                if ends[index][place] and ends[index][place + 1] and rng.random() < 0.35:
+            joined = [
+                district.kind in ("grid", "bends", "town") or place == crossed
+                for place, district in enumerate(line)
+            ]
+            for place, ends in enumerate(pairwise(joined)):
+                if all(ends) and rng.random() < 0.35:
                     yield _road(rng, smooth(centres, place, place + 1), "collector")
 
 
@@ -142,13 +139,12 @@ class _Ground:
 
 def _stretches(flags: Sequence[bool]) -> Iterator[tuple[int, int]]:
     """Start and stop of every run of true flags."""
-    start = None
-    for index, flag in enumerate([*flags, False]):
-        if flag and start is None:
-            start = index
-        elif not flag and start is not None:
-            yield start, index
-            start = None
+    start = 0
+    for flag, run in groupby(flags):
+        stop = start + len(list(run))
+        if flag:
+            yield start, stop
+        start = stop
 
 
 def _streets(rng: np.random.Generator, district: District, ground: _Ground) -> Iterator[Road]:
@@ -171,15 +167,21 @@ def _across(
     return [district.at(u, first + (last - first) * i / count) for i in range(count + 1)]
 
 
+def _through(
+    rng: np.random.Generator, lines: Sequence[list[Point]], district: District, ground: _Ground
+) -> Iterator[Road]:
+    """Streets along lines, as far as they can be built."""
+    for line in lines:
+        for piece in ground.pieces(line, district):
+            yield _road(rng, piece, "street")
+
+
 def _grid(rng: np.random.Generator, district: District, ground: _Ground) -> Iterator[Road]:
     """Parallel streets a house plot apart, and cross streets."""
     gap, block = between(rng, 70, 92), between(rng, 120, 190)
-    for number in range(-3, 4):
-        for piece in ground.pieces(_along(district, (number + 0.5) * gap), district):
-            yield _road(rng, piece, "street")
-    for number in range(-1, 2):
-        for piece in ground.pieces(_across(district, number * block), district):
-            yield _road(rng, piece, "street")
+    lines = [_along(district, (number + 0.5) * gap) for number in range(-3, 4)]
+    lines += [_across(district, number * block) for number in range(-1, 2)]
+    yield from _through(rng, lines, district, ground)
 
 
 def _bends(rng: np.random.Generator, district: District, ground: _Ground) -> Iterator[Road]:
@@ -193,16 +195,13 @@ def _bends(rng: np.random.Generator, district: District, ground: _Ground) -> Ite
             end = v + pick(rng, (-1, 1)) * gap * between(rng, 0.4, 0.6)
             for piece in ground.pieces(_across(district, u, v, end), district):
                 yield _road(rng, piece, "street", circle=True)
-    for piece in ground.pieces(_across(district, between(rng, -40, 40)), district):
-        yield _road(rng, piece, "street")
+    yield from _through(rng, [_across(district, between(rng, -40, 40))], district, ground)
 
 
 def _blocks(rng: np.random.Generator, district: District, ground: _Ground) -> Iterator[Road]:
     """Wide blocks for shops and works."""
-    for number in (-1, 0, 1):
-        for line in (_along(district, number * BLOCK), _across(district, number * BLOCK)):
-            for piece in ground.pieces(line, district):
-                yield _road(rng, piece, "street")
+    lines = [draw(district, number * BLOCK) for number in (-1, 0, 1) for draw in (_along, _across)]
+    yield from _through(rng, lines, district, ground)
 
 
 def _lanes(rng: np.random.Generator, district: District, ground: _Ground) -> Iterator[Road]:
