@@ -1,14 +1,18 @@
 """The command line: `roads predict`, `roads run`, `roads verify`; also `python -m roads`."""
 
 import argparse
+import contextlib
 import functools
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from roads.runtime.errors import UserError, exit_status
+from roads.runtime.errors import exit_status
+
+if TYPE_CHECKING:
+    from roads.params.evaluate import EvaluateParams
 
 Number = TypeVar("Number", int, float)
 
@@ -43,20 +47,22 @@ def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add("images", nargs="+", type=Path, metavar="IMAGE", help="a picture, or a folder of them")
     add("--out", type=Path, required=True, metavar="DIR", help="the folder to write to")
     add("--model", help="a weights file, its folder, or a released name; default: the pipeline's")
-    add("--gsd", type=_positive, metavar="M", help="metres per pixel; default: the GeoTIFF's, or 1")
+    length = _number(float, "a number above 0", lambda value: 0 < value < math.inf)
+    add("--gsd", type=length, metavar="M", help="metres per pixel; default: the GeoTIFF's, or 1")
     add(
         "--threshold",
-        type=_share,
+        type=_number(float, "a number from 0 to 1", lambda value: 0 <= value <= 1),
         metavar="P",
         help="road from this probability on; default: the best on validation, or 0.5",
     )
     add("--window", type=int, help="side of the windows in pixels; default: evaluate's")
     add("--overlap", type=int, help="pixels that windows share; default: evaluate's")
-    add("--batch", type=_count, help="windows predicted at once; default: 2 on a CPU, 16 on a GPU")
+    count = _number(int, "a number from 1 on", lambda value: value > 0)
+    add("--batch", type=count, help="windows predicted at once; default: 2 on a CPU, 16 on a GPU")
     add("--tta", action="store_true", help="average flips and turns; takes 8 times as long")
     add("--format", choices=("tif", "png"), default="tif", help="of probability and mask")
-    add("--spur", type=_length, metavar="M", help="prune shorter dead ends; default: evaluate's")
-    add("--tolerance", type=_length, metavar="M", help="of simplified lines; default: evaluate's")
+    add("--spur", type=float, metavar="M", help="prune shorter dead ends; default: evaluate's")
+    add("--tolerance", type=float, metavar="M", help="of simplified lines; default: evaluate's")
     add("--force", action="store_true", help="do again what is done")
 
 
@@ -120,15 +126,14 @@ def predict(arguments: argparse.Namespace) -> None:
     from roads.mapping.predicting import Options, Spread, find_pictures, map_roads
 
     pictures = find_pictures(arguments.images, arguments.out)
-    window, overlap = _windows(arguments)
-    spur, tolerance = (_as_evaluated(arguments, key, float) for key in ("spur", "tolerance"))
+    evaluate = _as_evaluated(arguments)
 
     from roads.mapping.chosen_model import choose_model, resolve_weights, validation_threshold
     from roads.parallel.cluster import on_cluster
     from roads.parallel.pool import read_scheduler
 
     weights = resolve_weights(arguments.model)
-    model = choose_model(weights, window, arguments.batch, arguments.tta)
+    model = choose_model(weights, evaluate.window, arguments.batch, arguments.tta)
     threshold = arguments.threshold
     if threshold is None:
         threshold = validation_threshold(weights, model.sha256)
@@ -141,12 +146,12 @@ def predict(arguments: argparse.Namespace) -> None:
     options = Options(
         gsd=arguments.gsd,
         threshold=threshold,
-        window=window,
-        overlap=overlap,
+        window=evaluate.window,
+        overlap=evaluate.overlap,
         tta=arguments.tta,
         format=arguments.format,
-        spur=spur,
-        tolerance=tolerance,
+        spur=evaluate.spur,
+        tolerance=evaluate.tolerance,
     )
     out: Path = arguments.out
     spread: Spread = map
@@ -157,58 +162,30 @@ def predict(arguments: argparse.Namespace) -> None:
     map_roads(pictures, out, model, options, force=arguments.force, spread=spread)
 
 
-def _windows(arguments: argparse.Namespace) -> tuple[int, int]:
-    """Side and overlap of the windows: as asked for, or as whole tiles are evaluated."""
-    window, overlap = (_as_evaluated(arguments, key, int) for key in ("window", "overlap"))
-    if not 16 <= window <= 8192:
-        raise UserError(f"--window is {window}: should be from 16 to 8192")
-    if not 0 <= overlap < window:
-        raise UserError(f"--overlap is {overlap}: should be from 0 to less than {window}")
-    return window, overlap
+def _as_evaluated(arguments: argparse.Namespace) -> "EvaluateParams":
+    """The section `evaluate:` of params.yaml, changed by what the command line gives."""
+    from roads.params.evaluate import EvaluateParams
+    from roads.runtime.params import PARAMS_FILE, read_section, validated
+
+    here = PARAMS_FILE if PARAMS_FILE.exists() else CHECKOUT / PARAMS_FILE
+    values = read_section(EvaluateParams, "evaluate", here).model_dump()
+    given = {key: value for key, value in vars(arguments).items() if value is not None}
+    changed = values | {key: given[key] for key in values.keys() & given.keys()}
+    return validated(EvaluateParams, changed, "roads predict")
 
 
-def _as_evaluated(arguments: argparse.Namespace, key: str, kind: type[Number]) -> Number:
-    """An argument as given, or as params.yaml says for `evaluate`."""
-    from roads.runtime.params import PARAMS_FILE, load_params
+def _number(
+    kind: type[Number], rule: str, holds: Callable[[Number], bool]
+) -> Callable[[str], Number]:
+    """A type of argument: a number for which the rule holds."""
 
-    value = getattr(arguments, key)
-    if value is None:
-        here = PARAMS_FILE if PARAMS_FILE.exists() else CHECKOUT / PARAMS_FILE
-        value = (load_params(here).get("evaluate") or {}).get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-        raise UserError(f"{PARAMS_FILE}: evaluate.{key} is not a number. Give --{key}.")
-    return kind(value)
-
-
-def _number(text: str, most: float, rule: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value <= most or math.isinf(value):
+    def parse(text: str) -> Number:
+        with contextlib.suppress(ValueError):
+            if holds(number := kind(text)):
+                return number
         raise argparse.ArgumentTypeError(f"{text} is not {rule}")
-    return value
 
-
-def _share(text: str) -> float:
-    return _number(text, 1, "a number from 0 to 1")
-
-
-def _length(text: str) -> float:
-    return _number(text, math.inf, "a number from 0 on")
-
-
-def _positive(text: str) -> float:
-    value = _length(text)
-    if value == 0:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 on")
-    return int(text)
+    return parse
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def test_help_needs_nothing_heavy() -> None:
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["--gsd", "0"], "0 is not above 0"),
+        (["--gsd", "0"], "0 is not a number above 0"),
         (["--gsd", "inf"], "inf is not a number"),
         (["--threshold", "1.5"], "1.5 is not a number from 0 to 1"),
         (["--batch", "0"], "0 is not a number from 1"),
@@ -79,8 +79,8 @@ def test_bad_arguments_are_named(
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["--overlap", "64"], "--overlap is 64: should be from 0 to less than 64"),
-        (["--window", "8"], "--window is 8: should be from 16"),
+        (["--overlap", "64"], "evaluate.overlap 64 is not less than evaluate.window 64"),
+        (["--window", "8"], "window is 8: should be greater than or equal to 16"),
         (["--window", "65"], "takes multiples of 2"),
         (["--model", "nobody"], "no net `nobody`"),
     ],

@@ -93,8 +93,8 @@ def read_section(section: type[SomeSection], name: str, path: Path = PARAMS_FILE
     return found
 
 
-def validated(model: type[SomeSection], values: dict[str, Any], path: Path) -> SomeSection:
-    """Check sections against a model that has a field for each.
+def validated(model: type[SomeSection], values: dict[str, Any], source: object) -> SomeSection:
+    """Check values against a model that has a field for each; errors begin with their source.
 
     Raises:
         UserError: a section, or a key in it, is missing, unknown or out of range.
@@ -102,7 +102,7 @@ def validated(model: type[SomeSection], values: dict[str, Any], path: Path) -> S
     try:
         return model.model_validate(values)
     except pydantic.ValidationError as error:
-        raise UserError(f"{path}: " + "; ".join(_complaints(model, error))) from None
+        raise UserError(f"{source}: " + "; ".join(_complaints(model, error))) from None
 
 
 def _complaints(model: type[Section], error: pydantic.ValidationError) -> list[str]:
