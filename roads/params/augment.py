@@ -6,8 +6,6 @@ from roads.runtime.params import Section
 
 
 class AugmentParams(Section):
-    """The section `augment:` of params.yaml."""
-
     repeats: int = Field(ge=1, le=100_000)
     flips: bool
     turns: bool

@@ -6,6 +6,4 @@ from roads.runtime.params import Section
 
 
 class BinarizeParams(Section):
-    """`binarize:` in params.yaml."""
-
     threshold: int = Field(ge=0, le=254)

@@ -8,8 +8,6 @@ from roads.runtime.params import Section
 
 
 class CropParams(Section):
-    """`crop:` in params.yaml."""
-
     size: int = Field(ge=16, le=4096)
     stride: int = Field(ge=1)
     edge: Literal["drop", "shift", "pad"]

@@ -9,8 +9,6 @@ from roads.runtime.params import Section
 
 
 class DownloadParams(Section):
-    """`download:` in params.yaml."""
-
     source: Literal["sample", "massachusetts", "folder"]
     folder: Path
     base_url: str = Field(pattern=r"^https?://[^\s/]+\S*$")

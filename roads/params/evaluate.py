@@ -8,8 +8,6 @@ from roads.runtime.params import Section
 
 
 class EvaluateParams(Section):
-    """`evaluate:` in params.yaml."""
-
     batch_size: int = Field(ge=1, le=65_536)
     overlays: int = Field(ge=0, le=10_000)
     window: int = Field(ge=16, le=8192)

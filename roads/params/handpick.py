@@ -6,6 +6,4 @@ from roads.runtime.params import Section
 
 
 class HandpickParams(Section):
-    """`handpick:` in params.yaml."""
-
     max_blank: float = Field(ge=0, le=1)

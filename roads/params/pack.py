@@ -6,7 +6,5 @@ from roads.runtime.params import Section
 
 
 class PackParams(Section):
-    """`pack:` in params.yaml."""
-
     min_road: float = Field(ge=0, lt=1)
     min_road_everywhere: bool

@@ -6,8 +6,6 @@ from roads.runtime.params import Section
 
 
 class SampleParams(Section):
-    """`sample:` in params.yaml."""
-
     seed: int = Field(ge=0, lt=2**32)
     size: int = Field(ge=256, le=5000)
     train: int = Field(ge=1, le=1000)

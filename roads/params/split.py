@@ -8,8 +8,6 @@ from roads.runtime.params import Section
 
 
 class SplitParams(Section):
-    """`split:` in params.yaml."""
-
     by: Literal["official", "tile", "crop"]
     seed: int = Field(ge=0, lt=2**32)
     valid: float = Field(gt=0, lt=1)

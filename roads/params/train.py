@@ -11,8 +11,6 @@ NO_NET = "none"  # initial weights are random; a folder of this name is the dep 
 
 
 class TrainParams(Section):
-    """The section `train:` of params.yaml."""
-
     loss: Literal["soft_dice", "weighted_bce", "bce_dice"]
     road_weight: float | None = Field(gt=0)
     cldice_weight: float = Field(ge=0)

@@ -14,8 +14,6 @@ MOST_FILTERS = 4096  # at the bottom; more than that is a slip, and fills the me
 
 
 class UnetParams(Section):
-    """The section `unet:` of params.yaml."""
-
     filters: int = Field(ge=1, le=512)
     depth: int = Field(ge=1, le=7)
     dropout: float = Field(ge=0, le=0.2)
@@ -49,6 +47,3 @@ class UnetParams(Section):
 def size_step(params: UnetParams) -> int:
     """What the height and width of a picture in pixels must be multiples of."""
     return int(2 ** (params.depth - 1))
-
-
-NO_WEIGHTS, IMAGENET = "none", "imagenet"
