@@ -3,7 +3,7 @@
 import functools
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ SPLIT_FOLDERS = {"train": "train", "training": "train", "valid": "valid", "val":
 IMAGE_FOLDERS = ("sat", "images", "image", "input")
 MAP_FOLDERS = ("map", "maps", "masks", "mask", "groundtruth", "labels", "output")
 LABELS = "_labels"  # Kaggle's copy: train/ beside train_labels/
-IMAGE_ENDING, MAP_ENDINGS = "_sat", ("_mask", "_map")  # DeepGlobe: 7_sat.jpg beside 7_mask.png
+IMAGE_ENDINGS, MAP_ENDINGS = ("_sat",), ("_mask", "_map")  # DeepGlobe: 7_sat.jpg beside 7_mask.png
 PICTURES = frozenset({".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".webp"})
 UNDIVIDED = "train"  # where tiles go that came without splits; split.by=tile divides them
 NAMED = 20  # files named in an error
@@ -84,18 +84,22 @@ def find_pairs(folder: Path) -> list[Pair]:
     Raises:
         UserError: nothing of these is there, or a picture has no partner, or a name comes twice.
     """
+    found = [
+        (split, _named(folder, images), _named(folder, maps))
+        for root in (folder, folder / "tiff")
+        for split, images, maps in _paired_folders(root)
+    ]
+    if not any(images or maps for _, images, maps in found):
+        found = [
+            (split, _named(folder, inside, IMAGE_ENDINGS), _named(folder, inside, MAP_ENDINGS))
+            for split, inside in [(UNDIVIDED, folder), *_split_folders(folder)]
+        ]
     pairs: list[Pair] = []
     alone: list[str] = []
-    for root in (folder, folder / "tiff"):
-        for split, images, maps in _paired_folders(root):
-            found, single = _match(folder, split, _by_stem(folder, images), _by_stem(folder, maps))
-            pairs += found
-            alone += single
-    if not pairs and not alone:
-        for split, directory in [(UNDIVIDED, folder), *_split_folders(folder)]:
-            found, single = _match(folder, split, *_side_by_side(folder, directory))
-            pairs += found
-            alone += single
+    for split, images, maps in found:
+        both, either = images.keys() & maps.keys(), images.keys() ^ maps.keys()
+        pairs += [Pair(name, split, images[name], maps[name]) for name in both]
+        alone += sorted(str((images | maps)[name].relative_to(folder)) for name in either)
     if alone:
         raise UserError(
             f"{folder}: {len(alone)} pictures have no partner of the same name: {_some(alone)}. "
@@ -143,45 +147,23 @@ def _pictures(folder: Path, directory: Path) -> Iterator[Path]:
         yield path
 
 
-def _by_stem(folder: Path, directory: Path) -> dict[str, Path]:
+def _named(folder: Path, directory: Path, endings: Sequence[str] = ("",)) -> dict[str, Path]:
+    """The pictures whose stems have one of the endings, by what is before it."""
     found: dict[str, Path] = {}
     for path in _pictures(folder, directory):
-        _add(found, path.stem, path)
+        for ending in filter(path.stem.endswith, endings):
+            name = path.stem.removesuffix(ending)
+            if not sound_name(name):
+                raise UserError(
+                    f"{excerpt(str(path))}: a tile's name is 1 to {MAX_NAME} bytes of printable "
+                    "characters and begins with no dot. Rename the file."
+                )
+            if name in found:
+                raise UserError(
+                    f"{found[name]} and {path.name} are two pictures of one name. Take one out."
+                )
+            found[name] = path
     return found
-
-
-def _side_by_side(folder: Path, directory: Path) -> tuple[dict[str, Path], dict[str, Path]]:
-    images: dict[str, Path] = {}
-    maps: dict[str, Path] = {}
-    for path in _pictures(folder, directory):
-        if path.stem.endswith(IMAGE_ENDING):
-            _add(images, path.stem.removesuffix(IMAGE_ENDING), path)
-        for ending in MAP_ENDINGS:
-            if path.stem.endswith(ending):
-                _add(maps, path.stem.removesuffix(ending), path)
-    return images, maps
-
-
-def _add(found: dict[str, Path], name: str, path: Path) -> None:
-    if not sound_name(name):
-        raise UserError(
-            f"{excerpt(str(path))}: a tile's name is 1 to {MAX_NAME} bytes of printable characters "
-            "and begins with no dot. Rename the file."
-        )
-    if name in found:
-        raise UserError(
-            f"{found[name]} and {path.name} are two pictures of one name. Take one out."
-        )
-    found[name] = path
-
-
-def _match(
-    folder: Path, split: str, images: dict[str, Path], maps: dict[str, Path]
-) -> tuple[list[Pair], list[str]]:
-    """The pairs, and the paths (relative to `folder`) of pictures without a partner."""
-    pairs = [Pair(name, split, images[name], maps[name]) for name in images.keys() & maps.keys()]
-    single = [images.get(name) or maps[name] for name in images.keys() ^ maps.keys()]
-    return pairs, sorted(str(path.relative_to(folder)) for path in single)
 
 
 def _some(names: list[str]) -> str:
