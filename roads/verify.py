@@ -5,7 +5,6 @@ workspace is compared with dvc.lock, and each download with the hash it had when
 is changed unless `--quarantine` asks to move damaged files away, for DVC to make again.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ import yaml
 
 from roads.parallel.pool import worker_count
 from roads.runtime.errors import UserError
+from roads.runtime.files import file_hash
 from roads.runtime.progress import progress
 from roads.runtime.state import dvc_cache, state_folder
 from roads.sources.cache import PART_SUFFIX, RECORD_SUFFIX
@@ -27,6 +27,7 @@ WAY_OUT = (
     "ones again (or `dvc pull`, from a remote; `dvc checkout` where only the workspace lacks them)."
 )
 LOCK_FILE, PIPELINE_FILE = Path("dvc.lock"), Path("dvc.yaml")
+Inode = tuple[int, int]
 MANIFEST = ".dir"  # ends the name of an object that lists a folder's files
 
 
@@ -71,7 +72,7 @@ def verify(cache: Path, downloads: Path, whole_cache: bool = False) -> Findings:
             for path in objects.glob("??/*")
             if len(path.stem) == 30
         }
-    sound: set[Path | tuple[int, int]] = set()  # objects, and the inodes of sound files
+    sound = set()  # the inodes of sound files; the workspace and the downloads are links to them
     for path, md5 in _hashed(sorted(names), "md5", "DVC's cache"):
         found.looked_at += 1
         owner = owners.get(path)
@@ -82,7 +83,7 @@ def verify(cache: Path, downloads: Path, whole_cache: bool = False) -> Findings:
             found.lines.append(f"damaged in the cache: {place}, {path}")
             found.damaged.append(path)
         else:
-            sound |= {path, _inode(path)}
+            sound.add(_inode(path))
     for path in sorted(objects.glob("??/.*.tmp")):  # DVC writes aside, and does not look back
         found.lines.append(f"half an object, from a full disk or a kill: {path}")
         found.damaged.append(path)
@@ -137,30 +138,27 @@ def _uncached(declared: dict[str, Any]) -> set[str]:
 
 
 def _look_at_workspace(
-    expected: Sequence[Expected], objects: Path, sound: set[Any], found: Findings
+    expected: Sequence[Expected], objects: Path, sound: set[Inode], found: Findings
 ) -> None:
-    missing, unread = [], {}
+    unread = {}
     for file in expected:
         if file.md5.endswith(MANIFEST):
             continue
         if not file.path.is_file():
-            missing.append(file)
+            found.lines.append(f"missing in the workspace: {file.path} (stage {file.stage})")
         elif _inode(file.path) not in sound:
             unread[file.path] = file
-    for file in missing:
-        found.lines.append(f"missing in the workspace: {file.path} (stage {file.stage})")
     for path, md5 in _hashed(list(unread), "md5", "workspace"):
         file = unread[path]
         if md5 == file.md5:
             continue
         found.lines.append(f"not as dvc.lock says: {path} (stage {file.stage})")
-        if _object(objects, file.md5) in found.damaged and path.samefile(
-            _object(objects, file.md5)
-        ):
+        cached = _object(objects, file.md5)
+        if cached in found.damaged and path.samefile(cached):
             found.damaged.append(path)
 
 
-def _look_at_downloads(downloads: Path, sound: set[Any], found: Findings) -> None:
+def _look_at_downloads(downloads: Path, sound: set[Inode], found: Findings) -> None:
     """Compare finished downloads with the SHA-256 that each had when it was decoded."""
     told = {}
     for record in sorted(downloads.rglob(f"*{RECORD_SUFFIX}")):
@@ -175,14 +173,10 @@ def _look_at_downloads(downloads: Path, sound: set[Any], found: Findings) -> Non
 
 
 def _hashed(paths: Sequence[Path], algorithm: str, title: str) -> Iterator[tuple[Path, str | None]]:
-    """Each path with the hash of its content, or None where there is none to read."""
+    """Each path with the hash of its file, or None where that is missing."""
 
     def digest(path: Path) -> str | None:
-        try:
-            with path.open("rb") as stream:
-                return hashlib.file_digest(stream, algorithm).hexdigest()
-        except FileNotFoundError:
-            return None
+        return file_hash(path, algorithm) if path.exists() else None
 
     with ThreadPoolExecutor(worker_count()) as pool:
         yield from zip(paths, progress(pool.map(digest, paths), title, len(paths)), strict=True)
@@ -192,15 +186,9 @@ def _object(objects: Path, md5: str) -> Path:
     return objects / md5[:2] / md5[2:]
 
 
-def _inode(path: Path) -> tuple[int, int]:
+def _inode(path: Path) -> Inode:
     status = path.stat()
     return status.st_dev, status.st_ino
-
-
-def move_away(damaged: Sequence[Path], to: Path) -> None:
-    """Move damaged files into the folder `to`, so that nothing uses them any more."""
-    for path in damaged:
-        shutil.move(path, to / "_".join(path.parts[-3:]))
 
 
 def look_for_damage(whole_cache: bool, quarantine: bool) -> None:
@@ -224,6 +212,7 @@ def look_for_damage(whole_cache: bool, quarantine: bool) -> None:
         return
     if quarantine and found.damaged:
         to = state_folder("quarantine")
-        move_away(found.damaged, to)
+        for path in found.damaged:
+            shutil.move(path, to / "_".join(path.parts[-3:]))
         print(f"the damaged files were moved to {to}")
     raise UserError(f"{len(found.lines)} problems found. {WAY_OUT}")
