@@ -51,11 +51,7 @@ def pack_h5(
         )
     side = _crop_side(crops / IMAGE_FOLDER, kept[0].tile)
     area = side**2
-    chosen = [
-        crop
-        for crop in kept
-        if _road_enough(crop.split, pixels[crop.tile, crop.page][1], area, params)
-    ]
+    chosen = [c for c in kept if _road_enough(c.split, pixels[c.tile, c.page][1], area, params)]
     rows = Counter(crop.split for crop in chosen)
     for split in SPLITS:
         if not rows[split]:
@@ -128,35 +124,31 @@ def _read_pages(
 
 def _numbered(crops: Sequence[Crop]) -> list[tuple[str, int, str, int, int, int]]:
     """A line of `rows.csv` per crop: its split, its row in that dataset, and where it is from."""
-    filled = dict.fromkeys(SPLITS, 0)
-    lines = []
-    for crop in crops:
-        lines.append((crop.split, filled[crop.split], crop.tile, crop.page, crop.top, crop.left))
-        filled[crop.split] += 1
-    return lines
+    numbers = {split: itertools.count() for split in SPLITS}
+    return [(c.split, next(numbers[c.split]), c.tile, c.page, c.top, c.left) for c in crops]
 
 
 def _counts(
     handpicked: Path, index: Sequence[Crop], chosen: Sequence[Crop], pixels: Pixels, area: int
 ) -> dict[str, Any]:
     """What `metrics/data.json` holds."""
-    verdicts = list(read_verdicts(handpicked).values())
-    by_hand = [keep for keep, why in verdicts if why.startswith("by hand")]
-    cut_up = {crop.tile for crop in index}
-    kept = [crop for crop in index if crop.kept]
+    verdicts = read_verdicts(handpicked).values()
+    tiles = Counter((keep, why.startswith("by hand")) for keep, why in verdicts)
+    kept_tiles = tiles[True, False] + tiles[True, True]
+    kept = sum(crop.kept for crop in index)
     return {
         "tiles": {
             "found": len(verdicts),
-            "kept": sum(keep for keep, _ in verdicts),
-            "dropped_blank": sum(not keep for keep, _ in verdicts) - by_hand.count(False),
-            "dropped_by_hand": by_hand.count(False),
-            "kept_by_hand": by_hand.count(True),
-            "smaller_than_a_crop": sum(keep for keep, _ in verdicts) - len(cut_up),
+            "kept": kept_tiles,
+            "dropped_blank": tiles[False, False],
+            "dropped_by_hand": tiles[False, True],
+            "kept_by_hand": tiles[True, True],
+            "smaller_than_a_crop": kept_tiles - len({crop.tile for crop in index}),
         },
         "crops": {
             "cut": len(index),
-            "dropped_blank": len(index) - len(kept),
-            "dropped_little_road": len(kept) - len(chosen),
+            "dropped_blank": len(index) - kept,
+            "dropped_little_road": kept - len(chosen),
             "packed": len(chosen),
         },
     } | {split: _split_counts(split, chosen, pixels, area) for split in SPLITS}
