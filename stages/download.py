@@ -37,17 +37,7 @@ def download(raw: Path, names: Path, params: DownloadParams, generated: SamplePa
         elif params.source == "folder":
             tiles = folder.fetch(partial, folder=params.folder)
         else:
-            tiles = massachusetts.fetch(
-                partial,
-                names=names,
-                base_url=params.base_url,
-                limit=params.limit,
-                connections=params.connections,
-                retries=params.retries,
-                timeout=params.timeout,
-                allow_missing=params.allow_missing,
-                cache=state_folder("downloads"),
-            )
+            tiles = massachusetts.fetch(partial, names, params, state_folder("downloads"))
         write_tiles(partial, tiles)
     counts = Counter(tile.split for tile in tiles)
     told = ", ".join(f"{counts[split]} {split}" for split in SPLITS)

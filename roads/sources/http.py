@@ -13,6 +13,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError, InvalidHeader, ReadTimeoutError
 from urllib3.util import Retry
 
+from roads.params.download import DownloadParams
 from roads.runtime.errors import UserError, one_line
 from roads.sources.partial import Origin, Part
 
@@ -53,27 +54,27 @@ class Downloader:
     """Fetches files below one address, from several threads at once.
 
     Args:
-        base_url: http or https, for example `https://host/folder`.
-        connections: threads that will call `fetch`.
-        retries: tries after the first, for each file; gaining NEW_GROUND gives them all back.
-        timeout: seconds without a byte that end a try.
+        params: its `base_url`, for example `https://host/folder`; how many threads
+            (`connections`) will call `fetch`; the tries of a file after the first (`retries`;
+            gaining NEW_GROUND gives them all back); the seconds without a byte that end a try
+            (`timeout`).
 
     Raises:
         UserError: `base_url` is no such address, or holds more than a host and a path.
     """
 
-    def __init__(self, base_url: str, *, connections: int, retries: int, timeout: float):
-        if not ADDRESS.fullmatch(base_url):
+    def __init__(self, params: DownloadParams):
+        if not ADDRESS.fullmatch(params.base_url):
             raise UserError(
-                f"download.base_url is {base_url!r}: should be http(s)://HOST/FOLDER. "
+                f"download.base_url is {params.base_url!r}: should be http(s)://HOST/FOLDER. "
                 "A user name and password belong in ~/.netrc."
             )
-        self.base_url = base_url.rstrip("/")
-        self._retries, self._timeout = retries, timeout
+        self.base_url = params.base_url.rstrip("/")
+        self._retries, self._timeout = params.retries, params.timeout
         self._stopping = threading.Event()
         self._session = _Session()
         for scheme in ("http://", "https://"):
-            self._session.mount(scheme, HTTPAdapter(pool_maxsize=connections))
+            self._session.mount(scheme, HTTPAdapter(pool_maxsize=params.connections))
         # Without cookies a session keeps no state, so threads can share it.
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from roads.dataset.tiles import StoredFile, Tile, stored_path
+from roads.params.download import DownloadParams
 from roads.runtime.errors import UserError, excerpt, one_line
 from roads.runtime.files import read_csv
 from roads.runtime.names import SPLITS
@@ -17,29 +18,13 @@ SUFFIXES = {"sat": ".tiff", "map": ".tif"}
 NAMES_TOLD = 20  # of the tiles that cannot be had
 
 
-def fetch(
-    raw: Path,
-    *,
-    names: Path,
-    base_url: str,
-    limit: int | None,
-    connections: int,
-    retries: int,
-    timeout: float,
-    allow_missing: bool,
-    cache: Path,
-) -> list[Tile]:
+def fetch(raw: Path, names: Path, params: DownloadParams, cache: Path) -> list[Tile]:
     """Link the tiles of a list into `raw`, downloading those that the cache does not hold.
 
     Args:
         raw: gets `{split}/{sat,map}/NAME.{tiff,tif}`.
         names: CSV with the columns split and name.
-        base_url: holds the files under the same paths.
-        limit: take the first so many tiles of each split; None takes all.
-        connections: files that are downloaded at once.
-        retries: tries of a file after the first.
-        timeout: seconds without a byte that end a try.
-        allow_missing: go on without the tiles that cannot be had, as long as there are some.
+        params: where the files are, how many are wanted, and how patiently they are fetched.
         cache: absolute folder for whole and half files, shared by all runs.
 
     Returns:
@@ -48,16 +33,16 @@ def fetch(
     Raises:
         UserError: the list or the address is wrong, or tiles cannot be had.
     """
-    wanted = read_names(names, limit)
-    downloader = Downloader(base_url, connections=connections, retries=retries, timeout=timeout)
+    wanted = read_names(names, params.limit)
+    downloader = Downloader(params)
     store = Cache(cache, downloader)
-    reasons = store.fill([path for tile in wanted for path in _paths(*tile)], connections)
+    reasons = store.fill([path for tile in wanted for path in _paths(*tile)], params.connections)
     found = {name: _tile(store, split, name, reasons) for split, name in wanted}
     tiles = [tile for tile in found.values() if isinstance(tile, Tile)]
     missing = [(name, why) for name, why in found.items() if isinstance(why, str)]
     if missing:
         report = _report(missing, len(wanted), downloader.base_url)
-        if not (allow_missing and tiles):
+        if not (params.allow_missing and tiles):
             way_out = "What came is kept: run `dvc repro download` again"
             if tiles:
                 way_out += ", or set download.allow_missing to go on without them"

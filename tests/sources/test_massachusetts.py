@@ -25,6 +25,7 @@ import pytest
 from PIL import Image
 
 from roads.dataset.tiles import Tile, read_pair
+from roads.params.download import DownloadParams
 from roads.runtime.errors import UserError
 from roads.sources import http
 from roads.sources.massachusetts import fetch, read_names
@@ -49,6 +50,7 @@ DATE = "Mon, 23 Nov 2026 05:15:00 GMT"
 FETCH_IN_ANOTHER_PROCESS = """
 import json, signal, sys
 from pathlib import Path
+from roads.params.download import DownloadParams
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's "&" has it ignored
 from roads.runtime.errors import exit_status
 from roads.sources import http
@@ -56,7 +58,7 @@ from roads.sources.massachusetts import fetch
 http.BACKOFF = 0.01
 options = json.loads(sys.argv[1])
 folders = {key: Path(options.pop(key)) for key in ("raw", "names", "cache")}
-sys.exit(exit_status(lambda: fetch(**folders, **options)))
+sys.exit(exit_status(lambda: fetch(**folders, params=DownloadParams.model_construct(**options))))
 """
 
 
@@ -115,7 +117,9 @@ class Run:
         } | changed
 
     def __call__(self, server: TileServer, **changed: Any) -> list[Tile]:
-        return fetch(**self.options(server, **changed))
+        options = self.options(server, **changed)
+        folders = {key: options.pop(key) for key in ("raw", "names", "cache")}
+        return fetch(**folders, params=DownloadParams.model_construct(**options))
 
     def refusal(self, server: TileServer, **changed: Any) -> str:
         with pytest.raises(UserError) as error:
