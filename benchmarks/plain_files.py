@@ -49,19 +49,18 @@ def write_plain(stages: Stages, out: Path) -> None:
 
 def dvc_seconds(repository: Path, folders: list[str]) -> dict[str, float]:
     """Seconds to add folders to a DVC repository of their own, and to check them out again."""
-    for command in (["git", "init", "--quiet"], dvc("init", "--quiet")):
-        subprocess.run(command, cwd=repository, check=True)
+
+    def dvc(*words: str) -> float:
+        command = [sys.executable, "-m", "dvc", *words, "--quiet"]
+        return timed(lambda: subprocess.run(command, cwd=repository, check=True))
+
+    subprocess.run(["git", "init", "--quiet"], cwd=repository, check=True)
+    dvc("init")
     shutil.copyfile(ROOT / ".dvc/config", repository / ".dvc/config")
-    add = functools.partial(subprocess.run, dvc("add", "--quiet", *folders), cwd=repository)
-    seconds = {"add": timed(lambda: add(check=True))}
+    add = dvc("add", *folders)
     for folder in folders:
         shutil.rmtree(repository / folder)
-    out = functools.partial(subprocess.run, dvc("checkout", "--quiet"), cwd=repository)
-    return seconds | {"checkout": timed(lambda: out(check=True))}
-
-
-def dvc(*words: str) -> list[str]:
-    return [sys.executable, "-m", "dvc", *words]
+    return {"add": add, "checkout": dvc("checkout")}
 
 
 def size_of(root: Path, folders: list[str]) -> dict[str, int]:
