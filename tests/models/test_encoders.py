@@ -98,8 +98,8 @@ def test_the_seed_draws_the_encoder_too_and_a_depth_too_many_is_refused() -> Non
     one, same, other = (build_unet(params, seed=seed).get_weights() for seed in (1, 1, 2))
     assert all(np.array_equal(a, b) for a, b in zip(one, same, strict=True))
     assert any(not np.array_equal(a, b) for a, b in zip(one, other, strict=True))
-    with pytest.raises(UserError, match="from 2 to 6"):
-        build_unet(unet_params(encoder="efficientnetv2b0", depth=7))
+    with pytest.raises(ValueError, match="from 2 to 6"):
+        unet_params(encoder="efficientnetv2b0", depth=7)
 
 
 def test_a_residual_net_adds_a_way_past_each_level_down() -> None:
