@@ -83,11 +83,7 @@ def add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """`roads run`.
-
-    Raises:
-        UserError: as `run_recipe`.
-    """
+    """`roads run`; raises a UserError as `run_recipe`."""
     from roads.recipes import run_recipe
 
     options = [f"--{name}" for name in ("queue", "temp") if getattr(arguments, name)]
@@ -107,22 +103,14 @@ def add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def verify(arguments: argparse.Namespace) -> None:
-    """`roads verify`.
-
-    Raises:
-        UserError: something is damaged or missing.
-    """
+    """`roads verify`; raises a UserError where something is damaged or missing."""
     from roads.verify import look_for_damage
 
     look_for_damage(arguments.all, arguments.quarantine)
 
 
 def predict(arguments: argparse.Namespace) -> None:
-    """`roads predict`.
-
-    Raises:
-        UserError: an argument or the model is no good, or some pictures were not.
-    """
+    """`roads predict`; raises a UserError where an argument, the model or a picture is no good."""
     from roads.mapping.predicting import Options, Spread, find_pictures, map_roads
 
     pictures = find_pictures(arguments.images, arguments.out)

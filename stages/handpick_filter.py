@@ -6,7 +6,6 @@ a contact sheet of what was dropped or nearly so, for a person to look at.
 
 import functools
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,14 +26,6 @@ from roads.runtime.stage import stage_paths, stage_status
 PICK_COLUMNS = ("name", "decision", "reason")
 BORDERLINE = 0.1  # a blank fraction this near the limit is worth a person's look
 THUMBNAIL = 250  # pixels
-
-
-@dataclass(frozen=True)
-class Look:
-    """What was seen of a tile: its blank fraction, and a thumbnail where any of it is blank."""
-
-    blank: float
-    thumbnail: Image8 | None
 
 
 def handpick_filter(
@@ -62,25 +53,26 @@ def handpick_filter(
         )
     rows, shown = [], []
     looks = in_order(functools.partial(_look, raw.absolute()), tiles, "handpick")
-    for tile, look in zip(tiles, looks, strict=True):
-        keep, why = _judge(look.blank, picks.get(tile.name), params.max_blank)
-        rows.append((tile.name, tile.split, f"{look.blank:.4f}", "yes" if keep else "no", why))
-        if look.thumbnail is not None and (
-            not keep or tile.name in picks or abs(look.blank - params.max_blank) <= BORDERLINE
+    for tile, (blank, thumbnail) in zip(tiles, looks, strict=True):
+        keep, why = _judge(blank, picks.get(tile.name), params.max_blank)
+        rows.append((tile.name, tile.split, f"{blank:.4f}", "yes" if keep else "no", why))
+        if thumbnail is not None and (
+            not keep or tile.name in picks or abs(blank - params.max_blank) <= BORDERLINE
         ):
             verdict = "kept" if keep else "dropped"
-            shown.append((f"{tile.name}\n{look.blank:.1%} blank, {verdict}", look.thumbnail))
+            shown.append((f"{tile.name}\n{blank:.1%} blank, {verdict}", thumbnail))
     write_csv(handpicked, HANDPICKED_COLUMNS, rows)
     save_contact_sheet(sheet, shown, "Tiles with missing imagery: dropped, or near the limit")
     kept = sum(row[3] == "yes" for row in rows)
     print(f"handpick-filter: {kept} of {len(rows)} tiles kept", file=sys.stderr)
 
 
-def _look(raw: Path, tile: Tile) -> Look:
+def _look(raw: Path, tile: Tile) -> tuple[float, Image8 | None]:
+    """The blank fraction of a tile, and a thumbnail where any of it is blank."""
     image, _ = read_pair(raw, tile)
     blank = blank_fraction(image)
     step = max(1, max(image.shape) // THUMBNAIL)
-    return Look(blank, np.ascontiguousarray(image[::step, ::step]) if blank > 0 else None)
+    return blank, np.ascontiguousarray(image[::step, ::step]) if blank > 0 else None
 
 
 def _judge(blank: float, pick: tuple[bool, str] | None, max_blank: float) -> tuple[bool, str]:
@@ -117,7 +109,7 @@ def read_picks(path: Path) -> dict[str, tuple[bool, str]]:
                 "keep or drop"
             )
         if name in picks:
-            raise UserError(f"{path}, line {line}: {name} stands there twice")
+            raise UserError(f"{path}, line {line}: {name} is there twice")
         picks[name] = (decision == "keep", row["reason"])
     return picks
 

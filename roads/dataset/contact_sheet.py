@@ -38,11 +38,10 @@ def save_contact_sheet(path: Path, pictures: list[tuple[str, Image8]], title: st
         for axes, (caption, picture) in zip(figure.axes, shown, strict=False):
             axes.imshow(picture)
             axes.set_title(caption, fontsize=8)
-            axes.add_patch(_frame(picture))
+            height, width = picture.shape[:2]
+            frame = Rectangle(
+                (-0.5, -0.5), width, height, fill=False, edgecolor="0.6", linewidth=0.8
+            )
+            axes.add_patch(frame)
     with replacing(path) as partial:
         figure.savefig(partial, format="png", dpi=100)
-
-
-def _frame(picture: Image8) -> Rectangle:
-    height, width = picture.shape[:2]
-    return Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor="0.6", linewidth=0.8)

@@ -91,7 +91,7 @@ def resolve_precision(precision: str) -> str:
     if gpu:
         fast = gpu[1] >= BFLOAT16_CAPABILITY
     else:
-        fast = backend_name() == "tensorflow" and bool(_cpu_flags() & FAST_BFLOAT16)
+        fast = backend_name() == "tensorflow" and _cpu_multiplies_bfloat16()
     return "mixed_bfloat16" if fast else "float32"
 
 
@@ -119,11 +119,8 @@ def _gpu() -> tuple[str, float] | None:
     return None
 
 
-def _cpu_flags() -> set[str]:
-    """What /proc/cpuinfo says that the processor can do; empty where there is no such file."""
-    try:
-        text = CPU_FLAGS.read_text()
-    except OSError:
-        return set()
+def _cpu_multiplies_bfloat16() -> bool:
+    """Whether /proc/cpuinfo says so; not where there is no such file."""
+    text = CPU_FLAGS.read_text() if CPU_FLAGS.exists() else ""
     found = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
-    return set(found[1].split()) if found else set()
+    return bool(found and FAST_BFLOAT16.intersection(found[1].split()))

@@ -21,19 +21,12 @@ IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Encoder:
-    """An encoder: how to build it, what it takes, where its skips are, where its weights are.
+    """How to build an encoder, and where its skips and its weights are."""
 
-    Attributes:
-        application: builds it, without its classifier and its own preprocessing.
-        preprocess: from images of 0..255 to what its weights were trained on.
-        skips: the layers at strides 2, 4, 8, 16 and 32, the last ones of that size.
-        url: its ImageNet weights.
-    """
-
-    application: Callable[..., keras.Model]
-    preprocess: Callable[[Any], Any]
-    skips: tuple[str, ...]
-    url: str
+    application: Callable[..., keras.Model]  # without its classifier and its own preprocessing
+    preprocess: Callable[[Any], Any]  # from images of 0..255 to what its weights were trained on
+    skips: tuple[str, ...]  # the last layers at strides 2, 4, 8, 16 and 32
+    url: str  # of its ImageNet weights
 
 
 def standardize(images: Any) -> Any:

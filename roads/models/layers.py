@@ -98,10 +98,13 @@ class BatchNormalization(keras.layers.BatchNormalization):
         )
         if measuring:
             values = tensorflow.cast(tensorflow.size(inputs) // inputs.shape[-1], "float32")
-            variance *= (values - 1) / values  # it divided by one less, and Keras does not
-            for moving, measured in ((self.moving_mean, mean), (self.moving_variance, variance)):
-                moving.assign(moving * self.momentum + measured * (1 - self.momentum))
+            # It divided by one less, and Keras does not.
+            self._update_moving(mean, variance * ((values - 1) / values))
         return outputs
+
+    def _update_moving(self, mean: Any, variance: Any) -> None:
+        for moving, measured in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + measured * (1 - self.momentum))
 
     def _in_one_pass(self, inputs: Any) -> Any:
         """Normalize by the batch's own mean and variance, in float32, and note them."""
@@ -109,7 +112,6 @@ class BatchNormalization(keras.layers.BatchNormalization):
         axes = tuple(range(len(inputs.shape) - 1))
         mean, square = ops.mean(exact, axes), ops.mean(exact * exact, axes)
         variance = ops.maximum(square - mean * mean, 0)
-        for moving, measured in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            moving.assign(moving * self.momentum + measured * (1 - self.momentum))
+        self._update_moving(mean, variance)
         scale = self.gamma * ops.rsqrt(variance + self.epsilon)
         return ops.cast(exact * scale + (self.beta - mean * scale), self.compute_dtype)

@@ -14,17 +14,8 @@ from roads.params.unet import UnetParams
 
 CONVOLUTION, NORMALIZATION = "_convolution", "_normalization"  # endings of the names of layers
 
-
 # Weights trained with one value of these cannot be used with another.
 ARCHITECTURE = ("filters", "depth", "activation", "normalization", "encoder")
-
-
-def dropout_rate(params: UnetParams, level: int) -> float:
-    """The fraction of values dropped at a level: `dropout` at the top two, and growing with depth.
-
-    The article's 0.1-0.1-0.2-0.2-0.3 is `dropout` × 1-1-2-2-3.
-    """
-    return params.dropout * (1 + level // 2)
 
 
 def build_unet(params: UnetParams, precision: str = "float32", seed: int = 0) -> keras.Model:
@@ -64,8 +55,7 @@ def build_unet(params: UnetParams, precision: str = "float32", seed: int = 0) ->
         skips = []
         for level in range(params.depth - 1):
             skips.append(blocks.down(x, level, f"down{level + 1}"))
-            pool = MaxPooling2D(dtype=blocks.policy, name=f"down{level + 1}_pool")
-            x = pool(skips[-1])
+            x = MaxPooling2D(dtype=blocks.policy, name=f"down{level + 1}_pool")(skips[-1])
         x = blocks.down(x, params.depth - 1, "bottom")
     for level in reversed(range(params.depth - 1)):
         x = blocks.up(x, skips[level], level, f"up{level + 1}")
@@ -99,12 +89,11 @@ class _Blocks:
 
     def double_convolution(self, x: Any, level: int, name: str) -> Any:
         x = self._convolution(x, level, f"{name}_1")
-        rate = dropout_rate(self.params, level)
+        rate = self.params.dropout * (1 + level // 2)  # the article's: 0.1, 0.1, 0.2, 0.2, 0.3
         if rate > 0:
-            dropout = keras.layers.Dropout(
+            x = keras.layers.Dropout(
                 rate, seed=next(self.seeds), dtype=self.policy, name=f"{name}_dropout"
-            )
-            x = dropout(x)
+            )(x)
         return self._convolution(x, level, f"{name}_2")
 
     def down(self, x: Any, level: int, name: str) -> Any:
@@ -121,24 +110,21 @@ class _Blocks:
         return keras.layers.Add(dtype=self.policy, name=f"{name}_add")([y, past(x)])
 
     def _convolution(self, x: Any, level: int, name: str) -> Any:
-        convolution = keras.layers.Conv2D(
+        x = keras.layers.Conv2D(
             self.params.filters * 2**level,
             3,
             padding="same",
             kernel_initializer=HeNormal(next(self.seeds)),
             dtype=self.policy,
             name=name + CONVOLUTION,
-        )
-        x = convolution(x)
+        )(x)
         if self.params.normalization == "batch":
-            normalization = BatchNormalization(
+            x = BatchNormalization(
                 momentum=self.params.momentum, dtype=self.policy, name=name + NORMALIZATION
-            )
-            x = normalization(x)
-        activation = keras.layers.Activation(
+            )(x)
+        return keras.layers.Activation(
             self.params.activation, dtype=self.policy, name=f"{name}_{self.params.activation}"
-        )
-        return activation(x)
+        )(x)
 
     def up(self, x: Any, skip: Any, level: int, name: str) -> Any:
         larger = Conv2DTranspose(
@@ -149,8 +135,7 @@ class _Blocks:
             dtype=self.policy,
             name=f"{name}_enlarge",
         )
-        join = keras.layers.Concatenate(dtype=self.policy, name=f"{name}_skip")
-        return join([larger(x), skip])
+        return keras.layers.Concatenate(dtype=self.policy, name=f"{name}_skip")([larger(x), skip])
 
 
 def _seeds(seed: int) -> Iterator[int]:

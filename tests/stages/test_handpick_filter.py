@@ -65,7 +65,7 @@ def test_the_contact_sheet_shows_dropped_and_borderline_tiles(raw: Path) -> None
     [
         ("whoel,drop,\n", "names tiles that are not in .*: whoel"),
         ("whole,maybe,\n", "line 2: the decision on whole is 'maybe'"),
-        ("whole,keep,\nwhole,drop,\n", "line 3: whole stands there twice"),
+        ("whole,keep,\nwhole,drop,\n", "line 3: whole is there twice"),
     ],
 )
 def test_a_wrong_decision_is_named(raw: Path, picks: str, told: str) -> None:
