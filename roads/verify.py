@@ -64,22 +64,18 @@ def verify(cache: Path, downloads: Path, whole_cache: bool = False) -> Findings:
     objects = cache / "files" / "md5"
     found = Findings()
     expected = list(_expected(objects, found))
-    names = {_object(objects, file.md5): file.md5 for file in expected if file.cached}
-    owners = {_object(objects, file.md5): file for file in reversed(expected)}
+    owners = {_object(objects, file.md5): file for file in reversed(expected) if file.cached}
+    paths = set(owners)
     if whole_cache:
-        names |= {
-            path: path.parent.name + path.name
-            for path in objects.glob("??/*")
-            if len(path.stem) == 30
-        }
+        paths |= {path for path in objects.glob("??/*") if len(path.stem) == 30}
     sound = set()  # the inodes of sound files; the workspace and the downloads are links to them
-    for path, md5 in _hashed(sorted(names), "md5", "DVC's cache"):
+    for path, md5 in _hashed(sorted(paths), "md5", "DVC's cache"):
         found.looked_at += 1
         owner = owners.get(path)
         place = f"{owner.path} (stage {owner.stage})" if owner else "no path of this commit"
         if md5 is None:
             found.lines.append(f"missing in the cache: {place}, {path}")
-        elif md5 != names[path].removesuffix(MANIFEST):
+        elif md5 != path.parent.name + path.name.removesuffix(MANIFEST):
             found.lines.append(f"damaged in the cache: {place}, {path}")
             found.damaged.append(path)
         else:

@@ -19,24 +19,15 @@ PIXELS_COLUMNS = ("tile", "page", "grey", "road")
 
 @dataclass(frozen=True)
 class Crop:
-    """A window of a tile.
+    """A window of a tile; `top` and `left` are its first pixel there."""
 
-    Attributes:
-        tile: name of the tile.
-        split: train, valid or test; empty where the crop was dropped before it got one.
-        page: its page in the tile's stacks, from 0; -1 where it was dropped.
-        top, left: its first pixel in the tile.
-        blank: fraction of it that is missing imagery.
-        dropped: why it was dropped; empty where it was kept.
-    """
-
-    tile: str
-    split: str
-    page: int
+    tile: str  # the tile's name
+    split: str  # train, valid or test; empty where the crop was dropped before it got one
+    page: int  # in the tile's stacks, from 0; -1 where the crop was dropped
     top: int
     left: int
-    blank: float
-    dropped: str
+    blank: float  # fraction that is missing imagery
+    dropped: str  # why it was dropped; empty where it was kept
 
     @property
     def kept(self) -> bool:

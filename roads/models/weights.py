@@ -24,28 +24,18 @@ THRESHOLDS_FILE = "thresholds.json"  # in metrics/test/: of the weights that wer
 
 
 class Description(pydantic.BaseModel):
-    """What is known of trained weights; nothing in it depends on the day or the host's name.
-
-    Attributes:
-        unet: the net that the weights belong to.
-        precision: the dtype policy it was trained in, `auto` resolved.
-        backend, device: what it was trained on.
-        versions: of Keras and the backend.
-        crop_size: side of the training crops in pixels.
-        parameters: how many numbers the weights are.
-        training: how it was trained: params, epochs run, best epoch and its values.
-    """
+    """What is known of trained weights; nothing in it depends on the day or the host's name."""
 
     model_config = pydantic.ConfigDict(frozen=True)
 
-    unet: UnetParams
-    precision: str
-    backend: str
-    device: str
-    versions: dict[str, str]
-    crop_size: int
-    parameters: int
-    training: dict[str, Any]
+    unet: UnetParams  # the net that the weights belong to
+    precision: str  # the dtype policy it was trained in, `auto` resolved
+    backend: str  # that it was trained with
+    device: str  # that it was trained on
+    versions: dict[str, str]  # of Keras and the backend
+    crop_size: int  # side of the training crops in pixels
+    parameters: int  # how many numbers the weights are
+    training: dict[str, Any]  # params, epochs run, best epoch and its values
 
 
 def description_path(weights: Path) -> Path:
@@ -58,8 +48,7 @@ def save_model(
 ) -> None:
     """Write the weights and their description; the same weights give the same bytes.
 
-    Only what the layers hold is written, not the optimizer's state; with `half` as `store_half`
-    has it.
+    The optimizer's state is left out. With `half`, weights are rounded as by `store_half`.
 
     Raises:
         UserError: a weight is not a finite number.
@@ -75,10 +64,10 @@ def save_model(
 
 
 def store_half(weights: Path, to: Path) -> None:
-    """Copy a `.weights.h5` file, its arrays of two axes and more rounded to float16.
+    """Copy a `.weights.h5` file, with arrays of two axes and more rounded to float16.
 
-    Biases and what belongs to normalization stay float32: they are few, and variances may be
-    smaller than float16 can say. Keras reads both into float32.
+    Biases and normalization stay float32: they are few, and a variance may be too small for
+    float16. Keras reads both into float32.
     """
     with h5py.File(weights) as source, h5py.File(to, "w") as target:
 

@@ -25,17 +25,13 @@ class UnetParams(Section):
     encoder_folder: Path = Field(default=Path("models/encoders"), exclude=True)  # of this host
 
     @model_validator(mode="after")
-    def _fits_into_memory(self) -> Self:
+    def _net_can_be_built(self) -> Self:
         most = self.filters * 2 ** (self.depth - 1)
         if most > MOST_FILTERS:
             raise ValueError(
                 f"unet.filters {self.filters} and unet.depth {self.depth} make {most:,} filters at "
                 f"the bottom: at most {MOST_FILTERS:,}"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _the_encoder_is_as_deep(self) -> Self:
         if self.encoder in PRETRAINED and not 2 <= self.depth <= DEEPEST:
             raise ValueError(
                 f"unet.depth is {self.depth}: with unet.encoder {self.encoder} it must be from 2 "

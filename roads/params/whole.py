@@ -37,16 +37,12 @@ class Params(Section):
     parallel: ParallelParams
 
     @model_validator(mode="after")
-    def _there_is_a_net(self) -> Self:
+    def _sections_go_together(self) -> Self:
         if self.train.epochs == 0 and self.train.initial_weights == NO_NET:
             raise ValueError(
                 "train.epochs is 0 and train.initial_weights is none: there is no net to evaluate. "
                 "Set one of them"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _sizes_suit_the_net(self) -> Self:
         step = size_step(self.unet)
         sizes = {
             "crop.size": self.crop.size,
@@ -59,18 +55,10 @@ class Params(Section):
                     f"{key} is {size}: with unet.depth {self.unet.depth} it must be a multiple of "
                     f"{step}"
                 )
-        return self
-
-    @model_validator(mode="after")
-    def _windows_are_cut_from_crops(self) -> Self:
         if self.augment.window is not None and self.augment.window > self.crop.size:
             raise ValueError(
                 f"augment.window {self.augment.window} is larger than crop.size {self.crop.size}"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _there_is_an_encoder_to_freeze(self) -> Self:
         if self.train.freeze_encoder_epochs > 0 and self.unet.encoder not in PRETRAINED:
             raise ValueError(
                 f"train.freeze_encoder_epochs is {self.train.freeze_encoder_epochs}, but "

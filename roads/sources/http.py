@@ -54,13 +54,12 @@ class Downloader:
     """Fetches files below one address, from several threads at once.
 
     Args:
-        params: its `base_url`, for example `https://host/folder`; how many threads
-            (`connections`) will call `fetch`; the tries of a file after the first (`retries`;
-            gaining NEW_GROUND gives them all back); the seconds without a byte that end a try
-            (`timeout`).
+        params: files lie below `base_url`; `connections` threads will call `fetch`; a file is
+            tried again `retries` times, and as often again after every NEW_GROUND that it gains;
+            `timeout` seconds without a byte end a try.
 
     Raises:
-        UserError: `base_url` is no such address, or holds more than a host and a path.
+        UserError: `base_url` is not http(s)://HOST/FOLDER.
     """
 
     def __init__(self, params: DownloadParams):
