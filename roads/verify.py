@@ -1,4 +1,4 @@
-"""Look for damage that DVC does not see: it checks a cached file out by its name, unread.
+"""Look for damage that DVC does not notice: it checks out cached files without reading them.
 
 Every object of DVC's cache that dvc.lock refers to is hashed again and compared with its name, the
 workspace is compared with dvc.lock, and each download with the hash it had when it arrived. Nothing
@@ -80,7 +80,7 @@ def verify(cache: Path, downloads: Path, whole_cache: bool = False) -> Findings:
             found.damaged.append(path)
         else:
             sound.add(_inode(path))
-    for path in sorted(objects.glob("??/.*.tmp")):  # DVC writes aside, and does not look back
+    for path in sorted(objects.glob("??/.*.tmp")):  # left where DVC was stopped while writing
         found.lines.append(f"half an object, from a full disk or a kill: {path}")
         found.damaged.append(path)
     _look_at_workspace(expected, objects, sound, found)
@@ -112,7 +112,7 @@ def _expected(objects: Path, found: Findings) -> Iterator[Expected]:
             entries = json.loads(_object(objects, out.md5).read_bytes())
             files = [(PurePosixPath(entry["relpath"]), entry["md5"]) for entry in entries]
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # its own hash tells
+            continue  # a damaged manifest is found by its own hash
         known = {out.path / path for path, _ in files}
         for path, md5 in files:
             yield Expected(out.stage, out.path / path, md5, True)

@@ -57,7 +57,7 @@ def pack_h5(
         if not rows[split]:
             raise UserError(f"pack.min_road={params.min_road:g} leaves no crop to {split}")
 
-    # One process: to copy pages into the packs costs less than to send them between processes.
+    # One process: copying pages into the packs costs less than sending them between processes.
     by_tile = [list(group) for _, group in itertools.groupby(chosen, lambda crop: crop.tile)]
     with pack_writer(packed, rows, side) as writer:
         for group in progress(by_tile, "pack-h5"):
@@ -72,10 +72,10 @@ def pack_h5(
 
 
 def _road_enough(split: str, road: int, area: int, params: PackParams) -> bool:
-    """Whether a crop has road enough to be packed.
+    """Whether a crop has enough road to be packed.
 
-    The measure is the article's: road pixels over background pixels, training only, since a test
-    without empty crops flatters.
+    The measure is the article's: road pixels per background pixel. It applies to training only,
+    because a test set without empty crops flatters.
     """
     if split != "train" and not params.min_road_everywhere:
         return True

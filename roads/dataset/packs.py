@@ -79,9 +79,9 @@ def pack_writer(folder: Path, rows: Mapping[str, int], size: int) -> Iterator[Pa
 
 @contextlib.contextmanager
 def _roomy_file(path: Path, data: int) -> Iterator[h5py.File]:
-    """Open an HDF5 file for writing, with room on the disk for so many bytes of data.
+    """Open an HDF5 file for writing, with room on the disk for `data` bytes of data.
 
-    HDF5 crashes the process where it meets a full disk on closing, so room is taken before.
+    HDF5 crashes the process if the disk is full when a file is closed, so room is taken first.
     """
     with path.open("wb") as stream, h5py.File(path, "w") as file:
         os.posix_fallocate(stream.fileno(), 0, data + HEADERS)

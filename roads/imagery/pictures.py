@@ -85,14 +85,14 @@ def decoding(path: Path, way_out: str) -> Iterator[None]:
         raise UserError(f"{path} is not a picture that Pillow can read. {way_out}") from None
     except MemoryError:
         raise UserError(f"{path} does not fit into memory. Cut it into tiles.") from None
-    except Exception as error:  # what a decoder stumbles over has any type
+    except Exception as error:  # decoders raise almost anything on damaged data
         raise UserError(
             f"{path} is broken and cannot be decoded: {one_line(error)}. {way_out}"
         ) from None
 
 
 def _check_kind(path: Path, picture: Image.Image) -> None:
-    """Raise a UserError if the picture has not 8 bits a channel, or is several."""
+    """Raise a UserError if a picture does not have 8 bits a channel, or a file holds several."""
     packing = " ".join(str(tile[3]) for tile in getattr(picture, "tile", ()))
     if picture.mode not in EIGHT_BIT_MODES or ";16" in packing:  # Pillow halves 16-bit colours
         kind = picture.mode if picture.mode not in EIGHT_BIT_MODES else f"{picture.mode};16"

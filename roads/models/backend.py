@@ -53,11 +53,11 @@ with _without_chatter():
     if keras.backend.backend() == "tensorflow":
         import tensorflow
 
-        # Looking for GPUs looks for the driver, and chats about it.
+        # This loads the driver, which causes chatter, too.
         if not tensorflow.config.list_physical_devices("GPU"):
-            # With two operations under way at once, a convolution's sums are split between
-            # threads now one way, now another, and two trainings end in different weights.
-            # One after the other costs no time: each of them uses all cores.
+            # When two operations run at once, how a convolution's sums are split between threads
+            # varies, and two trainings end in different weights. Running one operation at a time
+            # takes no longer: each uses all cores.
             tensorflow.config.threading.set_inter_op_parallelism_threads(1)
 
 

@@ -80,7 +80,7 @@ def build_encoder(name: str, depth: int, policy: Any, momentum: float, seed: int
 
 
 def _application(encoder: Encoder, policy: Any, seed: int) -> keras.Model:
-    """The whole encoder; its layers take neither policy nor seed, but what Keras has at hand."""
+    """The whole encoder; it takes no policy and no seed, so Keras' global ones are set for it."""
     before, state = keras.config.dtype_policy(), random.getstate()
     keras.config.set_dtype_policy(policy)
     random.seed(seed)  # what Keras draws unnamed seeds from

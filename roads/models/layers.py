@@ -1,6 +1,6 @@
-"""Keras' layers in the form that the backend computes fast, with the same weights and results.
+"""Keras layers written so that the backend computes them fast, with the same weights and results.
 
-Each has the name of its parent, too: files of weights call layers by the names of their classes.
+Each keeps the name of its parent class, because weights files name layers by their class.
 """
 
 from typing import Any

@@ -52,7 +52,7 @@ def on_cluster(
         _check_workers(client, address)
         width = AHEAD * sum(client.nthreads().values())
         for item in items:
-            # Not pure: what counts is the files it writes, so an old result never will do.
+            # Not pure: it runs for the files it writes, so a cached result must not be reused.
             pending.append(client.submit(function, item, pure=False))
             if len(pending) >= width:
                 yield pending.popleft().result()
@@ -65,7 +65,7 @@ def on_cluster(
         ) from None
     except (CancelledError, CommClosedError):
         raise UserError(
-            f"the Dask scheduler at {address} was lost. Start it, and repeat."
+            f"the Dask scheduler at {address} was lost. Start it and run the command again."
         ) from None
     finally:
         client.close()

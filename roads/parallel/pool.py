@@ -18,8 +18,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 WORKERS_VARIABLE = "ROADS_WORKERS"  # a fact of the machine, so not a parameter
-BLOCK = 16  # items a process; at the end of a block they wait for one another
-FEW = 4  # starting worker processes takes longer than so few tiles
+BLOCK = 16  # items per process; processes wait for one another at the end of each block
+FEW = 4  # with fewer tiles than this, starting worker processes takes longer than the work
 
 
 def worker_count() -> int:
@@ -80,6 +80,6 @@ def _by_blocks(
                 )
     except BrokenProcessPool:
         raise UserError(
-            f"{title}: a worker process was killed, most likely for want of memory. Repeat with "
-            f"fewer processes: {WORKERS_VARIABLE}={max(1, workers // 2)}."
+            f"{title}: a worker process was killed, most likely because memory ran out. Run again "
+            f"with fewer processes: {WORKERS_VARIABLE}={max(1, workers // 2)}."
         ) from None

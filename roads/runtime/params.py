@@ -36,7 +36,7 @@ SomeSection = TypeVar("SomeSection", bound=Section)
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """YAML of plain values: no key stands twice, and nothing refers to something else.
+    """YAML of plain values: no duplicate keys, and nothing that refers to something else.
 
     A few lines of references to references hold more than any memory.
     """
@@ -51,7 +51,7 @@ class _PlainLoader(yaml.SafeLoader):
         seen: set[Any] = set()
         for key, _ in node.value:
             if key.value in seen:
-                told = f"the key {excerpt(key.value)} stands there twice"
+                told = f"duplicate key {excerpt(key.value)}"
                 raise yaml.constructor.ConstructorError(None, None, told, key.start_mark)
             seen.add(key.value if isinstance(key.value, str) else None)
         return super().construct_mapping(node, deep)

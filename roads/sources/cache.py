@@ -74,7 +74,7 @@ class Cache:
             shutil.copyfile(self._folder / path, target)
 
     def fill(self, paths: Sequence[str], connections: int) -> dict[str, str]:
-        """Download the files that are not there, so many at once.
+        """Download the files that are not there, `connections` at a time.
 
         Returns:
             why those that did not come did not, by path.

@@ -47,8 +47,8 @@ class _Order:
 def fetch(raw: Path, *, seed: int, size: int, train: int, valid: int, test: int) -> list[Tile]:
     """Generate the tiles of each split and write them in the layout of the real ones.
 
-    A tile depends on the seed, the size, its split and its number in the split only. The second
-    training tile misses over a quarter of its imagery (pure white), the third a little.
+    A tile depends only on the seed, the size, its split and its number in the split. The second
+    training tile lacks over a quarter of its imagery (pure white), the third a little.
 
     Args:
         raw: folder that gets `{split}/sat/NAME.tiff` (RGB) and `{split}/map/NAME.tif` (grey).

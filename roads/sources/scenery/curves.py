@@ -87,7 +87,7 @@ def bezier(corners: Sequence[Point], t: float) -> Point:
 
 
 def beside(points: Sequence[Point], distance: float) -> list[Point]:
-    """The parallel to a polyline at a distance to its left; nothing beside nothing."""
+    """The parallel to a polyline at a distance to its left; empty for an empty one."""
     if not points:
         return []
     ends = [*points[1:], points[-1]]

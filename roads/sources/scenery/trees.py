@@ -5,7 +5,7 @@ from roads.sources.scenery.curves import Point, between, move, pick
 from roads.sources.scenery.land import EVERGREEN, LEAFLESS
 from roads.sources.scenery.scene import FULL, Scene, lit
 
-PLOT = 16  # a tree is tried on every square of so many pixels a side
+PLOT = 16  # pixels; as many trees are tried as there are squares of this side
 CHANCE = {"grid": 0.5, "bends": 0.7, "town": 0.1, "park": 0.15, "woods": 0.3, "field": 0.02}
 
 
