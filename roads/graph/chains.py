@@ -1,47 +1,19 @@
-"""Chains of pixels: a skeleton traced strip by strip, without a loop over its pixels.
+"""The chains of pixels between a skeleton's crossings, traced strip by strip.
 
-A pixel is linked to its neighbours up, down, left and right, and to a diagonal one where no such
-neighbour joins the two anyway. Pixels with three links or more, and squares of four pixels, are
-crossings; those that touch become one node, at their centre.
+A pixel is linked to its neighbours up, down, left and right, and to a diagonal neighbour only if
+no such neighbour joins the two. Pixels with three links or more, and squares of four pixels, are
+crossings. Crossings that touch become one node, at their centre.
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.sparse import csgraph
 
-from roads.graph.paths import join_links, run_sums, take_rows
+from roads.graph.edges import Edges, components
 from roads.graph.skeleton import ReadRows, skeleton_strips
 from roads.runtime.arrays import Bool, Float64, Int64
 from roads.runtime.errors import UserError
 
 MOST_CHAINS = 1_000_000  # 80,000 km of city streets; noise has more, and would fill the memory
-
-
-@dataclass(frozen=True)
-class Chains:
-    """Chains of linked pixels, as traced in strips.
-
-    Attributes:
-        start, end: (n,) int64, the pixels at their ends, as row · stride + column; later nodes.
-        length: (n,) float64 metres.
-        steps: (n,) int64, links between pixels.
-        weight: (n,) float64, over the links the sum of the mean of their pixels' probabilities.
-        offsets: (n + 1,) int64, where in `inner` the chains begin and end.
-        inner: (p, 2) int32, row and column of the points between their ends at which they turn.
-        crossings: (c,) int64, the pixels that are crossings, whether or not a chain ends there.
-    """
-
-    start: Int64
-    end: Int64
-    length: Float64
-    steps: Int64
-    weight: Float64
-    offsets: Int64
-    inner: NDArray[np.int32]
-    crossings: Int64
 
 
 def trace_chains(
@@ -51,46 +23,40 @@ def trace_chains(
     width: int,
     metres: tuple[float, float],
     strip: int | None,
-) -> Chains:
-    """Trace the skeleton strip by strip; chains end where a strip's last row is, too.
+) -> tuple[Edges, Float64]:
+    """Trace the skeleton strip by strip.
+
+    Returns:
+        The chains, which also end at the last row of each strip, and the places of their nodes,
+        (nodes, 2) row and column.
 
     Raises:
         UserError: there are more than MOST_CHAINS.
     """
     stride = width + 1  # so that no pixel has a neighbour beyond the end of its row
     keys, bytes_ = np.zeros(0, np.int64), np.zeros(0, np.uint8)
-    parts = [_trace_rows(keys, bytes_, 0, 0, stride, metres)]
+    parts, crossings = [], []
     done = count = 0
     for top, lines in skeleton_strips(read_mask, height, width, strip):
-        rows, columns = np.nonzero(lines)
-        keys = np.concatenate([keys, (rows + top) * stride + columns])
-        bytes_ = np.concatenate(
-            [bytes_, read_probability(top, top + len(lines))[rows, columns].astype(np.uint8)]
-        )
         bottom = top + len(lines)
+        rows, columns = np.nonzero(lines)
+        keys = np.append(keys, (rows + top) * stride + columns)
+        bytes_ = np.append(bytes_, read_probability(top, bottom)[rows, columns])
         known = bottom if bottom == height else bottom - 1  # a row is traced with the next
-        if known > done:
-            parts.append(_trace_rows(keys, bytes_, done, known, stride, metres))
-            done = known
-            count += len(parts[-1].start)
-            if count > MOST_CHAINS:
-                raise UserError(
-                    f"the road mask is noise: its lines are in more than {MOST_CHAINS:,} pieces. "
-                    "Take a higher threshold, or a net that was trained longer."
-                )
+        chains, crossing = _trace_rows(keys, bytes_, done, known, stride, metres)
+        parts.append(chains)
+        crossings.append(crossing)
+        count += len(chains.start)
+        if count > MOST_CHAINS:
+            raise UserError(
+                f"the road mask is noise: its lines are in more than {MOST_CHAINS:,} pieces. "
+                "Use a higher threshold, or a net that was trained longer."
+            )
+        done = known
         needed = keys >= (done - 1) * stride
         keys, bytes_ = keys[needed], bytes_[needed]
-    sizes = np.concatenate([np.diff(part.offsets) for part in parts])
-    return Chains(
-        start=np.concatenate([part.start for part in parts]),
-        end=np.concatenate([part.end for part in parts]),
-        length=np.concatenate([part.length for part in parts]),
-        steps=np.concatenate([part.steps for part in parts]),
-        weight=np.concatenate([part.weight for part in parts]),
-        offsets=np.concatenate([[0], np.cumsum(sizes)]),
-        inner=np.concatenate([part.inner for part in parts]),
-        crossings=np.concatenate([part.crossings for part in parts]),
-    )
+    chains = Edges(*map(np.concatenate, zip(*parts, strict=True)))
+    return _merge_crossings(chains, np.concatenate(crossings), stride, metres)
 
 
 def _trace_rows(
@@ -100,14 +66,18 @@ def _trace_rows(
     bottom: int,
     stride: int,
     metres: tuple[float, float],
-) -> Chains:
+) -> tuple[Edges, Int64]:
     """Trace the links that leave rows [top, bottom) to the right or downward.
 
     Args:
-        keys: pixels of the rows from top - 1 to bottom, ascending.
+        keys: pixels of the rows from top - 1 to bottom, as row · stride + column, ascending.
         bytes_: their probabilities.
         top, bottom: all pixels of row top and row bottom are ends of chains.
         stride, metres: as in `trace_chains`.
+
+    Returns:
+        The chains, with keys as nodes and points only where they turn; and the keys of the
+        crossings in these rows.
     """
     start, end, crossing = _links(keys, stride)
     degree = np.bincount(np.concatenate([start, end]), minlength=len(keys))
@@ -115,32 +85,27 @@ def _trace_rows(
     rows = keys // stride
     mine = (rows[start] >= top) & (rows[start] < bottom)
     start, end = start[mine], end[mine]
-    through = (degree == 2) & ~crossing & (rows > top) & (rows < bottom)
-    path, offsets = join_links(start, end, through)
-    links = len(start)
-    pixels = np.stack([rows, keys % stride], axis=1).astype(np.int32)
-    step = pixels[end] - pixels[start]
-    length = np.hypot(step[:, 0] * metres[0], step[:, 1] * metres[1])
-    weight = (bytes_[start].astype(np.float64) + bytes_[end]) / 2
-    backward = path >= links
-    link = path % max(1, links)
-    reached = np.where(backward, start[link], end[link])
-    heading = np.where(backward[:, None], -step[link], step[link])
-    turns = np.zeros(len(path), np.bool_)
-    turns[:-1] = (heading[1:] != heading[:-1]).any(axis=1)
-    turns[offsets[1:] - 1] = False  # the chain's end
-    left = np.where(backward, end[link], start[link])
-    own = (rows >= top) & (rows < bottom)
-    return Chains(
-        start=keys[left[offsets[:-1]]],
-        end=keys[reached[offsets[1:] - 1]],
-        length=run_sums(length[link], offsets),
-        steps=np.diff(offsets),
-        weight=run_sums(weight[link], offsets),
-        offsets=np.concatenate([[0], np.cumsum(turns)])[offsets],
-        inner=pixels[reached[turns]],
-        crossings=keys[crossing & own],
+    pixels = np.stack([rows, keys % stride], axis=1).astype(np.float64)
+    links = Edges(
+        start,
+        end,
+        length=np.hypot(*((pixels[end] - pixels[start]) * metres).T),
+        steps=np.ones(len(start), np.int64),
+        weight=(bytes_[start].astype(np.float64) + bytes_[end]) / 2,
+        sizes=np.zeros(len(start), np.int64),
+        points=np.zeros((0, 2)),
     )
+    chains = links.join(pixels, (degree == 2) & ~crossing & (rows > top) & (rows < bottom))
+    owner = np.repeat(np.arange(len(chains.sizes)), chains.sizes)
+    bends = np.diff(chains.lines(pixels), n=2, axis=0) != 0
+    turns = bends.any(axis=1)[np.arange(len(owner)) + 2 * owner]
+    chains = chains._replace(
+        start=keys[chains.start],
+        end=keys[chains.end],
+        sizes=np.bincount(owner[turns], minlength=len(chains.sizes)),
+        points=chains.points[turns],
+    )
+    return chains, keys[crossing & (rows >= top) & (rows < bottom)]
 
 
 def _links(keys: Int64, stride: int) -> tuple[Int64, Int64, Bool]:
@@ -150,70 +115,37 @@ def _links(keys: Int64, stride: int) -> tuple[Int64, Int64, Bool]:
         Places in `keys` of each link's ends, the upper or left one first; and which pixels
         belong to a square of four.
     """
-    pixels = np.arange(len(keys))
-    right = np.zeros(len(keys), np.bool_)
-    right[:-1] = keys[1:] == keys[:-1] + 1
-    left = np.roll(right, 1)
-    below, has_below = _find(keys, keys + stride)
-    after, has_after = _find(keys, keys + stride + 1)
-    before, has_before = _find(keys, keys + stride - 1)
-    down_right = has_after & ~right & ~has_below
-    down_left = has_before & ~left & ~has_below
-    square = np.zeros(len(keys), np.bool_)
-    first = pixels[right & has_below & has_after]
-    square[np.concatenate([first, first + 1, below[first], after[first]])] = True
-    start = np.concatenate([pixels[kind] for kind in (right, has_below, down_right, down_left)])
-    end = np.concatenate(
-        [pixels[right] + 1, below[has_below], after[down_right], before[down_left]]
-    )
-    return start, end, square
-
-
-def _find(keys: Int64, wanted: Int64) -> tuple[Int64, Bool]:
-    """Where in the ascending keys the wanted ones are, and whether they are there at all."""
-    if len(keys) == 0:
-        return np.zeros(0, np.int64), np.zeros(0, np.bool_)
+    wanted = keys + np.array([[1], [stride], [stride + 1], [stride - 1]])
     places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return places, keys[places] == wanted
+    linked = keys[places] == wanted
+    right, below, below_right, below_left = linked
+    corner = right & below & below_right
+    square = corner.copy()
+    square[places[:3, corner]] = True
+    below_right &= ~right & ~below
+    below_left &= ~np.roll(right, 1) & ~below  # rolled, it says whether there is a left neighbour
+    return np.nonzero(linked)[1], places[linked], square
 
 
-def merge_crossings(
-    chains: Chains, stride: int, metres: tuple[float, float]
-) -> tuple[Chains, Float64]:
+def _merge_crossings(
+    chains: Edges, crossings: Int64, stride: int, metres: tuple[float, float]
+) -> tuple[Edges, Float64]:
     """Make crossings that touch one node, at the centre of their pixels.
 
-    The way from a crossing's pixel to that centre is added to the lengths.
-
-    Returns:
-        The chains with nodes for ends, and the nodes' places, (n, 2) row and column.
+    The distance from a crossing's pixel to that centre is added to the lengths.
     """
-    count = len(chains.start)
-    ends = np.concatenate([chains.start, chains.end])
-    pixels, ends = np.unique(ends, return_inverse=True)
-    crossing = np.isin(pixels, chains.crossings)
-    start, end = ends[:count], ends[count:]
+    pixels, ends = np.unique(np.concatenate([chains.start, chains.end]), return_inverse=True)
+    start, end = ends.reshape(2, -1)
+    crossing = np.isin(pixels, crossings)
     inside = (chains.steps == 1) & crossing[start] & crossing[end]
-    pairs = sparse.coo_array(
-        (np.ones(np.count_nonzero(inside), np.bool_), (start[inside], end[inside])),
-        (len(pixels), len(pixels)),
-    )
-    _, group = csgraph.connected_components(pairs, directed=False)
-    _, first, group = np.unique(group, return_index=True, return_inverse=True)
-    node = np.argsort(np.argsort(first))[group]  # in the order of their first pixels
+    node = components(start[inside], end[inside], len(pixels))
     places = np.stack(np.divmod(pixels, stride), axis=1).astype(np.float64)
-    size = np.bincount(node)
-    centres = np.stack([np.bincount(node, places[:, axis]) / size for axis in (0, 1)], axis=1)
+    sums = np.stack([np.bincount(node, axis) for axis in places.T], axis=1)
+    centres = sums / np.bincount(node)[:, None]
     to_centre = np.hypot(*((places - centres[node]) * metres).T)
-    kept = ~inside
-    picked, offsets = take_rows(chains.offsets, np.flatnonzero(kept), np.zeros(kept.sum(), bool))
-    merged = Chains(
-        start=node[start[kept]],
-        end=node[end[kept]],
-        length=(chains.length + to_centre[start] + to_centre[end])[kept],
-        steps=chains.steps[kept],
-        weight=chains.weight[kept],
-        offsets=offsets,
-        inner=chains.inner[picked],
-        crossings=chains.crossings,
+    merged = chains._replace(
+        start=node[start],
+        end=node[end],
+        length=chains.length + to_centre[start] + to_centre[end],
     )
-    return merged, centres
+    return merged.pick(np.flatnonzero(~inside)), centres

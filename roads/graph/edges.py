@@ -1,127 +1,166 @@
-"""Edges of a road graph as sequences of chains: joined, pruned of spurs, cleaned of specks."""
+"""Edges of a road graph: joined, pruned of spurs, cleaned of specks, without loops over them."""
 
-from dataclasses import dataclass, replace
-from typing import Self
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from roads.graph.chains import Chains
-from roads.graph.paths import join_links, run_sums, take_rows
 from roads.runtime.arrays import Bool, Float64, Int64
 
 
-@dataclass(frozen=True)
-class Edges:
-    """Edges as sequences of chains.
+class Edges(NamedTuple):
+    """Lines from node to node, n of them, with p points between their ends.
 
     Attributes:
-        nodes, chains: how many there are of each.
-        start, end: (n,) int64 nodes.
-        length, steps, weight: (n,), sums over their chains.
-        offsets: (n + 1,) int64, where in `path` the edges begin and end.
-        path: chains; a number from the count of chains on is one taken backward.
+        start, end: (n,) int64, the nodes.
+        length: (n,) float64 metres.
+        steps: (n,) int64, links between pixels.
+        weight: (n,) float64, the sum over the links of the mean of their pixels' probabilities.
+        sizes: (n,) int64, how many of `points` belong to each edge.
+        points: (p, 2) float64, row and column, edge after edge, without the ends.
     """
 
-    nodes: int
-    chains: int
     start: Int64
     end: Int64
     length: Float64
     steps: Int64
     weight: Float64
-    offsets: Int64
-    path: Int64
+    sizes: Int64
+    points: Float64
 
-    def degree(self) -> Int64:
-        """How many ends of edges meet at each node."""
-        return np.bincount(np.concatenate([self.start, self.end]), minlength=self.nodes)
-
-    def parts(self) -> NDArray[np.int32]:
-        """For each node the part of the graph it belongs to: what hangs together."""
-        pairs = (np.ones(len(self.start), np.bool_), (self.start, self.end))
-        graph = sparse.coo_array(pairs, (self.nodes, self.nodes))
-        number: NDArray[np.int32] = csgraph.connected_components(graph, directed=False)[1]
-        return number
-
-    def pick(self, rows: NDArray, backward: Bool | None = None) -> Self:
+    def pick(self, rows: NDArray, backward: Bool | None = None) -> "Edges":
         """Some edges in the given order, some of them turned around."""
         turned = np.zeros(len(rows), np.bool_) if backward is None else backward
-        places, offsets = take_rows(self.offsets, rows, turned)
-        path = self.path[places]
-        path[np.repeat(turned, np.diff(offsets))] += self.chains
-        return replace(
-            self,
+        sizes = self.sizes[rows]
+        last = np.cumsum(self.sizes)[rows] - 1
+        within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        from_start = np.repeat(last - sizes + 1, sizes) + within
+        from_end = np.repeat(last, sizes) - within
+        return Edges(
             start=np.where(turned, self.end[rows], self.start[rows]),
             end=np.where(turned, self.start[rows], self.end[rows]),
             length=self.length[rows],
             steps=self.steps[rows],
             weight=self.weight[rows],
-            offsets=offsets,
-            path=path % (2 * self.chains) if self.chains else path,
+            sizes=sizes,
+            points=self.points[np.where(np.repeat(turned, sizes), from_end, from_start)],
         )
 
+    def join(self, places: Float64, through: Bool) -> "Edges":
+        """Join edges end to end wherever exactly two meet at a node that they may go through.
 
-def edges_of_chains(chains: Chains, nodes: int) -> Edges:
-    """Each chain as an edge."""
-    count = len(chains.start)
-    return Edges(
-        nodes=nodes,
-        chains=count,
-        start=chains.start,
-        end=chains.end,
-        length=chains.length,
-        steps=chains.steps,
-        weight=chains.weight,
-        offsets=np.arange(count + 1),
-        path=np.arange(count),
-    )
+        Args:
+            places: (nodes, 2), row and column.
+            through: (nodes,) bool; two ends of edges meet at each of these nodes.
+        """
+        order, bounds = _paths(self.start, self.end, through)
+        turned = self.pick(order % len(self.start), order >= len(self.start))
+        first, last = bounds[:-1], bounds[1:] - 1
+        joint = np.delete(np.arange(len(order)), last)
+        return Edges(
+            start=turned.start[first],
+            end=turned.end[last],
+            length=np.add.reduceat(turned.length, first),
+            steps=np.add.reduceat(turned.steps, first),
+            weight=np.add.reduceat(turned.weight, first),
+            sizes=np.add.reduceat(turned.sizes, first) + last - first,
+            points=np.insert(
+                turned.points, np.cumsum(turned.sizes)[joint], places[turned.end[joint]], axis=0
+            ),
+        )
+
+    def lines(self, places: Float64) -> Float64:
+        """The points with those of the nodes, (p + 2n, 2): each edge has two more."""
+        ends = np.stack([self.start, self.end], axis=1).ravel()
+        after = np.cumsum(self.sizes)
+        bounds = np.stack([after - self.sizes, after], axis=1).ravel()
+        return np.insert(self.points, bounds, places[ends], axis=0)
+
+    def degree(self, nodes: int) -> Int64:
+        """How many ends of edges meet at each node."""
+        return np.bincount(np.concatenate([self.start, self.end]), minlength=nodes)
 
 
-def join_edges(edges: Edges) -> Edges:
-    """Make one edge of those that only meet each other at a node."""
-    count = len(edges.start)
-    order, offsets = join_links(edges.start, edges.end, edges.degree() == 2)
-    turned = edges.pick(order % max(1, count), order >= count)
-    return replace(
-        edges,
-        start=turned.start[offsets[:-1]],
-        end=turned.end[offsets[1:] - 1],
-        length=run_sums(turned.length, offsets),
-        steps=run_sums(turned.steps, offsets),
-        weight=run_sums(turned.weight, offsets),
-        offsets=turned.offsets[offsets],
-        path=turned.path,
-    )
+def components(start: Int64, end: Int64, nodes: int) -> Int64:
+    """The connected component of each node, numbered in the order of their first nodes."""
+    pairs = sparse.coo_array((np.ones(len(start), np.bool_), (start, end)), (nodes, nodes))
+    return csgraph.connected_components(pairs, directed=False)[1].astype(np.int64)
 
 
-def prune_spurs(edges: Edges, spur: float) -> Edges:
+def _paths(start: Int64, end: Int64, through: Bool) -> tuple[Int64, Int64]:
+    """Follow edges as far as they may go on.
+
+    An edge has two directions: number i of n edges is i from its start to its end, and i + n
+    from its end to its start.
+
+    Args:
+        start, end: (n,), the nodes of the edges.
+        through: as in `Edges.join`. A circle of only such nodes is cut at its first one.
+
+    Returns:
+        The directed edges of all paths in order, (n,), each edge once; and where each path
+        begins and ends in them, (paths + 1,).
+    """
+    count = len(start)
+    origin = np.concatenate([start, end])
+    twin = np.roll(np.arange(2 * count), count)  # the other direction
+    part = components(start, end, len(through))
+    circle = np.bincount(part, ~through) == 0
+    through = through.copy()
+    through[np.unique(part, return_index=True)[1][circle]] = False
+    leaving = np.flatnonzero(through[origin])
+    one, other = leaving[np.argsort(origin[leaving], kind="stable")].reshape(-1, 2).T
+    last = np.arange(2 * count)
+    last[twin[one]], last[twin[other]] = other, one  # so far the next on the path
+    left = (last != np.arange(2 * count)).astype(np.int64)
+    while not np.array_equal(further := last[last], last):  # the reach doubles
+        left += left[last]
+        last = further
+    first = np.flatnonzero(~through[origin])
+    first = first[first < twin[last[first]]]  # one of each path and its reverse
+    bounds = np.concatenate([[0], np.cumsum(left[first] + 1)])
+    place = np.full(2 * count, -1)
+    place[last[first]] = bounds[1:] - 1
+    place = place[last] - left  # negative on the reverse paths
+    chosen = np.flatnonzero(place >= 0)
+    order = np.empty(count, np.int64)
+    order[place[chosen]] = chosen
+    return order, bounds
+
+
+def join_edges(edges: Edges, nodes: Float64) -> Edges:
+    """Join the edges at each node where only two ends meet."""
+    return edges.join(nodes, edges.degree(len(nodes)) == 2)
+
+
+def prune_spurs(edges: Edges, nodes: Float64, spur: float) -> Edges:
     """Drop each crossing's shortest dead end, join what is left of the crossing, and repeat.
 
     Args:
         edges: joined.
+        nodes: (m, 2), row and column.
         spur: metres; dead ends of this length stay.
     """
     while True:
-        degree = edges.degree()
+        degree = edges.degree(len(nodes))
         start_is_tip = degree[edges.start] == 1
         tip = np.where(start_is_tip, edges.start, edges.end)
         root = np.where(start_is_tip, edges.end, edges.start)
-        short = (degree[tip] == 1) & (degree[root] > 2) & (edges.length < spur)
-        spurs = np.flatnonzero(short)
+        spurs = np.flatnonzero((degree[tip] == 1) & (degree[root] > 2) & (edges.length < spur))
         if spurs.size == 0:
             return edges
         spurs = spurs[np.lexsort((tip[spurs], edges.length[spurs].round(6), root[spurs]))]
         _, first = np.unique(root[spurs], return_index=True)
-        edges = join_edges(edges.pick(np.delete(np.arange(len(short)), spurs[first])))
+        kept = np.delete(np.arange(len(tip)), spurs[first])
+        edges = join_edges(edges.pick(kept), nodes)
 
 
-def drop_specks(edges: Edges, least: float) -> Edges:
-    """Drop what hangs together with less than so many metres of road."""
-    part = edges.parts()[edges.start]
-    total = np.bincount(part, edges.length, minlength=edges.nodes)
+def drop_specks(edges: Edges, nodes: int, least: float) -> Edges:
+    """Drop the connected components with less than `least` metres of road."""
+    part = components(edges.start, edges.end, nodes)[edges.start]
+    total = np.bincount(part, edges.length)
     return edges.pick(np.flatnonzero(total[part] >= least))
 
 

@@ -1,8 +1,8 @@
-"""Road centrelines as a graph: crossings and dead ends are its nodes, the lines between its edges.
+"""Road centrelines as a graph: its nodes are crossings and dead ends, its edges the lines between.
 
-A road is as long as its simplified line: the skeleton's chain of pixels, from which spurs are
-judged, goes in steps of 1 and √2 and is up to 8 % longer between the eight directions. A circle
-without a crossing has one node.
+The length of a road is that of its simplified line. The chain of pixels, whose length decides
+what is a spur, goes in steps of 1 and √2 pixels and is up to 8 % longer. A circle without a
+crossing has one node.
 """
 
 from collections.abc import Iterator
@@ -11,18 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import shapely
 
-from roads.graph.chains import Chains, merge_crossings, trace_chains
-from roads.graph.edges import (
-    Edges,
-    drop_specks,
-    edges_of_chains,
-    join_edges,
-    prune_spurs,
-    sort_edges,
-)
-from roads.graph.paths import take_rows
+from roads.graph.chains import trace_chains
+from roads.graph.edges import Edges, drop_specks, join_edges, prune_spurs, sort_edges
 from roads.graph.skeleton import ReadRows
-from roads.runtime.arrays import Bool, Float64, Int64
+from roads.runtime.arrays import Bool, Float64
 
 CERTAIN = 255  # the probability 1 as a byte
 LINES_AT_ONCE = 10_000  # simplified together
@@ -50,7 +42,7 @@ class Edge:
 
 @dataclass(frozen=True)
 class RoadGraph:
-    """Roads, several between the same nodes among them.
+    """Roads and where they meet; several roads may join the same two nodes.
 
     Attributes:
         nodes: (n, 2) float64, row and column; (0, 0) is the centre of the first pixel.
@@ -72,52 +64,48 @@ def trace_roads(
     tolerance: float,
     strip: int | None = None,
 ) -> RoadGraph:
-    """Thin a mask to centrelines and trace them, in memory for a strip and the graph.
+    """Thin a mask to centrelines and trace them; only a strip and the graph are in memory.
 
     Args:
-        read_mask: gives rows [top, bottom) of the road, (rows, width) bool. Both readers are
+        read_mask: gives rows [top, bottom) of the road mask, (rows, width) bool. Both readers are
             asked for each row once, from top to bottom.
-        read_probability: the same of the probability, uint8, 255 = certain.
+        read_probability: the same for the probability, uint8, 255 = certain.
         height, width: of the picture in pixels.
-        metres: of a row and of a column.
-        spur: metres; dead ends shorter than this that hang on a crossing are pruned, the
-            shortest first, and so are roads shorter than this that hang on nothing.
-        tolerance: metres that the lines may be off the traced ones (Douglas and Peucker 1973).
-        strip: rows traced at once, None is as many as fit; it does not change the graph but
-            for roads wider than skeleton.MARGIN, and where on a circle its node lies.
+        metres: height and width of a pixel.
+        spur: metres; dead ends at a crossing that are shorter than this are pruned, the shortest
+            first, and so are separate pieces of road with less than this in all.
+        tolerance: metres by which simplified lines may be off (Douglas and Peucker 1973).
+        strip: rows traced at once, by default as many as skeleton.STRIP_PIXELS allows. It changes
+            the graph only for roads wider than skeleton.MARGIN, and which point of a circle is
+            its node.
+
+    Raises:
+        UserError: the mask is noise.
     """
-    chains = trace_chains(read_mask, read_probability, height, width, metres, strip)
-    chains, nodes = merge_crossings(chains, width + 1, metres)
-    edges = join_edges(edges_of_chains(chains, len(nodes)))
-    edges = sort_edges(drop_specks(prune_spurs(edges, spur), spur))
+    edges, nodes = trace_chains(read_mask, read_probability, height, width, metres, strip)
+    edges = prune_spurs(join_edges(edges, nodes), nodes, spur)
+    edges = sort_edges(drop_specks(edges, len(nodes), spur))
     kept, ends = np.unique(np.concatenate([edges.start, edges.end]), return_inverse=True)
-    start, end = ends.reshape(2, -1).tolist()
-    probability = edges.weight / (CERTAIN * edges.steps)
-    values = zip(
-        start,
-        end,
-        _lines(edges, chains, nodes, metres, tolerance),
+    columns = zip(
+        *ends.reshape(2, -1).tolist(),
+        _lines(edges, nodes, metres, tolerance),
         edges.length.tolist(),
-        probability.tolist(),
+        (edges.weight / (CERTAIN * edges.steps)).tolist(),
         strict=True,
     )
     return RoadGraph(
         nodes[kept],
         [
-            Edge(one, other, line, _length(line, metres), traced, certain)
-            for one, other, line, traced, certain in values
+            Edge(start, end, line, _length(line, metres), traced, probability)
+            for start, end, line, traced, probability in columns
         ],
     )
-
-
-def _length(line: Float64, metres: tuple[float, float]) -> float:
-    return float(np.hypot(*(np.diff(line, axis=0) * metres).T).sum())
 
 
 def trace_mask(
     mask: Bool, *, metres: tuple[float, float], spur: float, tolerance: float
 ) -> RoadGraph:
-    """`trace_roads` of a mask in memory, (height, width) bool, that is taken as certain."""
+    """Trace a mask in memory, (height, width) bool, with probability 1; see `trace_roads`."""
     height, width = mask.shape
     return trace_roads(
         lambda top, bottom: mask[top:bottom],
@@ -131,36 +119,22 @@ def trace_mask(
 
 
 def _lines(
-    edges: Edges, chains: Chains, nodes: Float64, metres: tuple[float, float], tolerance: float
+    edges: Edges, nodes: Float64, metres: tuple[float, float], tolerance: float
 ) -> Iterator[Float64]:
     """The simplified line of each edge, from node to node."""
     for first in range(0, len(edges.start), LINES_AT_ONCE):
         some = edges.pick(np.arange(first, min(first + LINES_AT_ONCE, len(edges.start))))
-        points, offsets = _points(some, chains, nodes)
-        owner = np.repeat(np.arange(len(some.start)), np.diff(offsets))
-        lines = shapely.linestrings(points * metres, indices=owner)
+        owner = np.repeat(np.arange(len(some.start)), some.sizes + 2)
+        lines = shapely.linestrings(some.lines(nodes) * metres, indices=owner)
         simple = shapely.simplify(lines, tolerance, preserve_topology=False)
         simple = np.where(shapely.length(simple) > 0, simple, lines)  # of a circle too small
         points, owner = shapely.get_coordinates(simple, return_index=True)
         bounds = np.searchsorted(owner, np.arange(1, len(some.start)))
-        for number, line in enumerate(np.split(points / metres, bounds)):
-            line = line.copy()
-            line[0], line[-1] = nodes[some.start[number]], nodes[some.end[number]]
+        parts = np.split(points / metres, bounds)
+        for line, start, end in zip(parts, some.start, some.end, strict=True):
+            line[0], line[-1] = nodes[start], nodes[end]
             yield line
 
 
-def _points(edges: Edges, chains: Chains, nodes: Float64) -> tuple[Float64, Int64]:
-    """All points of the edges, (p, 2) row and column, and where each edge's begin and end."""
-    chain, backward = edges.path % max(1, edges.chains), edges.path >= edges.chains
-    inner, inner_offsets = take_rows(chains.offsets, chain, backward)
-    edge = np.repeat(np.arange(len(edges.start)), np.diff(edges.offsets))
-    # A chain's first node and its inner points, and after an edge's last chain its end.
-    begins = inner_offsets[:-1] + np.arange(len(chain)) + edge
-    offsets = np.append(begins[edges.offsets[:-1]], len(inner) + len(chain) + len(edges.start))
-    points = np.empty((offsets[-1], 2))
-    at_node = np.zeros(len(points), np.bool_)
-    at_node[begins] = at_node[offsets[1:] - 1] = True
-    points[~at_node] = chains.inner[inner]
-    points[begins] = nodes[np.where(backward, chains.end[chain], chains.start[chain])]
-    points[offsets[1:] - 1] = nodes[edges.end]
-    return points, offsets
+def _length(line: Float64, metres: tuple[float, float]) -> float:
+    return float(np.hypot(*(np.diff(line, axis=0) * metres).T).sum())

@@ -64,7 +64,7 @@ def outline(graph: RoadGraph) -> Counter[tuple[object, ...]]:
 
 
 def reference(lines: Bool) -> Counter[tuple[object, ...]]:
-    """The outline of a skeleton's graph, pixel by pixel, as chains.py and graph.py define it."""
+    """The outline of a skeleton's graph, pixel by pixel, as chains.py defines it."""
     pixels = {(int(row), int(column)) for row, column in np.argwhere(lines)}
     graph = networkx.Graph()
     crossings = set()
