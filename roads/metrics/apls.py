@@ -1,27 +1,22 @@
 """APLS, the average path length similarity: whether routes over two road graphs are as long.
 
 Van Etten, Lindenbaum and Bacastow, SpaceNet: A Remote Sensing Dataset and Challenge Series
-(2018), section on evaluation. The variant taken here, which follows CosmiQ's `apls` in what the
-paper leaves open:
+(2018), section on evaluation. Where the paper leaves a choice, this follows CosmiQ's `apls`:
 
 - Control points are the nodes of a graph, and points that cut each of its edges into equal
-  pieces of at most SPACING.
-- A control point is found on the other graph at the nearest place of an edge, if that is at
-  most SNAP away.
-- Routes are the shortest paths between any two control points that are connected and at least
-  SHORTEST apart along the roads. A route of length L costs min(1, |L − L'| / L), where L' is as
-  long as the route between the same points on the other graph, and 1 if either is not found
-  there or no road leads from one to the other.
-- The similarity is 1 less the mean cost; of no routes it is 1. APLS is the harmonic mean of
-  those of the first graph's routes and of the second's.
-- Of more than MOST_POINTS control points so many are drawn, the same in every run.
+  pieces of SPACING or less.
+- A control point is snapped to the nearest edge of the other graph, if that is within SNAP.
+- Routes are the shortest paths between any two connected control points that are SHORTEST or
+  more apart along the roads. A route of length L costs min(1, |L − L'| / L), where L' is the
+  length of the route between the snapped points. It costs 1 if a point was not snapped or no
+  road connects the two.
+- The similarity is 1 minus the mean cost; without routes it is 1. APLS is the harmonic mean of
+  the similarities for the first graph's routes and for the second's.
+- Of more than MOST_POINTS control points, that many are drawn at random, with a fixed seed.
 
-Lengths are those of the lines. Identical graphs score 1, so do two without roads, and a graph
-without roads against any other scores 0.
+Lengths are those of the lines. Identical graphs score 1, as do two without roads; a graph
+without roads scores 0 against any graph with routes.
 """
-
-from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 import shapely
@@ -40,96 +35,68 @@ SEED = 0
 SOURCES_AT_ONCE = 100
 
 
-@dataclass(frozen=True)
-class _Points:
-    """Places on a graph: the edge, and how far along its line, (p,) each."""
-
-    edge: Int64
-    along: Float64
-
-    def pick(self, rows: NDArray) -> Self:
-        return type(self)(self.edge[rows], self.along[rows])
-
-
-@dataclass(frozen=True)
 class _Network:
-    """A graph in metres.
+    """A graph with at least one edge, in metres.
 
-    Attributes:
-        start, end: (n,) int64 nodes of its edges, at least one.
-        lines: (n,) shapely lines.
-        length: (n,) of the lines.
+    Places on it are given by (p,) edges and (p,) metres along their lines.
     """
 
-    start: Int64
-    end: Int64
-    lines: NDArray[np.object_]
-    length: Float64
+    def __init__(self, graph: RoadGraph, metres: tuple[float, float]):
+        self.start, self.end = np.array([(edge.start, edge.end) for edge in graph.edges]).T
+        self.lines = np.array([shapely.LineString(edge.line * metres) for edge in graph.edges])
+        self.length: Float64 = shapely.length(self.lines)
 
-    def control_points(self, spacing: float) -> _Points:
-        """All nodes, and points along the edges; a sample of them where they are many."""
-        edges = np.arange(len(self.start))
-        ends = np.concatenate([self.start, self.end])
-        _, first = np.unique(ends, return_index=True)
-        node_edge = first % len(edges)
-        node_along = np.where(first < len(edges), 0.0, self.length[node_edge])
+    def control_points(self, spacing: float) -> tuple[Int64, Float64]:
+        """All nodes, and points along the edges, or a sample of them."""
+        count = len(self.lines)
+        _, first = np.unique(np.concatenate([self.start, self.end]), return_index=True)
         pieces = np.maximum(1, np.ceil(self.length / spacing)).astype(np.int64)
-        edge = np.repeat(edges, pieces - 1)
-        before = np.cumsum(pieces - 1) - (pieces - 1)
-        number = np.arange(len(edge)) - before[edge] + 1
-        points = _Points(
-            np.concatenate([node_edge, edge]),
-            np.concatenate([node_along, self.length[edge] * number / pieces[edge]]),
-        )
-        count = len(points.edge)
-        if count <= MOST_POINTS:
-            return points
-        drawn = np.random.default_rng(SEED).choice(count, MOST_POINTS, replace=False)
-        return points.pick(np.sort(drawn))
+        cut = np.repeat(np.arange(count), pieces - 1)
+        number = np.arange(len(cut)) - np.searchsorted(cut, cut) + 1
+        edge = np.concatenate([first % count, cut])
+        along = np.concatenate([
+            np.where(first < count, 0.0, self.length[first % count]),
+            self.length[cut] * number / pieces[cut],
+        ])  # fmt: skip
+        if len(edge) > MOST_POINTS:
+            drawn = np.random.default_rng(SEED).choice(len(edge), MOST_POINTS, replace=False)
+            drawn.sort()
+            return edge[drawn], along[drawn]
+        return edge, along
 
-    def places(self, points: _Points) -> NDArray[np.object_]:
-        """The points as shapely's."""
-        found: NDArray[np.object_] = shapely.line_interpolate_point(
-            self.lines[points.edge], points.along
-        )
-        return found
-
-    def nearest(self, places: NDArray[np.object_], reach: float) -> tuple[Int64, _Points]:
-        """Which of some places are at most `reach` from an edge, and where there."""
+    def snap(
+        self, points: NDArray[np.object_], reach: float
+    ) -> tuple[Int64, tuple[Int64, Float64]]:
+        """Which of some shapely points are within `reach` of an edge, and their places on it."""
         found, edge = shapely.STRtree(self.lines).query_nearest(
-            places, max_distance=reach, all_matches=False
+            points, max_distance=reach, all_matches=False
         )
-        along = shapely.line_locate_point(self.lines[edge], places[found])
-        return found, _Points(edge, np.minimum(along, self.length[edge]))
+        along = shapely.line_locate_point(self.lines[edge], points[found])
+        return found, (edge, np.minimum(along, self.length[edge]))
 
-    def distances(self, points: _Points) -> Float64:
-        """Lengths of the shortest ways between all points, (p, p); inf where there is none."""
-        edges, count = len(self.start), len(points.edge)
+    def distances(self, edge: Int64, along: Float64) -> Float64:
+        """Lengths of the shortest paths between all places, (p, p); inf where there is none."""
+        count, edges = len(edge), np.arange(len(self.lines))
         nodes = int(max(self.start.max(), self.end.max())) + 1
-        stops = np.concatenate([self.start, nodes + np.arange(count), self.end])
-        edge = np.concatenate([np.arange(edges), points.edge, np.arange(edges)])
-        along = np.concatenate([np.zeros(edges), points.along, self.length])
-        rank = np.repeat([0, 1, 2], [edges, count, edges])
-        order = np.lexsort((rank, along, edge))
-        same = np.flatnonzero(edge[order][1:] == edge[order][:-1])
-        one, other = stops[order][same], stops[order][same + 1]
-        roads = _matrix(one, other, (along[order][1:] - along[order][:-1])[same], nodes + count)
+        size = nodes + count
+        stops = np.concatenate([self.start, np.arange(nodes, size), self.end])
+        edge = np.concatenate([edges, edge, edges])
+        along = np.concatenate([np.zeros(len(edges)), along, self.length])
+        order = np.lexsort((along, edge))  # stable: each edge from its start to its end
+        stops, edge = stops[order], edge[order]
+        same = np.flatnonzero(edge[1:] == edge[:-1])
+        length = np.diff(along[order])[same]
+        low, high = np.sort([stops[same], stops[same + 1]], axis=0)
+        rising = np.argsort(length)
+        _, first = np.unique((low * size + high)[rising], return_index=True)
+        shortest = rising[first]  # between two stops; a sparse matrix would add them up
+        roads = sparse.csr_array((length[shortest], (low[shortest], high[shortest])), (size, size))
         matrix = np.empty((count, count))
-        for first in range(0, count, SOURCES_AT_ONCE):
-            sources = np.arange(first, min(first + SOURCES_AT_ONCE, count))
-            ways = csgraph.dijkstra(roads, directed=False, indices=nodes + sources)
-            matrix[sources] = ways[:, nodes:]
+        for begin in range(0, count, SOURCES_AT_ONCE):
+            sources = np.arange(begin, min(begin + SOURCES_AT_ONCE, count))
+            paths = csgraph.dijkstra(roads, directed=False, indices=nodes + sources)
+            matrix[sources] = paths[:, nodes:]
         return matrix
-
-
-def _matrix(one: Int64, other: Int64, length: Float64, size: int) -> sparse.csr_array:
-    """The shortest road between each two stops, as a sparse matrix (which adds up equal ones)."""
-    low, high = np.minimum(one, other), np.maximum(one, other)
-    order = np.lexsort((length, high, low))
-    low, high, length = low[order], high[order], length[order]
-    shortest = np.ones(len(low), np.bool_)
-    shortest[1:] = (low[1:] != low[:-1]) | (high[1:] != high[:-1])
-    return sparse.csr_array((length[shortest], (low[shortest], high[shortest])), (size, size))
 
 
 def apls(
@@ -141,50 +108,34 @@ def apls(
     snap: float = SNAP,
     shortest: float = SHORTEST,
 ) -> float:
-    """The similarity of two graphs, from 0 to 1, the same if they are swapped.
+    """The similarity of two graphs, from 0 to 1; it is symmetric.
 
     Args:
         first, second: with lines in pixels of the same picture.
-        metres: of a row and of a column.
+        metres: height and width of a pixel.
         spacing, snap, shortest: metres, see above.
     """
-    one, other = (_network(graph, metres) for graph in (first, second))
+    one, other = (_Network(graph, metres) if graph.edges else None for graph in (first, second))
     there = _similarity(one, other, spacing, snap, shortest)
     back = _similarity(other, one, spacing, snap, shortest)
     return 2 * there * back / (there + back) if there + back else 0.0
 
 
-def _network(graph: RoadGraph, metres: tuple[float, float]) -> _Network | None:
-    if not graph.edges:
-        return None
-    points = np.concatenate([edge.line for edge in graph.edges]) * metres
-    owner = np.repeat(np.arange(len(graph.edges)), [len(edge.line) for edge in graph.edges])
-    lines = shapely.linestrings(points, indices=owner)
-    start, end = (
-        np.array([getattr(edge, name) for edge in graph.edges], np.int64)
-        for name in ("start", "end")
-    )
-    return _Network(start, end, lines, shapely.length(lines))
-
-
 def _similarity(
     network: _Network | None, other: _Network | None, spacing: float, snap: float, shortest: float
 ) -> float:
-    """1 less the mean cost of the network's routes on the other."""
+    """1 minus the mean cost of the network's routes on the other."""
     if network is None:
         return 1.0
-    points = network.control_points(spacing)
-    length = network.distances(points)
+    edge, along = network.control_points(spacing)
+    length = network.distances(edge, along)
     routes = np.isfinite(length) & (length >= shortest)
     if not routes.any():
         return 1.0
-    cost = np.ones(length.shape)
+    there = np.full(length.shape, np.inf)
     if other is not None:
-        found, snapped = other.nearest(network.places(points), snap)
-        both = np.ix_(found, found)
-        routed = routes[both]
-        true, there = length[both][routed], other.distances(snapped)[routed]
-        block = np.ones(routed.shape)
-        block[routed] = np.minimum(1, np.abs(true - there) / true)
-        cost[both] = block
-    return 1 - float(cost[routes].mean())
+        points = shapely.line_interpolate_point(network.lines[edge], along)
+        found, places = other.snap(points, snap)
+        there[np.ix_(found, found)] = other.distances(*places)
+    cost = np.minimum(1, np.abs(length[routes] - there[routes]) / length[routes])
+    return 1 - float(cost.mean())

@@ -4,12 +4,12 @@ import numpy as np
 
 from roads.runtime.arrays import Bool, Float32, Float64
 
-ARTICLE_BATCH = 16  # crops a batch in the article
+ARTICLE_BATCH = 16  # crops in a batch in the article
 ARTICLE_SMOOTH = 1.0
 
 
 def soft_sums(probabilities: Float32, road: Bool) -> Float64:
-    """Per crop the sums of p·y, p and y, as (n, 3) float64; both arguments (n, height, width)."""
+    """The sums of p·y, p and y of each crop, (n, 3); both arguments are (n, height, width)."""
     axes = (1, 2)
     overlap = np.sum(probabilities, axis=axes, dtype=np.float64, where=road)
     predicted = np.sum(probabilities, axis=axes, dtype=np.float64)
@@ -17,12 +17,11 @@ def soft_sums(probabilities: Float32, road: Bool) -> Float64:
 
 
 def article_dice(sums: Float64) -> float:
-    """The article's soft Dice, one minus its loss: over a whole batch of 16, mean over batches.
-
-    (2·Σpy + 1) / (Σp + Σy + 1), crops in the order of the pack; the last batch may be smaller.
+    """The article's soft Dice, (2·Σpy + 1) / (Σp + Σy + 1): of each batch of 16, then the mean.
 
     Args:
-        sums: (n, 3) float64 from `soft_sums`, n ≥ 1.
+        sums: (n, 3) from `soft_sums`, n ≥ 1, in the order of the pack; the last batch may be
+            smaller.
     """
     starts = np.arange(0, len(sums), ARTICLE_BATCH)
     overlap, predicted, road = np.add.reduceat(sums, starts, axis=0).T
@@ -31,12 +30,9 @@ def article_dice(sums: Float64) -> float:
 
 
 def article_iou(sums: Float64) -> float:
-    """The article's soft IoU, which its text calls Dice: per crop, then the mean over crops.
+    """The article's soft IoU, (Σpy + 1) / (Σp + Σy − Σpy + 1): of each crop, then the mean.
 
-    (Σpy + 1) / (Σp + Σy − Σpy + 1).
-
-    Args:
-        sums: as for `article_dice`.
+    The article's text calls it Dice.
     """
     overlap, predicted, road = sums.T
     iou = (overlap + ARTICLE_SMOOTH) / (predicted + road - overlap + ARTICLE_SMOOTH)

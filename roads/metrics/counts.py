@@ -1,51 +1,37 @@
-"""Scores of the road class: pooled counts of pixels.
+"""Scores of the road class from pooled counts of pixels.
 
-"Road" is predicted where probability ≥ threshold. 0 / 0 counts as 1: a map without any
-predicted road has no false positives (precision 1), and where there is no road there are no false
-negatives (recall 1), as in scikit-learn's scores with `zero_division=1`.
+Road is predicted where probability ≥ threshold. 0 / 0 counts as 1: a map without predicted road
+has precision 1, and a map without road has recall 1, as in scikit-learn with `zero_division=1`.
 """
 
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from roads.runtime.arrays import Bool, Float32, Float64
+from roads.runtime.arrays import Bool, Float32, Int64
 
 LEVELS = 1024  # thresholds are t / LEVELS; a power of two, so that probability × LEVELS is exact
 HALF = LEVELS // 2
 
 
-@dataclass(frozen=True)
-class Counts:
+class Counts(NamedTuple):
     """How many pixels are true positives, false positives and false negatives of road."""
 
     true_positives: int
     false_positives: int
     false_negatives: int
 
-    def __add__(self, other: Self) -> "Counts":
-        return Counts(
-            self.true_positives + other.true_positives,
-            self.false_positives + other.false_positives,
-            self.false_negatives + other.false_negatives,
-        )
-
     @property
     def dice(self) -> float:
         """2·TP / (2·TP + FP + FN), also called F1."""
-        return fraction(
-            2 * self.true_positives,
-            2 * self.true_positives + self.false_positives + self.false_negatives,
-        )
+        return fraction(2 * self.true_positives, self.true_positives + sum(self))
 
     @property
     def iou(self) -> float:
         """TP / (TP + FP + FN), which is Dice / (2 − Dice)."""
-        return fraction(
-            self.true_positives, self.true_positives + self.false_positives + self.false_negatives
-        )
+        return fraction(self.true_positives, sum(self))
 
     @property
     def precision(self) -> float:
@@ -69,14 +55,10 @@ def rounded(counts: object, *names: str) -> dict[str, float]:
 
 
 def count_each(predicted: Bool, road: Bool) -> list[Counts]:
-    """Count every picture of a batch for itself; both arguments are (n, height, width) bool."""
-    true_positives = np.count_nonzero(predicted & road, axis=(1, 2))
-    false_positives = np.count_nonzero(predicted & ~road, axis=(1, 2))
-    false_negatives = np.count_nonzero(~predicted & road, axis=(1, 2))
-    return [
-        Counts(int(tp), int(fp), int(fn))
-        for tp, fp, fn in zip(true_positives, false_positives, false_negatives, strict=True)
-    ]
+    """Count each picture of a batch; both arguments are (n, height, width) bool."""
+    masks = (predicted & road, predicted & ~road, ~predicted & road)
+    each = np.stack([np.count_nonzero(mask, axis=(1, 2)) for mask in masks], axis=1)
+    return [Counts(*counts) for counts in each.tolist()]
 
 
 def to_levels(probabilities: Float32) -> NDArray[np.int16]:
@@ -84,17 +66,20 @@ def to_levels(probabilities: Float32) -> NDArray[np.int16]:
     return np.minimum(probabilities * LEVELS, LEVELS - 1).astype(np.int16)
 
 
+def at_least(histogram: Int64) -> Int64:
+    """From counts by level, along the last axis, the counts at each level or above."""
+    return np.cumsum(histogram[..., ::-1], axis=-1)[..., ::-1]
+
+
 class LevelCounts:
-    """Pooled counts at every threshold t / LEVELS at once, from a histogram: 16 KiB of memory."""
+    """Counts at every threshold t / LEVELS, pooled over pictures, in 16 KiB of memory."""
 
     def __init__(self) -> None:
         self._pixels = np.zeros((2, LEVELS), np.int64)  # other pixels and road, by level
 
     def add(self, levels: NDArray[np.int16], road: Bool) -> None:
         """Count pixels; `levels` from `to_levels` and `road` have the same shape, any shape."""
-        if levels.shape != road.shape:
-            raise ValueError(f"levels are {levels.shape}, road is {road.shape}")
-        cells = levels.ravel() + road.ravel() * np.int16(LEVELS)
+        cells = (levels + road * np.int16(LEVELS)).ravel()
         self._pixels += np.bincount(cells, minlength=2 * LEVELS).reshape(2, LEVELS)
 
     @property
@@ -107,65 +92,52 @@ class LevelCounts:
         """How many of them are road."""
         return int(self._pixels[1].sum())
 
-    def at(self, level: int) -> Counts:
-        """The counts at the threshold level / LEVELS."""
-        false_positives, true_positives = self._pixels[:, level:].sum(axis=1)
-        return Counts(
-            int(true_positives), int(false_positives), self.road_pixels - int(true_positives)
-        )
-
     def every(self) -> list[Counts]:
         """The counts at each of the LEVELS thresholds, ascending."""
-        false_positives, true_positives = np.cumsum(self._pixels[:, ::-1], axis=1)[:, ::-1]
-        return [
-            Counts(int(tp), int(fp), self.road_pixels - int(tp))
-            for tp, fp in zip(true_positives, false_positives, strict=True)
-        ]
+        false_positives, true_positives = at_least(self._pixels)
+        columns = (true_positives, false_positives, self.road_pixels - true_positives)
+        return [Counts(*counts) for counts in np.stack(columns, axis=1).tolist()]
+
+    def at(self, level: int) -> Counts:
+        """The counts at the threshold level / LEVELS."""
+        return self.every()[level]
 
     def best_level(self) -> int:
-        """The level of highest pooled Dice; of equals the one nearest to a half.
+        """The level with the highest pooled Dice; among equals, the one nearest to 0.5.
 
-        Level 0 calls everything road, so it is no threshold. Where the truth has no road nothing
-        tells one level from another, and a half is as good as any.
+        Level 0 calls everything road, so it is not considered. If there is no road, all levels
+        are equally good, and the result is 0.5.
         """
         if self.road_pixels == 0:
             return HALF
         dice = [counts.dice for counts in self.every()]
         return max(range(1, LEVELS), key=lambda level: (dice[level], -abs(level - HALF)))
 
-
-CURVE_COLUMNS = ("threshold", "recall", "precision", "dice", "iou")
-
-
-def curve_rows(counts: LevelCounts, most: int = 200) -> list[tuple[float, ...]]:
-    """Rows of CURVE_COLUMNS by rising threshold, at most `most`, rounded to six digits.
-
-    Levels at which nothing is predicted have no precision and are left out.
-    """
-    every = [entry for entry in counts.every() if entry.true_positives + entry.false_positives]
-    curve = np.array([(entry.recall, entry.precision) for entry in every]).reshape(-1, 2)
-    return [(level / LEVELS, *_curve_values(every[level])) for level in levels_along(curve, most)]
+    def curve_rows(self) -> list[tuple[float, ...]]:
+        """Rows of threshold, recall, precision, Dice and IoU; see `rows_along`."""
+        return rows_along([
+            (counts.recall, counts.precision, counts.dice, counts.iou)
+            for counts in self.every()
+            if counts.true_positives + counts.false_positives
+        ])  # fmt: skip
 
 
-def _curve_values(counts: Counts) -> list[float]:
-    values = (counts.recall, counts.precision, counts.dice, counts.iou)
-    return [round(value, 6) for value in values]
-
-
-def levels_along(curve: Float64, most: int) -> list[int]:
-    """At most `most` levels, evenly spread along a curve and not over the thresholds.
+def rows_along(curve: Sequence[Sequence[float]], most: int = 200) -> list[tuple[float, ...]]:
+    """Threshold and scores at no more than `most` levels, evenly spread along a curve.
 
     Saturated outputs crowd nearly all change into a few levels. The length of the curve is
-    taken through (threshold, recall, precision), each step as the sum of its three changes.
+    measured through (threshold, recall, precision), each step as the sum of its three changes.
 
     Args:
-        curve: (levels, 2), recall and precision at each level from 0 on.
+        curve: recall, precision and any other scores, for each level from 0 up to the last at
+            which anything is predicted.
+
+    Returns:
+        Rows by rising threshold, scores rounded to six digits.
     """
-    if len(curve) == 0:
+    if not curve:
         return []
-    steps = np.abs(np.diff(curve, axis=0)).sum(axis=1) + 1 / LEVELS
+    steps = np.abs(np.diff(np.array(curve)[:, :2], axis=0)).sum(axis=1) + 1 / LEVELS
     length = np.concatenate([[0.0], steps.cumsum()])
-    levels: list[int] = np.unique(
-        np.searchsorted(length, np.linspace(0, length[-1], most))
-    ).tolist()
-    return levels
+    levels = np.unique(np.searchsorted(length, np.linspace(0, length[-1], most))).tolist()
+    return [(level / LEVELS, *(round(score, 6) for score in curve[level])) for level in levels]

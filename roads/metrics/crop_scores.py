@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from roads.metrics.article import article_dice, article_iou, soft_sums
 from roads.metrics.counts import HALF, LEVELS, Counts, LevelCounts, count_each, rounded, to_levels
-from roads.runtime.arrays import Bool, Float32
+from roads.runtime.arrays import Bool, Float32, Float64
 
 Predictions = Iterable[tuple[Float32, Bool]]  # probabilities and road of a batch, (n, size, size)
 
@@ -21,14 +20,14 @@ class CropScores:
     Attributes:
         level: the chosen threshold is level / LEVELS.
         pooled: counts at every threshold.
-        each: counts at the chosen threshold, crop by crop in the pack's order.
-        soft: sums for the article's measures, likewise.
+        each: counts at the chosen threshold for each crop, in the pack's order.
+        soft: (n, 3), sums for the article's measures, in the same order.
     """
 
     level: int
     pooled: LevelCounts
     each: list[Counts]
-    soft: NDArray[np.float64]
+    soft: Float64
 
 
 def pool_crops(predictions: Predictions) -> LevelCounts:
@@ -40,7 +39,7 @@ def pool_crops(predictions: Predictions) -> LevelCounts:
 
 
 def score_crops(predictions: Predictions, level: int) -> CropScores:
-    """Count crops: at every threshold pooled, at level / LEVELS one by one."""
+    """Count crops: pooled at every threshold, and one by one at level / LEVELS."""
     pooled, each, soft = LevelCounts(), [], []
     for probabilities, road in predictions:
         levels = to_levels(probabilities)
@@ -51,14 +50,13 @@ def score_crops(predictions: Predictions, level: int) -> CropScores:
 
 
 def crop_metrics(scores: CropScores) -> dict[str, Any]:
-    """What `metrics/test.json` says of crops; fractions from 0 to 1, rounded to six digits."""
-    level = scores.level
-    best, half = scores.pooled.at(level), scores.pooled.at(HALF)
+    """What `metrics/test.json` says about crops; fractions from 0 to 1, rounded to six digits."""
+    best, half = scores.pooled.at(scores.level), scores.pooled.at(HALF)
     return {
         **rounded(best, "dice", "iou"),
         "crops": {
             "count": len(scores.each),
-            "threshold": level / LEVELS,
+            "threshold": scores.level / LEVELS,
             **rounded(best, "precision", "recall"),
             "at_half": rounded(half, "dice", "iou", "precision", "recall"),
         },

@@ -1,19 +1,19 @@
-"""Scores of road graphs: those of a predicted mask and of a map's road, traced the same way."""
+"""Scores of road graphs, traced in the same way from a predicted mask and from a map."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from roads.graph.tracing import RoadGraph, trace_mask
+from roads.graph.tracing import trace_mask
 from roads.metrics.apls import apls
 from roads.metrics.bootstrap import mean_interval
 from roads.runtime.arrays import Bool
 
-METRES = (1.0, 1.0)  # of a row and of a column, in the Massachusetts Roads Dataset
+METRES = (1.0, 1.0)  # height and width of a pixel in the Massachusetts Roads Dataset
 
 
 @dataclass(frozen=True)
 class Tracing:
-    """How roads are traced: spurs pruned and lines simplified, both in metres."""
+    """How roads are traced: the `spur` and `tolerance` of `trace_roads`, both in metres."""
 
     spur: float
     tolerance: float
@@ -21,7 +21,7 @@ class Tracing:
 
 @dataclass(frozen=True)
 class GraphScore:
-    """APLS of a tile's graphs, and the kilometres of either."""
+    """APLS of a tile's two graphs, and the kilometres of each."""
 
     apls: float
     predicted_km: float
@@ -30,20 +30,13 @@ class GraphScore:
 
 def score_graph(predicted: Bool, road: Bool, tracing: Tracing) -> GraphScore:
     """Trace both maps, (height, width) bool, and compare their graphs."""
-    predicted_graph, road_graph = (
-        trace_mask(mask, metres=METRES, spur=tracing.spur, tolerance=tracing.tolerance)
-        for mask in (predicted, road)
-    )
-    score = apls(road_graph, predicted_graph, metres=METRES)
-    return GraphScore(score, _kilometres(predicted_graph), _kilometres(road_graph))
-
-
-def _kilometres(graph: RoadGraph) -> float:
-    return sum(edge.length for edge in graph.edges) / 1000
+    graphs = [trace_mask(mask, metres=METRES, **vars(tracing)) for mask in (predicted, road)]
+    kilometres = (sum(edge.length for edge in graph.edges) / 1000 for graph in graphs)
+    return GraphScore(apls(*graphs, metres=METRES), *kilometres)
 
 
 def graph_metrics(tiles: Sequence[GraphScore]) -> dict[str, float]:
-    """The mean APLS over at least one tile with its interval, and all kilometres, rounded."""
+    """The mean APLS over one or more tiles with its interval, and all kilometres, rounded."""
     values = [tile.apls for tile in tiles]
     low, high = mean_interval(values)
     return {

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from roads.dataset.masks import road_mask
 from roads.dataset.packs import CropPlace, PackReader
@@ -15,9 +14,9 @@ from roads.metrics.overlays import best_to_worst, draw_overlay
 from roads.metrics.tile_scores import TileScores
 from roads.params.binarize import BinarizeParams
 from roads.prediction.inference import Predictor
-from roads.runtime.arrays import Float32, Image8
+from roads.runtime.arrays import Float32, Float64, Image8
 
-PICTURED_ROAD = 0.01  # a crop with less road than this makes an extreme score, and no picture
+PICTURED_ROAD = 0.01  # crops with a smaller fraction of road have extreme scores: no picture
 PICTURED_TILES = 3  # the best, the median and the worst
 
 
@@ -46,13 +45,11 @@ def draw_crops(
         )
 
 
-def _rows_worth_a_picture(road_pixels: NDArray[np.float64], pack: PackReader) -> list[int]:
+def _rows_worth_a_picture(road_pixels: Float64, pack: PackReader) -> list[int]:
     """Test rows with enough road; if there are none, those with any; if none, all."""
-    for least in (PICTURED_ROAD * pack.size**2, 1, 0):
-        rows = np.flatnonzero(road_pixels >= least)
-        if rows.size:
-            break
-    return rows.tolist()
+    leasts = (PICTURED_ROAD * pack.size**2, 1, 0)
+    rows = (np.flatnonzero(road_pixels >= least).tolist() for least in leasts)
+    return next(filter(None, rows), [])
 
 
 def draw_tiles(
@@ -65,14 +62,14 @@ def draw_tiles(
 ) -> None:
     """Draw the tiles with the best, the median and the worst IoU.
 
-    They are predicted once more: to keep all predictions until their ranks are known would
-    take memory that grows with the tiles.
+    They are predicted again: keeping all predictions until the ranks are known would take memory
+    that grows with the number of tiles.
 
     Args:
-        folder: to make and fill.
+        folder: is created.
         predict: (height, width, 3) uint8 → (height, width) probabilities.
         raw: where the tiles' files are.
-        tiles: those of `scores`, in its order.
+        tiles: the scored tiles, in the order of `scores`.
         scores: of whole tiles.
         binarize: what is road in a map.
     """

@@ -1,4 +1,4 @@
-"""Scores of whole tiles: strict, relaxed, of centrelines and graphs; pooled, and tile by tile."""
+"""Scores of whole tiles, pooled and tile by tile: strict, relaxed, of centrelines and graphs."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from roads.metrics.bootstrap import dice_interval, iou_of_dice
+from roads.metrics.bootstrap import dice_interval
 from roads.metrics.centreline import LineCounts, count_lines
 from roads.metrics.counts import HALF, LEVELS, Counts, LevelCounts, count_each, rounded, to_levels
 from roads.metrics.graph_scores import GraphScore, Tracing, graph_metrics, score_graph
@@ -15,8 +15,9 @@ from roads.runtime.arrays import Bool, Float32
 
 STRICT = ("iou", "dice", "precision", "recall")
 LINES = ("cldice", "completeness", "correctness")
-STRICT_COLUMNS = (*STRICT, "iou_at_half", "iou_without_blank")
-TABLE_COLUMNS = ("tile", "blank", "road", *STRICT_COLUMNS, *LINES, "apls")
+TABLE_COLUMNS = (
+    "tile", "blank", "road", *STRICT, "iou_at_half", "iou_without_blank", *LINES, "apls",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -25,16 +26,15 @@ class TileScore:
 
     Attributes:
         name: of the tile.
-        pixels, blank: of the tile, and of its missing imagery.
+        blank, road: fractions of the tile.
         best, half: strict counts at the chosen threshold, and at 0.5.
         seen: strict counts at the chosen threshold without the blank pixels.
-        lines: counts of the centrelines at the chosen threshold.
-        graph: scores of the graph of roads at the chosen threshold.
+        lines, graph: scores of centrelines and road graphs at the chosen threshold.
     """
 
     name: str
-    pixels: int
-    blank: int
+    blank: float
+    road: float
     best: Counts
     half: Counts
     seen: Counts
@@ -43,7 +43,7 @@ class TileScore:
 
 
 class TileScores:
-    """Counts of whole tiles, in memory that does not grow with the tiles' size.
+    """Counts of whole tiles; no pixels are kept.
 
     Args:
         level: the chosen threshold is level / LEVELS.
@@ -76,29 +76,35 @@ class TileScores:
             np.stack([predicted, levels >= HALF, predicted & ~blank]),
             np.stack([road, road, road & ~blank]),
         )
-        lines = count_lines(predicted, road)
-        graph = score_graph(predicted, road, self.tracing)
-        pixels, missing = road.size, int(np.count_nonzero(blank))
-        self.each.append(TileScore(name, pixels, missing, best, half, seen, lines, graph))
+        self.each.append(
+            TileScore(
+                name, float(blank.mean()), float(road.mean()), best, half, seen,
+                count_lines(predicted, road), score_graph(predicted, road, self.tracing),
+            )
+        )  # fmt: skip
 
 
 def tile_metrics(scores: TileScores, dropped: int) -> dict[str, Any]:
-    """What `metrics/test.json` says of whole tiles; fractions from 0 to 1, rounded to six digits.
+    """What `metrics/test.json` says about whole tiles; fractions, rounded to six digits.
 
     Args:
         scores: of at least one tile.
         dropped: test tiles that handpick-filter left out.
     """
-    level = scores.level
+    level, tiles = scores.level, [tile.best for tile in scores.each]
+    lines = LineCounts(*np.sum([tile.lines for tile in scores.each], axis=0).tolist())
     return {
         "tiles": {
-            "count": len(scores.each),
+            "count": len(tiles),
             "dropped": dropped,
             "threshold": level / LEVELS,
             **rounded(scores.pooled.at(level), *STRICT),
-            **_intervals([tile.best for tile in scores.each]),
+            **_intervals(tiles),
             "at_half": rounded(scores.pooled.at(HALF), *STRICT),
-            "mean_over_tiles": _means([tile.best for tile in scores.each]),
+            "mean_over_tiles": {
+                name: round(float(np.mean([getattr(counts, name) for counts in tiles])), 6)
+                for name in STRICT
+            },
             "without_blank": {
                 "blank": round(1 - scores.seen.pixels / scores.pooled.pixels, 6),
                 **rounded(scores.seen.at(level), *STRICT),
@@ -109,23 +115,19 @@ def tile_metrics(scores: TileScores, dropped: int) -> dict[str, Any]:
             "full_tile": _break_even(scores.relaxed),
             "centre_crop": _break_even(scores.relaxed_centre),
         },
-        "centreline": rounded(_pooled_lines(scores.each), *LINES),
+        "centreline": rounded(lines, *LINES),
         "graph": graph_metrics([tile.graph for tile in scores.each]),
     }
 
 
 def _intervals(tiles: Sequence[Counts]) -> dict[str, float]:
-    bounds = dict(zip(("low", "high"), dice_interval(tiles), strict=True))
+    """Of Dice, and of IoU = Dice / (2 − Dice), which rises with Dice and so has the same draws."""
+    low, high = dice_interval(tiles)
     return {
-        **{f"iou_95_{end}": round(iou_of_dice(dice), 6) for end, dice in bounds.items()},
-        **{f"dice_95_{end}": round(dice, 6) for end, dice in bounds.items()},
-    }
-
-
-def _means(tiles: Sequence[Counts]) -> dict[str, float]:
-    return {
-        name: round(float(np.mean([getattr(counts, name) for counts in tiles])), 6)
-        for name in STRICT
+        "iou_95_low": round(low / (2 - low), 6),
+        "iou_95_high": round(high / (2 - high), 6),
+        "dice_95_low": round(low, 6),
+        "dice_95_high": round(high, 6),
     }
 
 
@@ -134,21 +136,15 @@ def _break_even(counts: RelaxedCounts) -> dict[str, float]:
     return {"break_even": round(score, 6), "threshold": level / LEVELS}
 
 
-def _pooled_lines(tiles: Sequence[TileScore]) -> LineCounts:
-    return sum((tile.lines for tile in tiles), LineCounts(0, 0, 0, 0, 0, 0))
-
-
 def table_rows(tiles: Sequence[TileScore]) -> Iterator[tuple[str | float, ...]]:
     """Rows of TABLE_COLUMNS, the best IoU first; blank and road are fractions of the tile."""
     for tile in sorted(tiles, key=lambda tile: (-tile.best.iou, tile.name)):
-        road = tile.best.true_positives + tile.best.false_negatives
-        values = (
-            tile.blank / tile.pixels,
-            road / tile.pixels,
-            *(getattr(tile.best, name) for name in STRICT),
-            tile.half.iou,
-            tile.seen.iou,
-            *(getattr(tile.lines, name) for name in LINES),
-            tile.graph.apls,
+        yield (
+            tile.name,
+            *rounded(tile, "blank", "road").values(),
+            *rounded(tile.best, *STRICT).values(),
+            round(tile.half.iou, 6),
+            round(tile.seen.iou, 6),
+            *rounded(tile.lines, *LINES).values(),
+            round(tile.graph.apls, 6),
         )
-        yield tile.name, *(round(value, 6) for value in values)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import ndimage
 
-from roads.metrics.centreline import REACH, LineCounts, count_lines, count_near
+from roads.metrics.centreline import REACH, count_lines, count_near
 from roads.runtime.arrays import Bool
 
 MAPS = st.tuples(st.integers(1, 20), st.integers(1, 30)).flatmap(
@@ -88,9 +88,3 @@ def test_swapping_the_maps_swaps_the_scores(maps: tuple[Bool, Bool]) -> None:
     assert one.cldice == pytest.approx(other.cldice)
     for score in (one.cldice, one.completeness, one.correctness):
         assert 0 <= score <= 1
-
-
-def test_counts_are_pooled_not_averaged() -> None:
-    short, long = LineCounts(10, 10, 10, 10, 10, 10), LineCounts(90, 0, 0, 90, 0, 0)
-    assert short + long == LineCounts(100, 10, 10, 100, 10, 10)
-    assert (short + long).cldice == pytest.approx(0.1)

@@ -189,8 +189,3 @@ def test_centre_crop_is_what_ssai_cnn_scores() -> None:
     rows, columns = centre_crop(200, 1000)
     assert (rows.stop - rows.start, columns.stop - columns.start) == (192 - 62, 992 - 62)
     assert np.zeros((40, 30))[centre_crop(40, 30)].size == 0
-
-
-def test_shapes_that_differ_are_refused() -> None:
-    with pytest.raises(ValueError, match="levels are"):
-        RelaxedCounts().add(np.zeros((2, 4), np.int16), np.zeros((4, 2), np.bool_))

@@ -14,6 +14,7 @@ from sklearn import metrics as oracle
 
 from roads.dataset.tiles import Tile, read_pair, read_tiles, write_tiles
 from roads.dataset.whole_tiles import find_whole_tiles
+from roads.metrics.centreline import LineCounts, count_lines
 from roads.metrics.counts import to_levels
 from roads.metrics.graph_scores import Tracing, score_graph
 from roads.metrics.relaxed import RelaxedCounts
@@ -204,9 +205,16 @@ def test_relaxed_scores_pool_the_full_tiles(project: Inputs, values: Mapping[str
     assert relaxed["centre_crop"] != relaxed["full_tile"]
 
 
-def test_centrelines_are_scored(values: Mapping[str, Any]) -> None:
-    assert set(values["centreline"]) == {"cldice", "completeness", "correctness"}
-    assert all(0 < value < 1 for value in values["centreline"].values())
+def test_centrelines_are_pooled_over_the_tiles(project: Inputs, values: Mapping[str, Any]) -> None:
+    threshold = values["tiles"]["threshold"]
+    each = [count_lines(p >= threshold, road) for _, p, road in truth(project, "test")]
+    pooled = LineCounts(*np.sum(each, axis=0))
+    scores = ("cldice", "completeness", "correctness")
+    assert values["centreline"] == pytest.approx(
+        {score: getattr(pooled, score) for score in scores}, abs=5e-3
+    )
+    means = [np.mean([getattr(lines, score) for lines in each]) for score in scores]
+    assert list(values["centreline"].values()) != pytest.approx(means, abs=2e-2)
 
 
 def test_graphs_of_the_thresholded_tiles_are_scored(
