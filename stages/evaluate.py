@@ -1,7 +1,7 @@
 """evaluate: score the trained U-Net on the test crops, and on whole test tiles.
 
-The result is `metrics/test.json`, Dice and IoU of the crops first; and a folder with the curves,
-a table of the tiles, pictures from the best to the worst, and the chosen thresholds.
+The result is `metrics/test.json`, which starts with Dice and IoU of the crops, and a folder with
+the curves, a table of the tiles, pictures from the best to the worst, and the chosen thresholds.
 """
 
 import argparse
@@ -41,14 +41,14 @@ PredictTile = Callable[[Image8], Float32]
 
 @dataclass(frozen=True)
 class Inputs:
-    """What is evaluated, and on what.
+    """The files to evaluate.
 
     Attributes:
         models: has `unet.weights.h5` and `unet.json`.
         packed: has `images.h5`, `masks.h5` and `rows.csv`.
         raw: the tiles as downloaded.
         handpicked: the table of which tiles were kept.
-        crops: has `index.csv`, which says what was drawn for which split.
+        crops: has `index.csv`, the split of each crop.
     """
 
     models: Path
@@ -66,20 +66,21 @@ def evaluate(
     split: SplitParams,
     binarize: BinarizeParams,
 ) -> None:
-    """Choose thresholds on validation, score the test crops and tiles at them, draw some.
+    """Choose thresholds on the validation split, score the test crops and tiles, draw some.
 
     Args:
         inputs: the model, the crops and the tiles.
         metrics: the JSON file to write.
         plots: the folder to fill.
         params: how to predict, and how many pictures to draw.
-        split: how crops or tiles were split; where single crops were, no tile is scored.
+        split: how the data was split; if by single crops, no tile is scored.
         binarize: what is road in a tile's map.
 
     Raises:
         UserError: a file is missing or broken, a split is empty, or the model predicts NaN.
     """
-    model, description = load_folded(inputs.models / WEIGHTS_FILE)
+    weights = inputs.models / WEIGHTS_FILE
+    model, description = load_folded(weights)
     check_window(params.window, description)
     tiles = find_tiles(inputs, split)
     with PackReader(inputs.packed) as pack:
@@ -87,16 +88,14 @@ def evaluate(
         places = read_places(inputs.packed)
         predictor = Predictor(model, params.batch_size)
         predict = tile_predictor(model, pack.size, params)
-        crop_scores = evaluate_crops(predictor, pack)
-        tracing = Tracing(params.spur, params.tolerance)
-        tile_scores = (
-            evaluate_tiles(predict, inputs.raw, tiles, binarize, tracing) if tiles else None
-        )
+        crop_scores, tile_scores = evaluate_crops(predictor, pack), None
         values = crop_metrics(crop_scores)
-        if tiles and tile_scores:
+        if tiles:
+            tracing = Tracing(params.spur, params.tolerance)
+            tile_scores = evaluate_tiles(predict, inputs.raw, tiles, binarize, tracing)
             values |= tile_metrics(tile_scores, len(tiles.dropped))
         with replacing_folder(plots) as folder:
-            write_json(folder / THRESHOLDS_FILE, thresholds(inputs.models / WEIGHTS_FILE, values))
+            write_json(folder / THRESHOLDS_FILE, thresholds(weights, values))
             write_curves(folder, crop_scores, tile_scores)
             draw_crops(folder / "crops", predictor, pack, places, crop_scores, params.overlays)
             if tiles and tile_scores:
@@ -106,13 +105,16 @@ def evaluate(
                         folder / "tiles", predict, inputs.raw, tiles.test, tile_scores, binarize
                     )
     write_json(metrics, values)
-    tell(crop_scores.pooled, crop_scores.level, "crops")
-    if tile_scores:
-        tell(tile_scores.pooled, tile_scores.level, "whole tiles")
+    for what, scores in (("crops", crop_scores), ("whole tiles", tile_scores)):
+        if scores:
+            best = scores.pooled.at(scores.level)
+            print(
+                f"evaluate: test {what}: Dice {best.dice:.4f}, IoU {best.iou:.4f}", file=sys.stderr
+            )
 
 
 def thresholds(weights: Path, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The thresholds among the scores, and the SHA-256 of the weights that they are best for."""
+    """The thresholds among the scores, and the SHA-256 of the weights they were chosen for."""
     chosen = {
         key: {"threshold": values[key]["threshold"]} for key in ("crops", "tiles") if key in values
     }
@@ -120,7 +122,7 @@ def thresholds(weights: Path, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_window(window: int, description: Description) -> None:
-    """Raise a UserError if the net does not take windows of that size."""
+    """Raise a UserError if the net does not accept windows of that size."""
     step = size_step(description.unet)
     if window % step:
         raise UserError(
@@ -130,7 +132,7 @@ def check_window(window: int, description: Description) -> None:
 
 
 def check_pack(pack: PackReader, packed: Path) -> None:
-    """Raise a UserError if there are no crops to choose a threshold on, or none to test."""
+    """Raise a UserError if there are no validation or no test crops."""
     for split in ("valid", "test"):
         if pack.rows(split) == 0:
             raise UserError(
@@ -139,26 +141,26 @@ def check_pack(pack: PackReader, packed: Path) -> None:
 
 
 def find_tiles(inputs: Inputs, split: SplitParams) -> WholeTiles | None:
-    """The whole tiles of validation and test, or None where their crops are in training too."""
+    """The whole validation and test tiles, or None if all tiles have crops in training."""
     if split.by == "crop":
         print(
-            "evaluate: split.by is crop, so every tile has crops in training, and whole tiles "
-            "are not scored",
+            "evaluate: split.by is crop: every tile has crops in training, so whole tiles are "
+            "not scored",
             file=sys.stderr,
         )
         return None
     tiles = find_whole_tiles(inputs.raw, inputs.handpicked, inputs.crops, split.by)
     if tiles.dropped:
         print(
-            f"evaluate: {len(tiles.dropped)} test tiles that handpick-filter dropped are left "
-            f"out: {', '.join(tiles.dropped)}",
+            f"evaluate: {len(tiles.dropped)} test tiles dropped by handpick-filter are left out: "
+            f"{', '.join(tiles.dropped)}",
             file=sys.stderr,
         )
     return tiles
 
 
 def tile_predictor(model: keras.Model, crop_size: int, params: EvaluateParams) -> PredictTile:
-    """Predict whole tiles by windows, as many at once as have the pixels of a batch of crops."""
+    """Predict whole tiles by windows; a batch has about as many pixels as a batch of crops."""
     batch = max(1, params.batch_size * crop_size**2 // params.window**2)
     windows = Windows(params.window, params.overlap, batch)
     predictor = Predictor(model, batch)
@@ -194,19 +196,16 @@ def evaluate_tiles(
 def choose_level(pooled: LevelCounts, what: str) -> int:
     """The level of the threshold with the highest pooled Dice on validation crops or tiles."""
     if pooled.road_pixels == 0:
-        print(
-            f"evaluate: no validation {what} has a road, so the threshold is not chosen but 0.5",
-            file=sys.stderr,
-        )
+        print(f"evaluate: no validation {what} has a road: the threshold is 0.5", file=sys.stderr)
     return pooled.best_level()
 
 
 def warn_if_blind(pooled: LevelCounts, level: int) -> None:
-    """Say so if the model predicts the same for every pixel."""
+    """Warn if the model predicts the same for every pixel."""
     counts = pooled.at(level)
     predicted = counts.true_positives + counts.false_positives
-    if predicted == 0 or predicted == pooled.pixels:
-        what = "no road at all" if predicted == 0 else "road everywhere"
+    if predicted in (0, pooled.pixels):
+        what = "road everywhere" if predicted else "no road at all"
         print(
             f"evaluate: the model predicts {what} on the test crops (threshold "
             f"{level / LEVELS:.3g}). It has not learned: train longer, or look at metrics/train.",
@@ -214,20 +213,10 @@ def warn_if_blind(pooled: LevelCounts, level: int) -> None:
         )
 
 
-def tell(pooled: LevelCounts, level: int, what: str) -> None:
-    counts = pooled.at(level)
-    print(f"evaluate: test {what}: Dice {counts.dice:.4f}, IoU {counts.iou:.4f}", file=sys.stderr)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--raw", type=Path, required=True)
-    parser.add_argument("--handpicked", type=Path, required=True)
-    parser.add_argument("--crops", type=Path, required=True)
-    parser.add_argument("--metrics", type=Path, required=True)
-    parser.add_argument("--plots", type=Path, required=True)
+    for name in ("model", "data", "raw", "handpicked", "crops", "metrics", "plots"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
     paths = parser.parse_args()
     params = read_params()
     evaluate(

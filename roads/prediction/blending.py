@@ -1,8 +1,8 @@
 """Predicts pictures of any size by overlapping windows, blended where they overlap.
 
-Near a window's edge a net sees less of what is around a pixel, so there its word counts less:
-weights fall linearly from a window's middle to its edges, and are scaled to add up to 1 at every
-pixel. Only a row of windows is in memory at a time, whatever the height of the picture.
+Near a window's edge the net sees less of a pixel's surroundings, so its prediction counts less
+there: weights fall linearly from the middle of a window to its edges, and are scaled to add up
+to 1 at every pixel. One row of windows is in memory at a time, whatever the picture's height.
 """
 
 import itertools
@@ -16,7 +16,7 @@ from roads.runtime.arrays import Float32, Image8
 Predict = Callable[[Image8], Float32]  # (n, size, size, 3) uint8 → (n, size, size) float32
 ReadRows = Callable[[int, int], Image8]  # first row, row after the last → (rows, width, 3)
 
-SEVERAL = 4  # batches of windows are handed over together, so that a GPU need not wait for each
+SEVERAL = 4  # batches of windows predicted in one call, so that a GPU need not wait for each
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Windows:
     """Square windows over a picture.
 
     Attributes:
-        size: side of a window in pixels; one that the net takes.
-        overlap: fewest pixels that neighbours share, less than `size`.
+        size: side of a window in pixels; the net must accept it.
+        overlap: least number of pixels that neighbours share, less than `size`.
         batch: windows predicted at once; more need more memory.
     """
 
@@ -39,9 +39,9 @@ def predict_tile(predict: Predict, image: Image8, windows: Windows) -> Float32:
 
     Args:
         predict: gives the probabilities of a batch of windows.
-        image: (height, width, 3) uint8, of any size; a side shorter than a window is continued
-            by reflection.
-        windows: how to go over it.
+        image: (height, width, 3) uint8, of any size; a side shorter than a window is padded by
+            reflection.
+        windows: their size, overlap and batch.
 
     Returns:
         (height, width) float32, from 0 to 1.
@@ -58,21 +58,21 @@ def predict_rows(
 
     Args:
         predict: as for `predict_tile`.
-        read_rows: reads some of the picture's rows; neighbouring reads overlap.
+        read_rows: reads some of the picture's rows; successive reads overlap.
         height, width: of the picture in pixels.
-        windows: how to go over it.
+        windows: as for `predict_tile`.
 
     Yields:
-        The rows that are finished, (n, width) float32 from 0 to 1; in all `height` rows.
+        Finished rows, (n, width) float32 from 0 to 1; `height` rows in all.
     """
     size = windows.size
     tops, lefts = (spread_starts(length, size, windows.overlap) for length in (height, width))
     down, across = (blend_weights(starts, size) for starts in (tops, lefts))
     canvas = np.zeros((size, lefts[-1] + size), np.float32)
     predicted = _predicted(predict, _cut(read_rows, height, tops, lefts, size), windows.batch)
-    for (place, top), end in zip(enumerate(tops), [*tops[1:], height], strict=True):
+    for top, end, weights_down in zip(tops, [*tops[1:], height], down, strict=True):
         for left, weights in zip(lefts, across, strict=True):
-            canvas[:, left : left + size] += next(predicted) * (down[place][:, None] * weights)
+            canvas[:, left : left + size] += next(predicted) * (weights_down[:, None] * weights)
         finished = end - top
         yield np.minimum(canvas[:finished, :width], 1)  # sums of weights may round to above 1
         canvas[: size - finished] = canvas[finished:]
@@ -100,9 +100,8 @@ def spread_starts(length: int, size: int, overlap: int) -> list[int]:
     """First pixels of the fewest windows that cover a side, spread evenly over it.
 
     Args:
-        length: pixels of the side.
-        size: pixels of a window; one window where the side is shorter.
-        overlap: fewest pixels that neighbours share.
+        length: pixels of the side; a side shorter than a window gets one window.
+        size, overlap: of the windows.
 
     >>> spread_starts(1500, 512, 128)
     [0, 329, 658, 988]
@@ -116,7 +115,7 @@ def blend_weights(starts: list[int], size: int) -> Float32:
     """The weight of every pixel of every window along one side.
 
     Returns:
-        (windows, size) float32, above 0; at each pixel of the side they add up to 1.
+        (windows, size) float32, above 0; they add up to 1 at each pixel of the side.
     """
     ramp = np.minimum(np.arange(1, size + 1), np.arange(size, 0, -1)).astype(np.float64)
     total = np.zeros(starts[-1] + size)

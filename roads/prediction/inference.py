@@ -13,22 +13,19 @@ from roads.runtime.arrays import Float32, Image8
 from roads.runtime.errors import UserError
 from roads.runtime.progress import progress
 
-AHEAD = 2  # batches that the device is given before its answer to one is waited for
+AHEAD = 2  # batches on the device before the result of the first is awaited
 SEVERAL = 8  # batches that are read and predicted together
 
 
 class Predictor:
-    """A model that is compiled once: every batch it sees has the same shape, padded if need be.
+    """Predicts with a model that is compiled once: batches are padded to the same shape.
 
     With JAX the next batches are on their way to the device while one is computed.
-
-    Example:
-        probabilities = Predictor(model, batch_size=16)(crops)
 
     Args:
         model: takes (n, height, width, 3) uint8, scales them itself, and gives (n, height,
             width, 1) probabilities of road.
-        batch_size: crops the model sees at once; more need more memory.
+        batch_size: crops in a batch; more need more memory.
     """
 
     def __init__(self, model: keras.Model, batch_size: int):
@@ -39,26 +36,27 @@ class Predictor:
         """Predict any number of pictures.
 
         Args:
-            images: (n, height, width, 3) uint8; height and width the same in every call, and
-                ones the model takes.
+            images: (n, height, width, 3) uint8; height and width are the same in every call, and
+                accepted by the model.
 
         Returns:
             (n, height, width) float32, from 0 to 1.
 
         Raises:
-            UserError: the model's weights give something that is no probability.
+            UserError: the model predicts NaN.
         """
         probabilities = np.empty(images.shape[:3], np.float32)
-        started: deque[tuple[int, Any]] = deque()
+        started: deque[tuple[Float32, Any]] = deque()
         for start in range(0, len(images), self.batch_size):
             batch = images[start : start + self.batch_size]
             missing = self.batch_size - len(batch)
             padded = np.pad(batch, ((0, missing), (0, 0), (0, 0), (0, 0))) if missing else batch
-            started.append((start, self._predict(padded)))
+            place = probabilities[start : start + len(batch)]
+            started.append((place, self._predict(padded)))
             if len(started) > AHEAD:
-                _take(started.popleft(), probabilities)
+                _take(*started.popleft())
         for one in started:
-            _take(one, probabilities)
+            _take(*one)
         if not np.isfinite(probabilities).all():
             raise UserError(
                 "the model predicts NaN, not probabilities: its weights are broken. "
@@ -68,7 +66,7 @@ class Predictor:
 
 
 def _dispatch(model: keras.Model) -> Callable[[Image8], Any]:
-    """The compiled model on JAX, which comes back before its answer is there."""
+    """The model compiled with JAX; it returns before its result is computed."""
     import jax
 
     weights = [
@@ -79,10 +77,8 @@ def _dispatch(model: keras.Model) -> Callable[[Image8], Any]:
     return lambda images: forward(weights, images)
 
 
-def _take(started: tuple[int, Any], probabilities: Float32) -> None:
-    """Wait for a batch, and put its predictions where they belong."""
-    start, output = started
-    place = probabilities[start : start + len(output)]
+def _take(place: Float32, output: Any) -> None:
+    """Wait for a batch, and copy its predictions to their place."""
     place[:] = np.asarray(output)[: len(place), ..., 0]
 
 
@@ -91,7 +87,7 @@ def predict_split(
 ) -> Iterator[tuple[Float32, NDArray[np.bool_]]]:
     """Yield a split's probabilities and road, both (n, size, size), in the pack's order.
 
-    Few batches of crops at a time are in memory; a progress bar is shown on a terminal.
+    A few batches of crops are in memory at a time; a progress bar is shown on a terminal.
     """
     rows, several = range(pack.rows(split)), SEVERAL * predictor.batch_size
     starts = range(0, len(rows), several)

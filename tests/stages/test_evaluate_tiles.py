@@ -249,7 +249,7 @@ def test_thresholds_are_kept_with_the_hash_of_the_weights(project: Inputs) -> No
 def test_dropped_tiles_are_named(project: Inputs, capsys: pytest.CaptureFixture[str]) -> None:
     run(project)
     told = capsys.readouterr().err
-    assert "1 test tiles that handpick-filter dropped are left out: gone" in told
+    assert "1 test tiles dropped by handpick-filter are left out: gone" in told
 
 
 def test_table_and_pictures(project: Inputs) -> None:
