@@ -84,9 +84,9 @@ def _cut(
 ) -> Iterator[Image8]:
     for top in tops:
         rows = read_rows(top, min(top + size, height))
-        below, beside = (max(0, size - length) for length in rows.shape[:2])
-        if below or beside:
-            rows = np.pad(rows, ((0, below), (0, beside), (0, 0)), mode="reflect")
+        below, right = (max(0, size - length) for length in rows.shape[:2])
+        if below or right:
+            rows = np.pad(rows, ((0, below), (0, right), (0, 0)), mode="reflect")
         for left in lefts:
             yield rows[:, left : left + size]
 

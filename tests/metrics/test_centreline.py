@@ -16,7 +16,7 @@ MAPS = st.tuples(st.integers(1, 20), st.integers(1, 30)).flatmap(
 
 
 def road(top: int, width: int = 7, shape: tuple[int, int] = (80, 120)) -> Bool:
-    """A horizontal road of so many pixels from side to side."""
+    """A horizontal road across the picture, `width` pixels wide."""
     picture = np.zeros(shape, np.bool_)
     picture[top : top + width] = True
     return picture

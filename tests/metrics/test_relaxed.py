@@ -71,8 +71,8 @@ def test_sparse_maps_agree_with_brute_force_at_every_kind_of_threshold() -> None
 def test_counts_are_pooled_over_tiles_not_averaged() -> None:
     rng = np.random.default_rng(1)
     tiles = [
-        (rng.random((30, width)).astype(np.float32) ** 20, rng.random((30, width)) < share)
-        for width, share in ((20, 0.002), (60, 0.02))
+        (rng.random((30, width)).astype(np.float32) ** 20, rng.random((30, width)) < fraction)
+        for width, fraction in ((20, 0.002), (60, 0.02))
     ]
     both = counted(*tiles)
     each = [counted(tile) for tile in tiles]
@@ -132,7 +132,7 @@ def test_break_even_is_the_pair_that_ssai_cnn_takes() -> None:
     counts = counted((probabilities, road))
     pairs = []
     for level, pair in enumerate(zip(counts.precision(), counts.recall(), strict=True)):
-        if all(0 < share < 1 for share in pair):
+        if all(0 < score < 1 for score in pair):
             pairs.append((*pair, level))
     nearest = min(pairs, key=lambda pair: abs(pair[0] - pair[1]))
     assert counts.break_even() == (nearest[1], nearest[2])

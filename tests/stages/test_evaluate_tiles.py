@@ -159,7 +159,7 @@ def test_strict_scores_are_those_of_scikit_learn(
     assert values["tiles"]["mean_over_tiles"][score] == pytest.approx(mean, abs=1e-3)
 
 
-def test_blank_pixels_are_left_out_beside(project: Inputs, values: Mapping[str, Any]) -> None:
+def test_scores_without_blank_pixels(project: Inputs, values: Mapping[str, Any]) -> None:
     tiles = truth(project, "test")
     seen = [np.ones(road.shape, np.bool_) for _, _, road in tiles]
     seen[2][:CORNER, :CORNER] = False
