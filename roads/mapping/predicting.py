@@ -188,7 +188,7 @@ def map_file(path: Path, *, out: Path, model: Model, options: Options, force: bo
     except (UserError, OSError) as error:
         return Outcome(str(error), notes, failed=True)
     return Outcome(
-        f"{path}: {facts['road_km']:.2f} km of road, {facts['road_share']:.1%} of the imagery → "
+        f"{path}: {facts['road_km']:.2f} km of road, {facts['road_fraction']:.1%} of the imagery → "
         f"{files.overlay}",
         notes,
     )
@@ -254,8 +254,8 @@ def map_picture(
         "crs": raster.crs.to_string() if raster.crs else None,
         "metres_per_row": metres and round(metres[0], 6),
         "metres_per_column": metres and round(metres[1], 6),
-        "imagery_share": round(valid_pixels / (raster.height * raster.width), 6),
-        "road_share": round(road_pixels / valid_pixels, 6) if valid_pixels else 0.0,
+        "imagery_fraction": round(valid_pixels / (raster.height * raster.width), 6),
+        "road_fraction": round(road_pixels / valid_pixels, 6) if valid_pixels else 0.0,
         "road_km": round(sum(edge.length for edge in graph.edges) / 1000, 4),
         "roads": len(graph.edges),
     }

@@ -135,9 +135,9 @@ class TimedRate(Clock):
         return (time.monotonic() - self.start) / self.seconds
 
 
-def blindness(road_share: float) -> str | None:
+def blindness(road_fraction: float) -> str | None:
     """What a net predicts that predicts the same everywhere; None for any other net."""
-    return {0.0: "no road at all", 1.0: "road everywhere"}.get(road_share)
+    return {0.0: "no road at all", 1.0: "road everywhere"}.get(road_fraction)
 
 
 class Console(keras.callbacks.Callback):
@@ -180,7 +180,7 @@ class Console(keras.callbacks.Callback):
         self.bar.close()
         seconds = time.monotonic() - self.start
         values = logs or {}
-        blind = blindness(float(values["val_road_share"]))
+        blind = blindness(float(values["val_road_fraction"]))
         print(
             f"epoch {epoch + 1}{self.of}: loss {values['loss']:.4f}, Dice {values['dice']:.3f}, "
             f"valid loss {values['val_loss']:.4f}, Dice {values['val_dice']:.3f}, "

@@ -37,8 +37,8 @@ class Devices:
         """This process's rows of a batch; all, where the devices cannot share it evenly."""
         if len(rows) % self.count:
             return rows
-        share = len(rows) // process_count()
-        return rows[process_index() * share :][:share]
+        size = len(rows) // process_count()
+        return rows[process_index() * size :][:size]
 
     def place(self, part: NDArray[Any], whole: int) -> Any:
         """The batch of `whole` crops of which this process has `part`, on the devices.
@@ -67,7 +67,7 @@ def find_devices(wanted: int | Literal["auto"], batch_size: int) -> Devices:
     evenly.
 
     Raises:
-        UserError: there are not so many, they cannot share a batch evenly, or TensorFlow is to use
+        UserError: there are fewer, they cannot share a batch evenly, or TensorFlow is to use
             more than one.
     """
     there = visible_devices()

@@ -133,7 +133,7 @@ def fit(
         name = {"loss": "loss", "dice": "Dice", "iou": "IoU"}[recipe.monitor]
         print(f"stopped after epoch {len(rows)}: the validation {name} no longer {change}")
     best = rows[kept_epoch(rows, recipe)]
-    blind = blindness(best["valid/road_share"])
+    blind = blindness(best["valid/road_fraction"])
     if blind:
         print(
             f"the best epoch predicts {blind} on the validation crops (threshold 0.5): the model "

@@ -56,8 +56,8 @@ def cldice(masks: Any, predicted: Any) -> Any:
     """1 - soft clDice, which asks for unbroken roads more than for their exact width.
 
     Shit et al., *clDice - a Novel Topology-Preserving Loss Function for Tubular Structure
-    Segmentation*, CVPR 2021: the harmonic mean of the share of the predicted skeleton that lies
-    in the mask and the share of the mask's skeleton that is predicted. Sums over the whole
+    Segmentation*, CVPR 2021: the harmonic mean of the fraction of the predicted skeleton that lies
+    in the mask and the fraction of the mask's skeleton that is predicted. Sums over the whole
     batch; arguments and result as for `soft_dice`.
     """
     road, predicted, _ = _counted(masks, predicted)
@@ -121,7 +121,7 @@ def _open(x: Any) -> Any:
 class RoadScores(keras.metrics.Metric):
     """Dice and IoU of the road class at a threshold, from counts pooled over an epoch.
 
-    Both are 0 where neither mask nor prediction holds a road pixel. `road_share` is the fraction
+    Both are 0 where neither mask nor prediction holds a road pixel. `road_fraction` is the fraction
     of pixels predicted as road, exactly 0 or 1 where all are alike. The counts are kept in
     float32, so over more than 16 million pixels of road the last digits are approximate.
     """
@@ -129,22 +129,22 @@ class RoadScores(keras.metrics.Metric):
     def __init__(self, threshold: float = 0.5, name: str = "road_scores"):
         super().__init__(name=name, dtype="float32")
         self.threshold = threshold
-        self.hits = self.add_weight(initializer="zeros", name="hits")
+        self.true_positives = self.add_weight(initializer="zeros", name="true_positives")
         self.marked = self.add_weight(initializer="zeros", name="marked")
         self.predicted = self.add_weight(initializer="zeros", name="predicted")
         self.pixels = self.add_weight(initializer="zeros", name="pixels")
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         masks, roads, counted = _counted(y_true, y_pred > self.threshold)
-        self.hits.assign_add(ops.sum(masks * roads))
+        self.true_positives.assign_add(ops.sum(masks * roads))
         self.marked.assign_add(ops.sum(masks) + ops.sum(roads))
         self.predicted.assign_add(ops.sum(roads))
         self.pixels.assign_add(ops.sum(counted))
 
     def result(self) -> dict[str, Any]:
-        either = self.marked - self.hits
+        either = self.marked - self.true_positives
         return {
-            "dice": ops.divide_no_nan(2 * self.hits, self.marked),
-            "iou": ops.divide_no_nan(self.hits, either),
-            "road_share": ops.divide_no_nan(self.predicted, self.pixels),
+            "dice": ops.divide_no_nan(2 * self.true_positives, self.marked),
+            "iou": ops.divide_no_nan(self.true_positives, either),
+            "road_fraction": ops.divide_no_nan(self.predicted, self.pixels),
         }

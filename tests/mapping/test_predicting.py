@@ -77,7 +77,7 @@ def test_place_and_form_are_kept(tmp_path: Path) -> None:
         assert values.shape == (300, 280)
     assert set(np.unique(values)) == {0, 255}
     assert facts["crs"] == UTM
-    assert facts["road_share"] == pytest.approx((7 * 280 + 7 * 293) / (300 * 280), abs=1e-6)
+    assert facts["road_fraction"] == pytest.approx((7 * 280 + 7 * 293) / (300 * 280), abs=1e-6)
     assert facts["road_km"] == pytest.approx(0.58, abs=0.02)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "a.json", "a_mask.tif", "a_overlay.jpg", "a_probability.tif", "a_roads.geojson",
@@ -195,8 +195,8 @@ def test_blank_and_missing_areas_stay_empty(tmp_path: Path, metres: float, blurr
     assert (probability[imagery] > 200).all()
     assert mask[imagery].all()
     assert valid[imagery].all()
-    assert facts["imagery_share"] == pytest.approx((valid > 0).mean(), abs=1e-6)
-    assert facts["road_share"] == 1
+    assert facts["imagery_fraction"] == pytest.approx((valid > 0).mean(), abs=1e-6)
+    assert facts["road_fraction"] == 1
 
 
 def test_a_picture_without_imagery_has_an_empty_map_and_asks_no_net(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_a_picture_without_imagery_has_an_empty_map_and_asks_no_net(tmp_path: Pa
 
     picture = write_tiff(tmp_path / "a.tif", np.full((150, 100, 3), 255, np.uint8))
     facts = map_one(picture, tmp_path / "out", replace(BRIGHTNESS, predict=never))
-    assert (facts["road_share"], facts["imagery_share"], facts["roads"]) == (0, 0, 0)
+    assert (facts["road_fraction"], facts["imagery_fraction"], facts["roads"]) == (0, 0, 0)
     assert lines(tmp_path / "out/a_roads.geojson") == []
 
 

@@ -65,7 +65,10 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         (BOMB + "oven: *p", "write the value out, not `*`"),
         ("<<: &x {degrees: 1}\noven: {<<: *x, trays: 1}", "write the value out, not `*`"),
         ("oven: {degrees: 1, trays: 1, degrees: 2}", "line 1: \"duplicate key 'degrees'"),
-        ("oven: {degrees: 1, trays: 1}\noven: {degrees: 2, trays: 1}", "line 2: \"the key 'oven'"),
+        (
+            "oven: {degrees: 1, trays: 1}\noven: {degrees: 2, trays: 1}",
+            "line 2: \"duplicate key 'oven'",
+        ),
         ("oven:\n\tdegrees: 1", "line 2: "),
         ("x: " + "[" * 20_000, "is not valid YAML"),
         ("x: " + "9" * 5000, "is not valid YAML"),

@@ -135,7 +135,7 @@ def test_outputs_are_complete_and_describe_the_net(whole: Run) -> None:
         *(
             f"log/plots/metrics/{split}/{score}.tsv"
             for split in ("train", "valid")
-            for score in ("loss", "dice", "iou", "road_share")
+            for score in ("loss", "dice", "iou", "road_fraction")
         ),
     }
     description = read_description(whole.folder / "models" / "unet.weights.h5")

@@ -152,7 +152,7 @@ def test_scores_pool_the_counts_of_all_batches() -> None:
     result = {name: value(score) for name, score in scores.result().items()}
     assert result["dice"] == pytest.approx(f1_score(masks, roads), rel=1e-6)
     assert result["iou"] == pytest.approx(jaccard_score(masks, roads), rel=1e-6)
-    assert result["road_share"] == pytest.approx(roads.mean(), rel=1e-6)
+    assert result["road_fraction"] == pytest.approx(roads.mean(), rel=1e-6)
 
 
 def test_scores_without_any_road_are_zero_and_reset() -> None:
@@ -162,4 +162,4 @@ def test_scores_without_any_road_are_zero_and_reset() -> None:
     nothing = np.zeros((1, 8, 8, 1))
     scores.update_state(nothing, nothing)
     result = {name: value(score) for name, score in scores.result().items()}
-    assert result == {"dice": 0, "iou": 0, "road_share": 0}
+    assert result == {"dice": 0, "iou": 0, "road_fraction": 0}
