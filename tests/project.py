@@ -125,15 +125,9 @@ def start(project: Path, *command: str) -> subprocess.Popen[str]:
 
 
 def _environment() -> dict[str, str]:
-    """This process's, with the interpreter's own folder in front and no GPU."""
+    """This process's, with the interpreter's own folder in front, no GPU, and Keras on JAX.
+
+    On JAX a training stage starts in half the time that it takes on TensorFlow.
+    """
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return os.environ | {"PATH": path, "CUDA_VISIBLE_DEVICES": ""}
-
-
-def quick_jax(folder: Path) -> dict[str, str]:
-    """Variables with which JAX compiles in a third of the time, and keeps it in a folder."""
-    return {
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "JAX_COMPILATION_CACHE_DIR": str(folder),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
-    }
+    return os.environ | {"PATH": path, "CUDA_VISIBLE_DEVICES": "", "KERAS_BACKEND": "jax"}
