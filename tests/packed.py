@@ -6,8 +6,6 @@ from typing import Any
 import numpy as np
 
 from roads.dataset.packs import pack_writer
-from roads.models.unet import build_unet
-from roads.models.weights import Description, save_model
 from roads.params.augment import AugmentParams
 from roads.params.train import TrainParams
 from roads.params.unet import UnetParams
@@ -95,6 +93,10 @@ def write_pack(folder: Path, size: int, train: int, valid: int, test: int = 1) -
 
 def save_tiny_net(folder: Path) -> Path:
     """Save an untrained net of two levels; returns its weights file."""
+    # Imported here, so that tests which only need packs or params start without Keras.
+    from roads.models.unet import build_unet
+    from roads.models.weights import Description, save_model
+
     params = unet_params(filters=2, depth=2)
     net = build_unet(params, seed=3)
     description = Description(

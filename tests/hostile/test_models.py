@@ -1,10 +1,9 @@
 """HDF5 files and models that would read other files, fill the memory, or run code."""
 
 import ast
-import os
 import pickle
-import subprocess
-import sys
+import socket
+import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +18,11 @@ from roads.models.backend import keras
 from roads.models.encoders import load_encoder
 from roads.models.unet import build_unet
 from roads.models.weights import WEIGHTS_FILE, Description, load_model, load_weights, save_model
+from roads.prediction.inference import Predictor, predict_split
 from roads.runtime.errors import UserError
-from tests.packed import unet_params, write_pack
+from stages.train import train
+from tests.hostile.listening import listening_sockets
+from tests.packed import augment_params, train_params, unet_params, write_pack
 from tests.project import ROOT
 
 TINY = unet_params(filters=1, depth=2)
@@ -237,47 +239,33 @@ def test_the_code_has_no_way_to_load_code() -> None:
                 assert ast.unparse(node.args[1]) == "_PlainLoader"  # a SafeLoader
 
 
-LISTENING = """
-import sys, threading
-from pathlib import Path
-from tests.hostile.listening import listening_sockets
-done, found, looks = threading.Event(), set(), 0
-def look():
-    global looks
-    while not done.wait(0.1):
-        found.update(listening_sockets())
-        looks += 1
-threading.Thread(target=look, daemon=True).start()
-from stages.train import train
-from tests.packed import augment_params, train_params, unet_params, write_pack
-folder = Path(sys.argv[1])
-write_pack(folder / "packed", 16, 4, 2, 2)
-net = unet_params(filters=1, depth=2)
-train(folder / "packed", folder / "models", folder / "log", folder / "train.json",
-      train_params(epochs=2), net, augment_params(flips=True))
-from roads.prediction.inference import Predictor, predict_split
-from roads.dataset.packs import PackReader
-from roads.models.weights import load_model
-model, _ = load_model(folder / "models" / "unet.weights.h5")
-with PackReader(folder / "packed") as pack:
-    for _ in predict_split(Predictor(model, 2), pack, "test"):
-        pass
-done.set()
-assert looks > 2
-import socket
-with socket.create_server(("127.0.0.1", 0)):
-    assert len(listening_sockets()) == 1  # it would have been seen
-assert not found, found
-"""
-
-
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="sockets are looked up in /proc")
-def test_nothing_listens_while_a_net_is_trained_and_used(tmp_path: Path) -> None:
-    answer = subprocess.run(
-        [sys.executable, "-c", LISTENING, str(tmp_path)],
-        cwd=ROOT,
-        env=os.environ | {"ROADS_STATE": str(tmp_path / "state")},
-        capture_output=True,
-        text=True,
-    )
-    assert answer.returncode == 0, answer.stderr
+def test_nothing_listens_while_a_net_is_trained_and_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROADS_STATE", str(tmp_path / "state"))
+    write_pack(tmp_path / "packed", 16, 4, 2, 2)
+    done, found, looks = threading.Event(), set[str](), list[None]()
+
+    def look() -> None:
+        while not done.wait(0.05):
+            found.update(listening_sockets())
+            looks.append(None)
+
+    watch = threading.Thread(target=look)
+    watch.start()
+    try:
+        train(
+            tmp_path / "packed", tmp_path / "models", tmp_path / "log", tmp_path / "train.json",
+            train_params(epochs=2), TINY, augment_params(flips=True),
+        )  # fmt: skip
+        model, _ = load_model(tmp_path / "models" / WEIGHTS_FILE)
+        with PackReader(tmp_path / "packed") as pack:
+            assert list(predict_split(Predictor(model, 2), pack, "test"))
+    finally:
+        done.set()
+        watch.join()
+    assert len(looks) > 2
+    with socket.create_server(("127.0.0.1", 0)):
+        assert len(listening_sockets()) == 1  # it would have been seen
+    assert not found

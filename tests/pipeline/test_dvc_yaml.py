@@ -1,6 +1,7 @@
 """dvc.yaml and params.yaml against the code."""
 
 import ast
+import functools
 import os
 import subprocess
 import sys
@@ -37,6 +38,7 @@ def sections_read(stage: str) -> set[str]:
     }
 
 
+@functools.cache
 def code_deps(stage: str) -> list[str]:
     deps = pipeline()["stages"][stage]["deps"]
     return [dep for dep in deps if dep.startswith(("roads/", "stages/"))]
