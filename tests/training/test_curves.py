@@ -31,7 +31,7 @@ def test_other_schedules_have_no_plateau_and_minutes_no_early_stop() -> None:
     assert not on_plateau(still, train_params(schedule="constant"))
     assert stops_early(still, train_params())
     assert not stops_early(still, train_params(early_stopping_patience=0))
-    assert not stops_early(still, train_params(minutes=1))
+    assert not stops_early(still, train_params(minutes=1, schedule="cosine"))
 
 
 @pytest.mark.parametrize("monitor", ["loss", "dice"])
