@@ -24,7 +24,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "crop": {"size": 64, "stride": 64, "max_blank": 1.0},
     "unet": {"filters": 2, "depth": 3},
     "train": {"epochs": 2, "precision": "float32"},
-    "evaluate": {"overlays": 2, "window": 64, "overlap": 16},
+    "evaluate": {"batch_size": 2, "overlays": 2, "window": 64, "overlap": 16},
 }
 
 

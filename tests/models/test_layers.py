@@ -1,6 +1,6 @@
 """Our layers beside Keras' own, on JAX: results, gradients and names of weights.
 
-`tests/training/test_resident_loop.py` runs these in its process on JAX.
+`tests/test_on_jax.py` runs these.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from roads.models.initial_weights import GlorotUniform, HeNormal
 from roads.models.layers import BatchNormalization, Conv2DTranspose, MaxPooling2D
 from roads.models.layers import Conv2D as PointwiseConv2D
 
-on_jax = pytest.mark.skipif(backend_name() != "jax", reason="run by test_resident_loop.py")
+on_jax = pytest.mark.skipif(backend_name() != "jax", reason="tests/test_on_jax.py runs these")
 layers = keras.layers
 
 PAIRS: dict[str, tuple[Callable[[], Any], Callable[[], Any], int]] = {

@@ -151,7 +151,7 @@ def check_full_then_mapped(kilobytes: int, folder: Path, inputs: Path) -> None:
     pictures = [write_tiff(inputs / "large.tif", pixels)]
     pictures += [write_tiff(inputs / "small.tif", pixels[:64, :64])]
     words = [*map(str, pictures), f"--model={weights}", "--window=64", "--overlap=16", "--gsd=1"]
-    environment = {"CUDA_VISIBLE_DEVICES": ""}
+    environment = {"CUDA_VISIBLE_DEVICES": "", "KERAS_BACKEND": "jax"}  # which starts sooner
     with small_disk(folder, kilobytes) as disk:
         command = [sys.executable, "-m", "roads", "predict", *words, f"--out={folder}/out"]
         full = disk.run(*command, cwd=ROOT, env=environment)

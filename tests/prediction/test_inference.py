@@ -1,8 +1,5 @@
 """Batches in, probabilities out: order, padding, one compilation, NaN."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +7,7 @@ import numpy as np
 import pytest
 
 from roads.dataset.packs import PackReader, pack_writer
-from roads.models.backend import backend_name, keras
+from roads.models.backend import keras
 from roads.prediction import inference
 from roads.prediction.inference import Predictor, predict_split
 from roads.runtime.arrays import Image8
@@ -58,16 +55,6 @@ def test_last_batch_is_padded_so_that_the_model_compiles_once() -> None:
         predictor(pictures(count))
     assert set(layer.compilations) == {(4, 8, 12, 3)}
     assert len(layer.compilations) == 1
-
-
-@pytest.mark.skipif(backend_name() == "jax", reason="it starts the others")
-def test_all_of_it_on_jax() -> None:
-    answer = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__],
-        env=os.environ | {"KERAS_BACKEND": "jax"}, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert answer.returncode == 0, answer.stdout
-    assert "1 skipped" in answer.stdout
 
 
 def test_nan_is_named() -> None:

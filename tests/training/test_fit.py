@@ -1,9 +1,6 @@
 import math
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +18,6 @@ from roads.training.curves import Row
 from roads.training.fit import fit
 from roads.training.results import Fitted
 from tests.packed import augment_params, train_params, unet_params, write_pack
-from tests.project import ROOT, quick_jax
 
 SIZE = 16
 TRAIN, VALID, BATCH = 22, 6, 4
@@ -46,11 +42,22 @@ TOGETHER: dict[str, Any] = {
     "optimizer": "adamw", "clip_norm": 0.1, "warmup_epochs": 2.5, "ema": 0.9, "monitor": "dice",
     "schedule": "cosine", "early_stopping_patience": 0,
 }  # fmt: skip
+PLATEAU: dict[str, Any] = {
+    "schedule": "plateau", "monitor": "iou", "ignore_blank": True, "loss": "weighted_bce",
+    "road_weight": None,
+}  # fmt: skip
+COSINE: dict[str, Any] = {
+    "schedule": "cosine", "loss": "bce_dice", "cldice_weight": 0.5,
+    "augment": {"flips": True, "gamma": 0.2, "saturation": 0.2, "window": 8},
+}  # fmt: skip
+CONSTANT: dict[str, Any] = {
+    "schedule": "constant", "warmup_epochs": 2.5, "ema": 0.9, "monitor": "dice",
+    "normalization": "none",
+}  # fmt: skip
 FROZEN: dict[str, Any] = {
     "encoder": "efficientnetv2b0", "freeze_encoder_epochs": 2, "epochs": 4,
     "plateau_min_delta": 0.9, "early_stopping_patience": 0,
 }  # fmt: skip
-FROZEN_TOGETHER = {**FROZEN, **TOGETHER}
 
 
 class Training:
@@ -111,43 +118,35 @@ class KillAt(keras.callbacks.Callback):
             raise KilledError
 
 
-@pytest.mark.parametrize(
-    ("kills", "changes"),
-    [
-        ((3,), {"schedule": "plateau"}),
-        ((2,), {"schedule": "cosine"}),
-        pytest.param((1, 3), TOGETHER, id="together"),
-        ((1, 3), {"ema": 0.9}),
-        ((1,), {"ema": 0.9, "normalization": "none", "schedule": "constant"}),
-        ((1, 2), {"warmup_epochs": 2.5, "schedule": "plateau"}),
-        ((1,), {"warmup_epochs": 2.5, "schedule": "cosine"}),
-        ((1,), {"warmup_epochs": 2.5, "schedule": "constant", "monitor": "dice"}),
-        ((3,), {"monitor": "iou", "ignore_blank": True}),
-        ((2,), {"loss": "weighted_bce", "road_weight": None}),
-        ((2,), {"loss": "bce_dice", "cldice_weight": 0.5}),
-        ((1, 3), {"augment": {"flips": True, "gamma": 0.2, "saturation": 0.2, "window": 8}}),
-        # In a frozen epoch, in the first that is not, and in a later one.
-        pytest.param((1, 2, 3), FROZEN_TOGETHER, id="frozen"),
-    ],
-    ids=str,
-)
-def test_killed_and_started_again_it_ends_as_if_it_never_was(
-    pack: PackReader, tmp_path: Path, changes: dict[str, Any], kills: tuple[int, ...]
-) -> None:
-    whole = Training(pack, tmp_path / "whole", **changes)
-    broken = Training(pack, tmp_path / "broken", **changes)
-    model, fitted = whole.start()
+def check_killed(broken: Training, kills: Iterable[int], whole: tuple[keras.Model, Fitted]) -> None:
+    """Kill a training in these epochs; started again, it must end as one that nobody killed."""
     for epoch in kills:
         with pytest.raises(KilledError):
             broken.start(extra=KillAt(epoch))
     seen: list[Row] = []
-    resumed, again = broken.start(on_epoch=seen.append)
-
-    assert again == fitted
+    model, fitted = broken.start(on_epoch=seen.append)
+    assert fitted == whole[1]
     assert seen == fitted.rows
-    for one, other in zip(model.get_weights(), resumed.get_weights(), strict=True):
+    for one, other in zip(model.get_weights(), whole[0].get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
     assert len({row["train/loss"] for row in fitted.rows}) == len(fitted.rows)
+
+
+@pytest.mark.parametrize(
+    ("kills", "changes"),
+    [
+        pytest.param((1, 3), PLATEAU, id="plateau"),
+        pytest.param((2,), COSINE, id="cosine"),
+        pytest.param((1, 3), TOGETHER, id="together"),
+        pytest.param((1, 2), {"warmup_epochs": 2.5, "ema": 0.9}, id="plateau after warmup"),
+        pytest.param((1,), CONSTANT, id="constant after warmup"),
+    ],
+)
+def test_killed_and_started_again_it_ends_as_if_it_never_was(
+    pack: PackReader, tmp_path: Path, changes: dict[str, Any], kills: tuple[int, ...]
+) -> None:
+    whole = Training(pack, tmp_path / "whole", **changes).start()
+    check_killed(Training(pack, tmp_path / "broken", **changes), kills, whole)
 
 
 class EncoderWeights(keras.callbacks.Callback):
@@ -169,17 +168,22 @@ class EncoderWeights(keras.callbacks.Callback):
 
 
 @pytest.mark.parametrize(
-    ("changes", "rates"),
+    ("changes", "rates", "kills"),
     [
-        (FROZEN, [0.01, 0.01, 0.001, 0.0001]),
-        pytest.param(FROZEN_TOGETHER, [0.004, 0.008, 0.0075, 0], id="frozen"),
+        (FROZEN, [0.01, 0.01, 0.001, 0.0001], ()),
+        # Killed in a frozen epoch, in the first that is not, and in a later one.
+        pytest.param(FROZEN | TOGETHER, [0.004, 0.008, 0.0075, 0], (1, 2, 3), id="together"),
     ],
 )
 def test_an_encoder_keeps_its_weights_while_frozen_and_the_rate_goes_on(
-    pack: PackReader, tmp_path: Path, changes: dict[str, Any], rates: list[float]
+    pack: PackReader,
+    tmp_path: Path,
+    changes: dict[str, Any],
+    rates: list[float],
+    kills: tuple[int, ...],
 ) -> None:
     encoder = EncoderWeights()
-    _, fitted = Training(pack, tmp_path / "backup", **changes).start(extra=encoder)
+    whole = Training(pack, tmp_path / "whole", **changes).start(extra=encoder)
     start, *frozen, trained, last = encoder.epochs
     assert len(frozen) == 2
     for epoch in frozen:
@@ -188,28 +192,9 @@ def test_an_encoder_keeps_its_weights_while_frozen_and_the_rate_goes_on(
     for before, between, after in zip(start, trained, last, strict=True):
         assert not np.array_equal(before, between)
         assert not np.array_equal(between, after)
-    assert [row["learning_rate"] for row in fitted.rows] == pytest.approx(rates, abs=1e-8)
-
-
-def test_options_work_together_and_an_encoder_is_frozen_on_jax_too(tmp_path: Path) -> None:
-    killed = test_killed_and_started_again_it_ends_as_if_it_never_was.__name__
-    kept = test_an_encoder_keeps_its_weights_while_frozen_and_the_rate_goes_on.__name__
-    cases = [f"{killed}[together]", f"{killed}[frozen]", f"{kept}[frozen]"]
-    answer = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
-        + [f"{__file__}::{case}" for case in cases],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "KERAS_BACKEND": "jax",
-            **quick_jax(tmp_path),
-        },
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert answer.returncode == 0, answer.stdout
-    assert "3 passed" in answer.stdout
+    assert [row["learning_rate"] for row in whole[1].rows] == pytest.approx(rates, abs=1e-8)
+    if kills:
+        check_killed(Training(pack, tmp_path / "broken", **changes), kills, whole)
 
 
 def test_killed_after_the_last_epoch_it_only_returns(pack: PackReader, tmp_path: Path) -> None:

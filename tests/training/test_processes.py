@@ -5,7 +5,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,8 @@ import pytest
 from roads.runtime.errors import UserError
 from roads.training.processes import SLURM_TASKS, VARIABLES, _settings, run_joined
 from tests.packed import AUGMENT, TRAIN, UNET, write_pack
-from tests.project import ROOT, params, quick_jax, write_params
+from tests.project import ROOT, params, write_params
 
-COMPILED = tempfile.TemporaryDirectory()
 SECONDS = 900  # a few, unless the machine is busy
 ENDS_WITHIN = 90  # seconds after another is lost
 EPOCHS = 4
@@ -38,7 +36,8 @@ class Host:
         folder.mkdir(parents=True)
         recipe = {
             **TRAIN, "epochs": EPOCHS, "learning_rate": 0.003, "ema": 0.8, "clip_norm": 0.1,
-            "loss": "weighted_bce", **train,
+            "loss": "bce_dice", "cldice_weight": 0.5, "ignore_blank": True, "optimizer": "adamw",
+            **train,
         }  # fmt: skip
         changes = {
             "train": recipe,
@@ -58,7 +57,6 @@ class Host:
                 "PYTHONPATH": str(ROOT),
                 "KERAS_BACKEND": "jax",
                 "CUDA_VISIBLE_DEVICES": "",
-                **quick_jax(Path(COMPILED.name)),
                 "ROADS_STATE": str(self.folder / "state"),
             },
             stdout=subprocess.PIPE,
@@ -79,22 +77,29 @@ class Host:
             shutil.rmtree(self.folder / folder, ignore_errors=True)
 
 
-def test_two_devices_train_as_one_does_and_resume_to_the_last_bit(
-    packed: Path, tmp_path: Path
-) -> None:
-    """With all that has a state or sums over a batch; the last batch has a single crop."""
-    recipe: dict[str, Any] = {
-        "loss": "bce_dice", "cldice_weight": 0.5, "ignore_blank": True, "optimizer": "adamw",
-    }  # fmt: skip
-    names = {"one": 1, "two": 2, "killed": 2}
-    one, two, killed = (
-        Host(tmp_path / name, packed, devices=count, **recipe) for name, count in names.items()
-    )
-    both = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    finish(one, one.start(both))
-    finish(two, two.start(both))
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, packed: Path) -> Host:
+    """A training on one device, with all that has a state or sums over a batch.
+
+    Its last batch has a single crop.
+    """
+    host = Host(tmp_path_factory.mktemp("one") / "alone", packed)
+    finish(host, host.start({}))
+    return host
+
+
+def check_same_curves(one: Host, other: Host) -> None:
     for name in ("train/loss", "valid/loss", "valid/dice"):
-        assert two.curve(name) == pytest.approx(one.curve(name), rel=1e-4, abs=1e-5), name
+        assert one.curve(name) == pytest.approx(other.curve(name), rel=1e-4, abs=1e-5), name
+
+
+def test_two_devices_train_as_one_does_and_resume_to_the_last_bit(
+    alone: Host, packed: Path, tmp_path: Path
+) -> None:
+    two, killed = (Host(tmp_path / name, packed, devices=2) for name in ("two", "killed"))
+    both = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    finish(two, two.start(both))
+    check_same_curves(two, alone)
 
     process = killed.start(both)
     assert process.stdout is not None
@@ -152,12 +157,9 @@ def pair(tmp_path_factory: pytest.TempPathFactory, packed: Path) -> list[Host]:
     return hosts
 
 
-def test_two_processes_train_as_one_does(pair: list[Host], packed: Path, tmp_path: Path) -> None:
-    """Dropout, augmentation and averaged weights included; the last batch has a single crop."""
-    alone = Host(tmp_path / "alone", packed)
-    finish(alone, alone.start({}))
-    for name in ("train/loss", "valid/loss", "valid/dice"):
-        assert pair[0].curve(name) == pytest.approx(alone.curve(name), rel=1e-4, abs=1e-5), name
+def test_two_processes_train_as_one_does(pair: list[Host], alone: Host) -> None:
+    """Dropout, augmentation and averaged weights included."""
+    check_same_curves(pair[0], alone)
 
 
 def test_where_one_is_lost_the_other_ends_and_together_they_go_on(

@@ -1,9 +1,6 @@
-"""JAX's loop beside Keras' `fit`; most of it runs in a process of its own, on that backend."""
+"""JAX's loop compared with Keras' `fit`; most of it runs on that backend alone."""
 
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +17,6 @@ from roads.training.devices import ONE, Devices
 from roads.training.resident_loop import resolve_loop
 from roads.training.results import Fitted
 from tests.packed import write_pack
-from tests.project import ROOT, quick_jax
 from tests.training.test_fit import (
     SIZE,
     TIMED,
@@ -33,7 +29,7 @@ from tests.training.test_fit import (
     Training,
 )
 
-on_jax = pytest.mark.skipif(backend_name() != "jax", reason="test_all_of_it_on_jax runs these")
+on_jax = pytest.mark.skipif(backend_name() != "jax", reason="tests/test_on_jax.py runs these")
 AUGMENTED: dict[str, Any] = {
     "loop": "resident",
     "schedule": "cosine",
@@ -43,7 +39,6 @@ AUGMENTED: dict[str, Any] = {
     "augment": {"flips": True, "turns": True, "gamma": 0.2, "saturation": 0.2, "window": 8},
 }
 CROP = SIZE**2 * 4  # bytes
-LAYERS = str(ROOT / "tests/models/test_layers.py")
 
 
 @pytest.fixture
@@ -51,17 +46,6 @@ def pack(tmp_path: Path) -> Iterator[PackReader]:
     write_pack(tmp_path / "packed", SIZE, TRAIN, VALID)
     with PackReader(tmp_path / "packed") as reader:
         yield reader
-
-
-@pytest.mark.skipif(backend_name() == "jax", reason="it starts the others")
-def test_all_of_it_on_jax(tmp_path: Path) -> None:
-    environment = {"KERAS_BACKEND": "jax", **quick_jax(tmp_path)}
-    answer = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__, LAYERS],
-        cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=900,
-    )  # fmt: skip
-    assert answer.returncode == 0, answer.stdout
-    assert "21 passed, 2 skipped" in answer.stdout
 
 
 def assert_equal(one: tuple[keras.Model, Fitted], other: tuple[keras.Model, Fitted]) -> None:

@@ -1,0 +1,31 @@
+"""The tests that need JAX, or hold on both backends, in one process with JAX as the backend."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from roads.models.backend import backend_name
+from tests.project import ROOT
+
+FIT = "tests/training/test_fit.py::test"
+TESTS = [
+    "tests/models/test_layers.py",
+    "tests/prediction/test_inference.py",
+    "tests/training/test_resident_loop.py",
+    f"{FIT}_killed_and_started_again_it_ends_as_if_it_never_was[together]",
+    f"{FIT}_an_encoder_keeps_its_weights_while_frozen_and_the_rate_goes_on[together]",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(backend_name() == "jax", reason="they run on JAX anyway")
+def test_they_pass_on_jax() -> None:
+    answer = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *TESTS],
+        cwd=ROOT, env=os.environ | {"KERAS_BACKEND": "jax"}, capture_output=True, text=True,
+        timeout=900,
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stdout
+    assert "31 passed, 1 skipped" in answer.stdout, answer.stdout
