@@ -16,7 +16,7 @@ PROGRESS = Progress(
     seconds=0.1 + 0.2,
     weights=[np.arange(6, dtype=np.float32).reshape(2, 3), np.array([np.pi], np.float32)],
     optimizer=[np.array(7), np.array([1e-45, 1e38], np.float32)],
-    best=[np.zeros((2, 3), np.float32), np.array([np.e], np.float32)],
+    best=[np.zeros((2, 3), np.float32), np.array([1 / 7], np.float32)],
 )
 
 
