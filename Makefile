@@ -1,5 +1,6 @@
 # make repro   set up, run the whole pipeline, show the numbers (beside those in Git) and the pictures
 # make test    set up, run the tests
+# make check   ruff, mypy and the fast tests of every package, in less than a minute
 # make soak    the long tests: kills at random moments, full disks, damaged files, gigabytes
 # make lint    ruff and mypy
 # make verify  look for damage in DVC's cache, the downloads and the workspace; QUARANTINE=1 moves it away
@@ -16,7 +17,7 @@ TENSORFLOW := $(shell grep '^tensorflow==' requirements.txt)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: repro test soak lint verify audit bench
+.PHONY: repro test check soak lint verify audit bench
 
 repro: $(VENV)/pipeline $(if $(CUDA),$(VENV)/cuda)
 	dvc repro
@@ -26,8 +27,14 @@ repro: $(VENV)/pipeline $(if $(CUDA),$(VENV)/cuda)
 	@echo "Pictures: metrics/contact_sheet.png and metrics/test/; curves: run 'dvc plots show'"
 	@echo "and open dvc_plots/index.html. (First 'source $(VENV)/bin/activate'.)"
 
+# Files with slow tests come first (tests/conftest.py): keep pytest-xdist from ordering them.
+PYTEST := python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+
 test: $(VENV)/development
-	python -m pytest --numprocesses=2 --dist=loadfile
+	$(PYTEST)
+
+check: lint
+	$(PYTEST) -m "not slow and not soak"
 
 soak: $(VENV)/development
 	python -m pytest -m soak

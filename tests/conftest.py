@@ -5,7 +5,6 @@ Files with slow tests run first, so that the workers of `make test` end together
 
 import os
 import tempfile
-from collections import Counter
 
 import pytest
 
@@ -17,5 +16,5 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)

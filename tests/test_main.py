@@ -171,6 +171,7 @@ def test_released_weights_bring_their_threshold(weights: Path, tmp_path: Path) -
     assert validation_threshold(tmp_path / weights.name, "1") is None
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_with_the_next_picture(weights: Path, tmp_path: Path) -> None:
     pictures = tmp_path / "in"
     pictures.mkdir()
@@ -203,6 +204,7 @@ def test_a_killed_run_goes_on_with_the_next_picture(weights: Path, tmp_path: Pat
     assert {path.name for path in out.iterdir()} == {f"{n}{end}" for n in "12" for end in names}
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_height(tmp_path: Path) -> None:
     """A picture of 108 MB, by a net that sees single pixels and loads no backend."""
     picture = tmp_path / "a.tif"

@@ -61,6 +61,7 @@ def flip_a_byte(path: Path) -> None:
     path.chmod(0o444)
 
 
+@pytest.mark.slow
 def test_a_flipped_byte_is_named_and_quarantined(repository: Path) -> None:
     sound = verify(repository)
     assert (sound.returncode, sound.stderr) == (0, "")
@@ -91,6 +92,7 @@ def test_a_flipped_byte_is_named_and_quarantined(repository: Path) -> None:
     assert verify(repository, "--all").returncode == 0
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_named_and_made_again(repository: Path) -> None:
     cached(repository, TWO).unlink()
     (repository / "copy").unlink()
@@ -104,6 +106,7 @@ def test_what_is_missing_is_named_and_made_again(repository: Path) -> None:
     assert verify(repository).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_broken_manifest_and_a_changed_workspace_are_named(repository: Path) -> None:
     (manifest,) = repository.glob(".dvc/cache/files/md5/*/*.dir")
     flip_a_byte(manifest)
@@ -116,6 +119,7 @@ def test_a_broken_manifest_and_a_changed_workspace_are_named(repository: Path) -
     ]
 
 
+@pytest.mark.slow
 def test_other_commits_are_looked_at_on_request(repository: Path) -> None:
     other = cached(repository, "0" * 32)
     other.parent.mkdir()
@@ -128,6 +132,7 @@ def test_other_commits_are_looked_at_on_request(repository: Path) -> None:
     assert verify(repository, "--all").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_file_that_dvc_does_not_know_is_named(repository: Path) -> None:
     (repository / "made/three").write_text("3")
     assert verify(repository).stdout == "not in dvc.lock: made/three (stage make)\n"

@@ -81,6 +81,7 @@ def script(tmp_path: Path) -> Script:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
@@ -123,6 +124,7 @@ if kind == "bfloat16" and params["train"]["precision"] != "float32":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "changes", "tries"),
     [
@@ -187,6 +189,7 @@ def test_an_epoch_is_made_to_last_half_a_minute_by_the_speed_that_was_measured(
     assert (found["augment"]["repeats"], nothing) == (gpu_run.FEW_REPEATS, None)
 
 
+@pytest.mark.slow
 def test_tiles_decoded_without_the_stages_give_the_same_packs(tmp_path: Path) -> None:
     tiles, work = tmp_path / "tiles", tmp_path / "work"
     sample.fetch(tiles, seed=1, size=200, train=2, valid=1, test=1)
@@ -210,6 +213,7 @@ def test_tiles_decoded_without_the_stages_give_the_same_packs(tmp_path: Path) ->
     assert (work / "packed").readlink() == work / "decoded"
 
 
+@pytest.mark.slow
 def test_from_tiles_to_weights_that_can_be_released(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -248,6 +252,7 @@ def test_from_tiles_to_weights_that_can_be_released(
     assert len(list((tmp_path / "out").rglob("*.*"))) <= 8  # files, that come back
 
 
+@pytest.mark.slow
 def test_a_wrong_key_is_told_before_anything_starts(tmp_path: Path) -> None:
     folders = [f"--{name}={tmp_path}" for name in ("tiles", "work", "out")]
     answer = subprocess.run(

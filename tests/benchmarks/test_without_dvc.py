@@ -29,6 +29,7 @@ def test_what_is_copied_is_what_git_holds() -> None:
     assert all((ROOT / name).exists() for name in GIVEN)
 
 
+@pytest.mark.slow
 def test_only_what_params_change_is_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -59,6 +60,7 @@ StagesAlone(Path(sys.argv[1])).run(json.loads(sys.argv[2]), last="download")
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_takes_its_stage_along(tmp_path: Path) -> None:
     params = json.dumps(changed_params({"sample.train": 1000}))
     command = [sys.executable, "-c", ALONE, str(tmp_path), params]

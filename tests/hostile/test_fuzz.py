@@ -10,6 +10,7 @@ from tests.hostile.mutations import mutate
 from tests.hostile.readers import SUBJECTS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seed", "count"),
     [(1, 300), pytest.param(2, 12_000, marks=pytest.mark.soak)],

@@ -153,6 +153,7 @@ def test_masks_of_other_values_are_refused(packed: Path) -> None:
         PackReader(packed)
 
 
+@pytest.mark.slow
 def test_an_encoders_weights_are_looked_at_before_they_are_read(tmp_path: Path) -> None:
     model, name = keras.Model(), "efficientnetv2b0"  # it is not come to
     file = tmp_path / "own.weights.h5"
@@ -239,6 +240,7 @@ def test_the_code_has_no_way_to_load_code() -> None:
                 assert ast.unparse(node.args[1]) == "_PlainLoader"  # a SafeLoader
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="sockets are looked up in /proc")
 def test_nothing_listens_while_a_net_is_trained_and_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -21,6 +21,7 @@ ODD = st.one_of(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_any_value_is_read_or_refused_by_its_key(data: st.DataObject) -> None:

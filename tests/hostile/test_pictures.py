@@ -221,6 +221,7 @@ def test_names_that_make_no_file_names(tmp_path: Path, name: str) -> None:
     assert str(error.value).isprintable()
 
 
+@pytest.mark.slow
 def test_one_pixel_is_a_tile_without_crops(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -66,6 +66,7 @@ def test_only_chatter_is_held_back(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr().err == "E0000 00:00:1 gpu.cc:7] the GPU is on fire\n"
 
 
+@pytest.mark.slow
 def test_start_up_is_silent() -> None:
     code = (
         "from roads.models.backend import keras; from roads.models.unet import *;"

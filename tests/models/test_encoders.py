@@ -17,6 +17,7 @@ NAMES = sorted(ENCODERS)
 IMAGE = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3), np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_skips_lie_at_strides_two_to_thirty_two_and_the_mask_is_whole(name: str) -> None:
     model = build_unet(unet_params(encoder=name, depth=6, filters=2))
@@ -43,6 +44,7 @@ def test_each_encoder_sees_what_its_weights_were_trained_on() -> None:
     np.testing.assert_allclose(preprocessed("resnet50"), caffe, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_weights_of_a_file_reach_the_encoder_and_come_back(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"weights": None, "include_top": False}
     whole = keras.applications.EfficientNetV2B0(**settings, include_preprocessing=True)
@@ -93,6 +95,7 @@ def test_without_a_network_it_is_said_how_to_bring_the_file(
     assert encoder_file("resnet50", "none", tmp_path) is None
 
 
+@pytest.mark.slow
 def test_the_seed_draws_the_encoder_too_and_a_depth_too_many_is_refused() -> None:
     params = unet_params(encoder="efficientnetv2b0", depth=3)
     one, same, other = (build_unet(params, seed=seed).get_weights() for seed in (1, 1, 2))

@@ -76,6 +76,7 @@ def measured(name: str, raw: Path, tiles: list[Tile]) -> dict[str, Any]:
     return tile_metrics(evaluate_tiles(predict, raw, whole, binarize, tracing), 0)
 
 
+@pytest.mark.slow
 @each
 def test_it_scores_as_its_card_says_on_generated_tiles(name: str, tmp_path: Path) -> None:
     section = params()["sample"] | {key.removeprefix("sample."): v for key, v in SAMPLE.items()}
@@ -85,6 +86,7 @@ def test_it_scores_as_its_card_says_on_generated_tiles(name: str, tmp_path: Path
     assert measured(name, tmp_path, tiles)["tiles"]["iou"] == pytest.approx(told["iou"], abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REAL, reason="MASSACHUSETTS_TILES names no folder")
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[pytest.mark.soak] * (n != SMALLEST)) for n in NAMES]

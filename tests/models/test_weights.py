@@ -46,6 +46,7 @@ def saved(model: keras.Model, tmp_path: Path) -> Path:
     return tmp_path / "unet.weights.h5"
 
 
+@pytest.mark.slow
 def test_what_is_saved_comes_back(model: keras.Model, saved: Path) -> None:
     loaded, description = load_model(saved)
     assert description == DESCRIPTION
@@ -54,6 +55,7 @@ def test_what_is_saved_comes_back(model: keras.Model, saved: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_saved_twice_gives_the_same_bytes_without_the_optimizer(
     model: keras.Model, saved: Path, tmp_path: Path
 ) -> None:

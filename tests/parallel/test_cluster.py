@@ -116,6 +116,7 @@ def cut_or_die(marker: Path, raw: Path, folder: Path, params: CropParams, tile: 
 cut_tile = stages.crop._cut_tile
 
 
+@pytest.mark.slow
 def test_a_cluster_that_loses_a_worker_gives_the_bytes_of_one_process(
     here: Path, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,6 +135,7 @@ def test_a_cluster_that_loses_a_worker_gives_the_bytes_of_one_process(
     assert files_of(here / "crops") | files_of(here / "masks") == expected
 
 
+@pytest.mark.slow
 def test_a_stage_run_as_dvc_runs_it_computes_on_the_cluster(here: Path, address: str) -> None:
     save_tiles(here / "raw", train=4)
     cut_up(Path("raw"), crop_params())
@@ -161,6 +163,7 @@ def predict_or_die(marker: Path, windows: Image8) -> Float32:
     return brightness(windows)
 
 
+@pytest.mark.slow
 def test_pictures_are_mapped_on_a_cluster_that_loses_a_worker(
     tmp_path: Path, address: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -184,6 +187,7 @@ def test_pictures_are_mapped_on_a_cluster_that_loses_a_worker(
     assert list(files.values()) == list(alone_files.values())
 
 
+@pytest.mark.slow
 def test_the_command_line_maps_on_the_cluster_and_skips_what_is_done(
     here: Path, address: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -226,11 +230,13 @@ def die(item: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_an_item_that_kills_its_workers_is_an_error_and_no_hang(address: str) -> None:
     with pytest.raises(UserError, match=r"died one after the other.*more memory"):
         list(on_cluster(die, range(4), address))
 
 
+@pytest.mark.slow
 def test_no_scheduler_is_one_line_within_a_bounded_time(
     here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,6 +254,7 @@ def wait_a_little(item: int) -> None:
     time.sleep(0.2)
 
 
+@pytest.mark.slow
 def test_a_lost_scheduler_is_an_error_and_no_hang(processes: Processes, address: str) -> None:
     """The last test: there is no cluster after it."""
     results = on_cluster(wait_a_little, range(1000), address)

@@ -30,6 +30,7 @@ def die(item: int) -> int:
     return item
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_results_come_in_order(monkeypatch: pytest.MonkeyPatch, workers: str) -> None:
     monkeypatch.setenv(WORKERS_VARIABLE, workers)

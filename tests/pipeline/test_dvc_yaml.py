@@ -136,6 +136,7 @@ def test_what_stages_share_runs_without_dvc_and_loads_tensorflow_only_as_a_backe
                 assert module.split(".")[0] not in ("tensorflow", "dvc", "dvclive"), path
 
 
+@pytest.mark.slow
 def test_every_stage_starts_on_a_machine_with_jax_alone(tmp_path: Path) -> None:
     path = [str(ROOT), hide(ABSENT_ON_GPU_MACHINE, tmp_path / "hidden")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "KERAS_BACKEND": "jax"}

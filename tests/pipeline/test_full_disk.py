@@ -119,6 +119,7 @@ def check_full_then_mended(name: str, kilobytes: int, inputs: Path, folder: Path
     return mended.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "kilobytes"), [("stages.crop", 600), ("stages.pack_h5", 1060)])
 def test_a_full_disk_is_said_in_a_line_and_can_be_mended(
     name: str, kilobytes: int, inputs: Path, tmp_path: Path
@@ -170,6 +171,7 @@ def check_full_then_mapped(kilobytes: int, folder: Path, inputs: Path) -> None:
         assert len([path for path in disk.seen(folder).rglob("*") if path.is_file()]) == 10
 
 
+@pytest.mark.slow
 def test_a_picture_for_which_there_is_no_room_is_mapped_later(tmp_path: Path) -> None:
     check_full_then_mapped(300, tmp_path / "disk", tmp_path)
 

@@ -17,6 +17,8 @@ from dvc.repo import Repo
 
 from tests.project import STAGES, copy_project, pipeline, run, start, write_params
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -19,6 +19,7 @@ def trained(**changes: Any) -> tuple[keras.Model, Any]:
     return net, params
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [

@@ -264,6 +264,7 @@ def test_a_slow_server_is_waited_for(server: TileServer, run: Run) -> None:
 LOGIN_PAGE = answers(200, b"<p>Log in", Content_Type="text/html; charset=utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "tries", "reason"),
     [

@@ -155,6 +155,7 @@ def _plan_of(road: Road, size: int) -> Plan:
     return Plan(size, [], np.zeros((size, size), np.uint16), [], [], [road])
 
 
+@pytest.mark.slow
 def test_maps_have_grey_edges(pairs: list[tuple[Image8, Image8]]) -> None:
     levels = np.concatenate([map_.ravel() for _, map_ in pairs])
     grey = ((levels > 0) & (levels < 255)).mean()
@@ -194,6 +195,7 @@ def _generator(number: int) -> np.random.Generator:
     return sample._generator(SEED, "valid", number)
 
 
+@pytest.mark.slow
 def test_share_of_road_is_near_that_of_the_real_maps() -> None:
     plans = [make_plan(_generator(number), 1500) for number in range(10)]
     share = np.mean([(sample.draw_map(plan) > ROAD).mean() for plan in plans])

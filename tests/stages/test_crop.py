@@ -34,6 +34,7 @@ def cut_up(raw: Path, params: CropParams, split: SplitParams = OFFICIAL) -> list
     return read_crops(raw.parent / "crops" / "index.csv")
 
 
+@pytest.mark.slow
 def test_crops_are_literal_cuts(tmp_path: Path) -> None:
     save_tiles(tmp_path / "raw", size=150)
     crops = cut_up(tmp_path / "raw", crop_params(edge="shift"))

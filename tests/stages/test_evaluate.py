@@ -144,6 +144,7 @@ def test_threshold_is_chosen_on_validation_not_on_test(models: Path, tmp_path: P
     assert abs(best["test"] - best["valid"]) > 0.2
 
 
+@pytest.mark.slow
 def test_article_measures_are_its_formulas_whatever_the_batch_size(
     models: Path, tmp_path: Path
 ) -> None:
@@ -172,6 +173,7 @@ def test_crops_one_by_one_add_up_to_the_pooled_counts() -> None:
     assert tuple(np.sum(scores.each, axis=0)) == scores.pooled.at(LEVELS // 4)
 
 
+@pytest.mark.slow
 def test_curve_and_pictures_replace_those_of_the_last_run(models: Path, tmp_path: Path) -> None:
     packed = make_pack(tmp_path / "packed")
     run(models, packed, PARAMS.model_copy(update={"overlays": 9}))
@@ -195,6 +197,7 @@ def test_curve_and_pictures_replace_those_of_the_last_run(models: Path, tmp_path
     assert recall == sorted(recall, reverse=True)
 
 
+@pytest.mark.slow
 def test_twice_the_same(models: Path, tmp_path: Path) -> None:
     packed = make_pack(tmp_path / "packed")
     results = []

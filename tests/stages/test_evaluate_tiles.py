@@ -139,6 +139,7 @@ SCORES = {
 }
 
 
+@pytest.mark.slow
 def test_groups_stand_in_order(values: Mapping[str, Any]) -> None:
     groups = ["crops", "article", "tiles", "relaxed", "centreline", "graph"]
     assert list(values) == ["dice", "iou", *groups]
@@ -217,6 +218,7 @@ def test_centrelines_are_pooled_over_the_tiles(project: Inputs, values: Mapping[
     assert list(values["centreline"].values()) != pytest.approx(means, abs=2e-2)
 
 
+@pytest.mark.slow
 def test_graphs_of_the_thresholded_tiles_are_scored(
     project: Inputs, values: Mapping[str, Any]
 ) -> None:
@@ -238,6 +240,7 @@ def test_graphs_of_the_thresholded_tiles_are_scored(
     assert graph["road_km_predicted"] == pytest.approx(predicted, rel=0.05)
 
 
+@pytest.mark.slow
 def test_thresholds_are_kept_with_the_hash_of_the_weights(project: Inputs) -> None:
     values = run(project)
     weights = (project.models / "unet.weights.h5").read_bytes()
@@ -246,12 +249,14 @@ def test_thresholds_are_kept_with_the_hash_of_the_weights(project: Inputs) -> No
     assert found == {key: {"threshold": values[key]["threshold"]} for key in ("crops", "tiles")}
 
 
+@pytest.mark.slow
 def test_dropped_tiles_are_named(project: Inputs, capsys: pytest.CaptureFixture[str]) -> None:
     run(project)
     told = capsys.readouterr().err
     assert "1 test tiles dropped by handpick-filter are left out: gone" in told
 
 
+@pytest.mark.slow
 def test_table_and_pictures(project: Inputs) -> None:
     run(project)
     plots = project.raw.parent / "plots"
@@ -283,6 +288,7 @@ def test_table_and_pictures(project: Inputs) -> None:
         assert best.width > 1000
 
 
+@pytest.mark.slow
 def test_batch_size_and_turns_do_not_change_a_net_that_sees_single_pixels(
     project: Inputs, values: Mapping[str, Any]
 ) -> None:
@@ -292,6 +298,7 @@ def test_batch_size_and_turns_do_not_change_a_net_that_sees_single_pixels(
     assert not (project.raw.parent / "plots" / "tiles").exists()
 
 
+@pytest.mark.slow
 def test_tiles_drawn_for_the_test_are_those_of_the_index(tmp_path: Path) -> None:
     inputs = make_project(tmp_path, by="tile")
     values = run(inputs, by="tile")
@@ -319,6 +326,7 @@ def test_an_official_tile_too_small_for_a_crop_is_still_one_of_its_split(tmp_pat
     assert (found.valid, found.test, found.dropped) == ([], [], [])
 
 
+@pytest.mark.slow
 def test_where_crops_are_drawn_no_whole_tile_is_scored(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -109,6 +109,7 @@ def test_a_tile_of_many_crops_is_packed_in_blocks(
         pack(crops, "short")
 
 
+@pytest.mark.slow
 def test_packing_twice_gives_the_same_bytes(crops: Path) -> None:
     def digests(folder: Path) -> list[str]:
         return [hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir())]

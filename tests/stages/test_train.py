@@ -116,6 +116,7 @@ def whole(request: pytest.FixtureRequest, wholes: dict[str, Run]) -> Run:
     return wholes[request.param]
 
 
+@pytest.mark.slow
 def test_outputs_are_complete_and_describe_the_net(whole: Run) -> None:
     assert set(whole.results()) == {
         "models/unet.weights.h5",
@@ -144,6 +145,7 @@ def test_outputs_are_complete_and_describe_the_net(whole: Run) -> None:
     assert whole.backups() == []
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_it_ends_with_the_same_bytes(
     wholes: dict[str, Run], tmp_path: Path
 ) -> None:
@@ -166,6 +168,7 @@ def check_resumed(run: Run, halted: subprocess.Popen[str]) -> None:
     assert run.backups() == []
 
 
+@pytest.mark.slow
 def test_on_jax_and_without_dvclive_a_killed_training_leaves_the_same_bytes(
     wholes: dict[str, Run], tmp_path: Path
 ) -> None:
@@ -192,6 +195,7 @@ def predicted(weights: Path) -> Any:
     return model.predict(images, verbose=0)
 
 
+@pytest.mark.slow
 def test_each_backend_predicts_the_same_from_the_weights_of_the_other(
     wholes: dict[str, Run], tmp_path: Path
 ) -> None:
@@ -238,6 +242,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, packed: Path) -> Path:
     return folder / "models" / "unet.weights.h5"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("state")
 def test_no_epochs_pass_the_initial_weights_on_with_their_own_net(
     trained: Path, packed: Path, tmp_path: Path
@@ -251,6 +256,7 @@ def test_no_epochs_pass_the_initial_weights_on_with_their_own_net(
     assert (tmp_path / "log").is_dir()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("state")
 def test_training_starts_from_the_initial_weights(
     trained: Path, packed: Path, tmp_path: Path

@@ -135,6 +135,7 @@ def test_a_draw_depends_on_seed_epoch_and_row_alone() -> None:
     assert np.abs(many.contrast - 1).max() <= 0.3
 
 
+@pytest.mark.slow
 def test_batches_of_any_size_are_augmented_alike(tmp_path: Path) -> None:
     write_pack(tmp_path, SIZE, train=10, valid=1)
     with PackReader(tmp_path) as pack:

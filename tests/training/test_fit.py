@@ -132,6 +132,7 @@ def check_killed(broken: Training, kills: Iterable[int], whole: tuple[keras.Mode
     assert len({row["train/loss"] for row in fitted.rows}) == len(fitted.rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kills", "changes"),
     [
@@ -167,6 +168,7 @@ class EncoderWeights(keras.callbacks.Callback):
         self.epochs.append(self.last)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "rates", "kills"),
     [
@@ -197,6 +199,7 @@ def test_an_encoder_keeps_its_weights_while_frozen_and_the_rate_goes_on(
         check_killed(Training(pack, tmp_path / "broken", **changes), kills, whole)
 
 
+@pytest.mark.slow
 def test_killed_after_the_last_epoch_it_only_returns(pack: PackReader, tmp_path: Path) -> None:
     training = Training(pack, tmp_path / "backup")
     model, fitted = training.start()
@@ -206,6 +209,7 @@ def test_killed_after_the_last_epoch_it_only_returns(pack: PackReader, tmp_path:
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("monitor", "ema"), [("loss", 0), ("dice", 0), ("loss", 0.8)])
 def test_the_weights_are_those_of_the_best_epoch_and_each_epoch_has_a_line(
     pack: PackReader, tmp_path: Path, capsys: pytest.CaptureFixture[str], monitor: str, ema: float
@@ -233,6 +237,7 @@ def test_the_weights_are_those_of_the_best_epoch_and_each_epoch_has_a_line(
     assert loss == pytest.approx(fitted.best["valid/loss"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_early_stopping_and_plateau_act_on_the_monitored_value(
     pack: PackReader, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -270,6 +275,7 @@ TIMED: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_training_of_a_minute_ends_after_a_minute_with_its_rate_at_nothing(
     pack: PackReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,6 +289,7 @@ def test_a_training_of_a_minute_ends_after_a_minute_with_its_rate_at_nothing(
     assert fitted.rows[-1]["learning_rate"] == 0
 
 
+@pytest.mark.slow
 def test_a_timed_training_that_was_killed_has_only_the_minutes_left(
     pack: PackReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -301,6 +308,7 @@ def test_a_timed_training_that_was_killed_has_only_the_minutes_left(
     assert late.rates[0] == pytest.approx(0.005, abs=1e-8)  # half of the minute is gone
 
 
+@pytest.mark.slow
 def test_the_last_weights_are_kept_where_they_are_to_be(pack: PackReader, tmp_path: Path) -> None:
     changes: dict[str, Any] = {"learning_rate": 0.03, "early_stopping_patience": 0, "ema": 0.5}
     changes |= {"monitor": "dice", "schedule": "constant"}
@@ -312,6 +320,7 @@ def test_the_last_weights_are_kept_where_they_are_to_be(pack: PackReader, tmp_pa
     assert loss == pytest.approx(fitted.rows[-1]["valid/loss"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_snapshots_are_of_the_weights_that_were_validated(pack: PackReader, tmp_path: Path) -> None:
     training = Training(pack, tmp_path / "backup", ema=0.5, epochs=3, keep="last")
     taken: list[tuple[list[Any], int, int]] = []
@@ -325,6 +334,7 @@ def test_snapshots_are_of_the_weights_that_were_validated(pack: PackReader, tmp_
     assert fitted.steps == 18
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_ends_training_with_a_way_out(
     pack: PackReader, tmp_path: Path
 ) -> None:
@@ -334,6 +344,7 @@ def test_a_loss_that_is_no_number_ends_training_with_a_way_out(
         training.start()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bias", "told"), [(-99, "no road at all"), (99, "road everywhere")])
 def test_a_net_that_sees_the_same_everywhere_is_named(
     pack: PackReader, tmp_path: Path, capsys: pytest.CaptureFixture[str], bias: float, told: str
@@ -349,6 +360,7 @@ def test_a_net_that_sees_the_same_everywhere_is_named(
     assert "train.learning_rate" in verdict
 
 
+@pytest.mark.slow
 def test_missing_imagery_has_no_part_in_training(tmp_path: Path) -> None:
     """Whatever the maps say there, the net ends the same."""
     trained = []

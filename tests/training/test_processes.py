@@ -93,6 +93,7 @@ def check_same_curves(one: Host, other: Host) -> None:
         assert one.curve(name) == pytest.approx(other.curve(name), rel=1e-4, abs=1e-5), name
 
 
+@pytest.mark.slow
 def test_two_devices_train_as_one_does_and_resume_to_the_last_bit(
     alone: Host, packed: Path, tmp_path: Path
 ) -> None:
@@ -157,11 +158,13 @@ def pair(tmp_path_factory: pytest.TempPathFactory, packed: Path) -> list[Host]:
     return hosts
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_does(pair: list[Host], alone: Host) -> None:
     """Dropout, augmentation and averaged weights included."""
     check_same_curves(pair[0], alone)
 
 
+@pytest.mark.soak
 def test_where_one_is_lost_the_other_ends_and_together_they_go_on(
     pair: list[Host], packed: Path, tmp_path: Path
 ) -> None:
@@ -190,6 +193,7 @@ def test_where_one_is_lost_the_other_ends_and_together_they_go_on(
     assert hosts[0].weights() == pair[0].weights()
 
 
+@pytest.mark.slow
 def test_processes_that_differ_are_told_so(packed: Path, tmp_path: Path) -> None:
     hosts = [Host(tmp_path / "0", packed), Host(tmp_path / "1", packed, learning_rate=0.1)]
     for process in start_all(hosts, by_variables()):

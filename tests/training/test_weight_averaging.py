@@ -46,6 +46,7 @@ class Recall(keras.callbacks.Callback):
         self.after = self.model.get_weights()
 
 
+@pytest.mark.slow
 def test_validation_sees_the_moving_average_and_training_does_not(batches: CropBatches) -> None:
     model = build_unet(unet_params(depth=2))
     compile_model(model, soft_dice, make_optimizer(train_params(ema=MOMENTUM), 0.01))
