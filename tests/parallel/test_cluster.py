@@ -210,6 +210,7 @@ def refuse(item: int) -> None:
     raise UserError("raw/7.tiff is broken")
 
 
+@pytest.mark.slow
 def test_what_a_worker_refuses_is_refused_here(address: str) -> None:
     with pytest.raises(UserError, match=r"^raw/7\.tiff is broken$"):
         list(on_cluster(refuse, range(4), address))

@@ -272,6 +272,7 @@ def test_training_starts_from_the_initial_weights(
     assert description.training["initial_weights"] == "models"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("state")
 def test_initial_weights_of_another_net_are_refused_with_the_way_out(
     trained: Path, packed: Path, tmp_path: Path
