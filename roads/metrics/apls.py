@@ -1,7 +1,7 @@
 """APLS, the average path length similarity: whether routes over two road graphs are as long.
 
 Van Etten, Lindenbaum and Bacastow, SpaceNet: A Remote Sensing Dataset and Challenge Series
-(2018), section on evaluation. Where the paper leaves a choice, this follows CosmiQ's `apls`:
+(2018), section on evaluation. Where the paper leaves a choice:
 
 - Control points are the nodes of a graph, and points that cut each of its edges into equal
   pieces of SPACING or less.
@@ -16,6 +16,13 @@ Van Etten, Lindenbaum and Bacastow, SpaceNet: A Remote Sensing Dataset and Chall
 
 Lengths are those of the lines. Identical graphs score 1, as do two without roads; a graph
 without roads scores 0 against any graph with routes.
+
+SPACING, SNAP, SHORTEST and the costs are those of the paper's own code (CosmiQ's `apls`), which
+differs in three ways. It puts no control points on nearly straight edges (`create_graph_midpoints`;
+`straight` here), so straight roads count less: per tile of the Massachusetts Roads Dataset that
+changes the score by −0.06 to +0.09. It cuts parallel edges and loops otherwise: a point that is
+put on one of two edges between the same nodes may divide the other. And it takes at most 500
+control points, in another order.
 """
 
 import numpy as np
@@ -32,6 +39,7 @@ SNAP = 4.0
 SHORTEST = 10.0
 MOST_POINTS = 1000
 SEED = 0
+STRAIGHT = 0.012  # CosmiQ's is_curved_eps
 SOURCES_AT_ONCE = 100
 
 
@@ -46,11 +54,20 @@ class _Network:
         self.lines = np.array([shapely.LineString(edge.line * metres) for edge in graph.edges])
         self.length: Float64 = shapely.length(self.lines)
 
-    def control_points(self, spacing: float) -> tuple[Int64, Float64]:
-        """All nodes, and points along the edges, or a sample of them."""
+    def pieces(self, spacing: float, straight: float | None) -> Int64:
+        """Into how many pieces control points cut each edge."""
+        pieces = np.maximum(1, np.ceil(self.length / spacing)).astype(np.int64)
+        if straight is not None:  # as create_graph_midpoints
+            left, low, right, high = shapely.bounds(self.lines).T
+            bent = abs(np.hypot(right - left, high - low) - self.length) >= straight * self.length
+            pieces[(self.length >= 0.75 * spacing) & (pieces == 1)] = 2
+            pieces[~bent] = 1
+        return pieces
+
+    def control_points(self, pieces: Int64) -> tuple[Int64, Float64]:
+        """All nodes, and points that cut the edges into so many pieces, or a sample of them."""
         count = len(self.lines)
         _, first = np.unique(np.concatenate([self.start, self.end]), return_index=True)
-        pieces = np.maximum(1, np.ceil(self.length / spacing)).astype(np.int64)
         cut = np.repeat(np.arange(count), pieces - 1)
         number = np.arange(len(cut)) - np.searchsorted(cut, cut) + 1
         edge = np.concatenate([first % count, cut])
@@ -107,6 +124,7 @@ def apls(
     spacing: float = SPACING,
     snap: float = SNAP,
     shortest: float = SHORTEST,
+    straight: float | None = None,
 ) -> float:
     """The similarity of two graphs, from 0 to 1; it is symmetric.
 
@@ -114,20 +132,23 @@ def apls(
         first, second: with lines in pixels of the same picture.
         metres: height and width of a pixel.
         spacing, snap, shortest: metres, see above.
+        straight: no control points lie between the ends of edges whose bounding box has a
+            diagonal that differs from their length by less than this fraction; STRAIGHT for
+            scores that are nearer to those of CosmiQ's code, None for points on every edge.
     """
     one, other = (_Network(graph, metres) if graph.edges else None for graph in (first, second))
-    there = _similarity(one, other, spacing, snap, shortest)
-    back = _similarity(other, one, spacing, snap, shortest)
+    there, back = (
+        _similarity(here, away, here.pieces(spacing, straight), snap, shortest) if here else 1.0
+        for here, away in ((one, other), (other, one))
+    )
     return 2 * there * back / (there + back) if there + back else 0.0
 
 
 def _similarity(
-    network: _Network | None, other: _Network | None, spacing: float, snap: float, shortest: float
+    network: _Network, other: _Network | None, pieces: Int64, snap: float, shortest: float
 ) -> float:
     """1 minus the mean cost of the network's routes on the other."""
-    if network is None:
-        return 1.0
-    edge, along = network.control_points(spacing)
+    edge, along = network.control_points(pieces)
     length = network.distances(edge, along)
     routes = np.isfinite(length) & (length >= shortest)
     if not routes.any():

@@ -19,6 +19,9 @@ def soft_sums(probabilities: Float32, road: Bool) -> Float64:
 def article_dice(sums: Float64) -> float:
     """The article's soft Dice, (2·Σpy + 1) / (Σp + Σy + 1): of each batch of 16, then the mean.
 
+    The mean is weighted by the number of crops in a batch, as in Keras' `evaluate`, whose number
+    the article prints.
+
     Args:
         sums: (n, 3) from `soft_sums`, n ≥ 1, in the order of the pack; the last batch may be
             smaller.
@@ -26,7 +29,7 @@ def article_dice(sums: Float64) -> float:
     starts = np.arange(0, len(sums), ARTICLE_BATCH)
     overlap, predicted, road = np.add.reduceat(sums, starts, axis=0).T
     dice = (2 * overlap + ARTICLE_SMOOTH) / (predicted + road + ARTICLE_SMOOTH)
-    return float(dice.mean())
+    return float(np.average(dice, weights=np.diff(starts, append=len(sums))))
 
 
 def article_iou(sums: Float64) -> float:

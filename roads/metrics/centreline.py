@@ -10,14 +10,13 @@ import numpy as np
 from scipy.spatial import KDTree
 from skimage.morphology import skeletonize
 
-from roads.metrics.counts import fraction
 from roads.runtime.arrays import Bool
 
 REACH = 3  # pixels, which are metres in the Massachusetts Roads Dataset
 
 
 class LineCounts(NamedTuple):
-    """Pixels of the two skeletons.
+    """Pixels of the two skeletons. Scores without a map's skeleton, or a predicted one, are None.
 
     Attributes:
         predicted: of the prediction's skeleton.
@@ -36,29 +35,31 @@ class LineCounts(NamedTuple):
     road_near: int
 
     @property
-    def cldice(self) -> float:
+    def cldice(self) -> float | None:
         """The harmonic mean of the fractions of both skeletons that lie on the other map's road.
 
         Shit et al., clDice: a Novel Topology-Preserving Loss Function for Tubular Structure
         Segmentation (CVPR 2021), equations 1 and 2; here of counts pooled over tiles.
         """
-        precision = fraction(self.predicted_on_road, self.predicted)
-        sensitivity = fraction(self.road_on_predicted, self.road)
+        if not self.road:
+            return None
+        precision = self.predicted_on_road / max(1, self.predicted)
+        sensitivity = self.road_on_predicted / self.road
         both = precision + sensitivity
         return 2 * precision * sensitivity / both if both else 0.0
 
     @property
-    def completeness(self) -> float:
+    def completeness(self) -> float | None:
         """The fraction of the map's centrelines with a predicted one within REACH.
 
         Heipke et al., Evaluation of Automatic Road Extraction (IAPRS 32, 1997), section 3.
         """
-        return fraction(self.road_near, self.road)
+        return self.road_near / self.road if self.road else None
 
     @property
-    def correctness(self) -> float:
+    def correctness(self) -> float | None:
         """The fraction of the predicted centrelines with one of the map within REACH (Heipke)."""
-        return fraction(self.predicted_near, self.predicted)
+        return self.predicted_near / self.predicted if self.predicted else None
 
 
 def count_lines(predicted: Bool, road: Bool) -> LineCounts:

@@ -1,7 +1,7 @@
 """Scores of the road class from pooled counts of pixels.
 
-Road is predicted where probability ≥ threshold. 0 / 0 counts as 1: a map without predicted road
-has precision 1, and a map without road has recall 1, as in scikit-learn with `zero_division=1`.
+Road is predicted where probability ≥ threshold. To rank pictures, 0 / 0 counts as 1, as in
+scikit-learn with `zero_division=1`; what is reported of 0 / 0 is None.
 """
 
 from collections.abc import Sequence
@@ -49,9 +49,29 @@ def fraction(part: int, whole: int) -> float:
     return part / whole if whole else 1.0
 
 
-def rounded(counts: object, *names: str) -> dict[str, float]:
-    """The named scores of some counts, rounded to six digits."""
-    return {name: round(getattr(counts, name), 6) for name in names}
+def reported(counts: Counts, *names: str) -> dict[str, float | None]:
+    """The named scores, rounded to six digits; None where they are not defined.
+
+    Without road there is no Dice, IoU or recall, and without predicted road no precision.
+    """
+    road = counts.true_positives + counts.false_negatives
+    predicted = counts.true_positives + counts.false_positives
+    return {
+        name: round(getattr(counts, name), 6)
+        if (predicted if name == "precision" else road)
+        else None
+        for name in names
+    }
+
+
+def rounded(score: float | None) -> float | None:
+    """A score rounded to six digits; None stays None."""
+    return None if score is None else round(score, 6)
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """The mean; None of nothing."""
+    return sum(values) / len(values) if values else None
 
 
 def count_each(predicted: Bool, road: Bool) -> list[Counts]:
@@ -114,7 +134,9 @@ class LevelCounts:
         return max(range(1, LEVELS), key=lambda level: (dice[level], -abs(level - HALF)))
 
     def curve_rows(self) -> list[tuple[float, ...]]:
-        """Rows of threshold, recall, precision, Dice and IoU; see `rows_along`."""
+        """Rows of threshold, recall, precision, Dice and IoU (`rows_along`); none without road."""
+        if self.road_pixels == 0:
+            return []
         return rows_along([
             (counts.recall, counts.precision, counts.dice, counts.iou)
             for counts in self.every()

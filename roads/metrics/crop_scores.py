@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from roads.metrics.article import article_dice, article_iou, soft_sums
-from roads.metrics.counts import HALF, LEVELS, Counts, LevelCounts, count_each, rounded, to_levels
+from roads.metrics.counts import HALF, LEVELS, Counts, LevelCounts, count_each, reported, to_levels
 from roads.runtime.arrays import Bool, Float32, Float64
 
 Predictions = Iterable[tuple[Float32, Bool]]  # probabilities and road of a batch, (n, size, size)
@@ -50,15 +50,15 @@ def score_crops(predictions: Predictions, level: int) -> CropScores:
 
 
 def crop_metrics(scores: CropScores) -> dict[str, Any]:
-    """What `metrics/test.json` says about crops; fractions from 0 to 1, rounded to six digits."""
+    """What `scores.json` says about crops; fractions from 0 to 1, rounded to six digits."""
     best, half = scores.pooled.at(scores.level), scores.pooled.at(HALF)
     return {
-        **rounded(best, "dice", "iou"),
+        **reported(best, "dice", "iou"),
         "crops": {
             "count": len(scores.each),
             "threshold": scores.level / LEVELS,
-            **rounded(best, "precision", "recall"),
-            "at_half": rounded(half, "dice", "iou", "precision", "recall"),
+            **reported(best, "precision", "recall"),
+            "at_half": reported(half, "dice", "iou", "precision", "recall"),
         },
         "article": {
             "soft_dice": round(article_dice(scores.soft), 6),

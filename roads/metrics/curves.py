@@ -47,9 +47,9 @@ def _draw(path: Path, strict: Curves, relaxed: Curves, threshold: float) -> None
     panels = figure.subplots(1, 3 if relaxed else 2)
     _draw_curves(panels[0], strict, "Precision and recall")
     name, rows = next(iter(strict.items()))
-    columns = dict(zip(COLUMNS, zip(*rows, strict=True), strict=True))
     for score, (style, label) in SCORE_LINES.items():
-        panels[1].plot(columns["threshold"], columns[score], style, label=label)
+        column = COLUMNS.index(score)
+        panels[1].plot([row[0] for row in rows], [row[column] for row in rows], style, label=label)
     panels[1].axvline(threshold, color="0.6", linewidth=0.8, label="chosen on validation")
     panels[1].set(
         title=f"Scores of {name} by threshold", xlabel="threshold", ylabel="score",

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from roads.graph.tracing import trace_mask
-from roads.metrics.apls import apls
+from roads.metrics.apls import STRAIGHT, apls
 from roads.metrics.bootstrap import mean_interval
+from roads.metrics.counts import mean, rounded
 from roads.runtime.arrays import Bool
 
 METRES = (1.0, 1.0)  # height and width of a pixel in the Massachusetts Roads Dataset
@@ -21,9 +22,16 @@ class Tracing:
 
 @dataclass(frozen=True)
 class GraphScore:
-    """APLS of a tile's two graphs, and the kilometres of each."""
+    """APLS of a tile's two graphs, None if both are empty, and the kilometres of each.
 
-    apls: float
+    Attributes:
+        apls: with control points on every edge.
+        apls_bent: with control points on bent edges only, as CosmiQ's code has them.
+        predicted_km, road_km: lengths of the two graphs.
+    """
+
+    apls: float | None
+    apls_bent: float | None
     predicted_km: float
     road_km: float
 
@@ -32,17 +40,26 @@ def score_graph(predicted: Bool, road: Bool, tracing: Tracing) -> GraphScore:
     """Trace both maps, (height, width) bool, and compare their graphs."""
     graphs = [trace_mask(mask, metres=METRES, **vars(tracing)) for mask in (predicted, road)]
     kilometres = (sum(edge.length for edge in graph.edges) / 1000 for graph in graphs)
-    return GraphScore(apls(*graphs, metres=METRES), *kilometres)
+    roads = any(graph.edges for graph in graphs)
+    every, bent = (
+        apls(*graphs, metres=METRES, straight=straight) if roads else None
+        for straight in (None, STRAIGHT)
+    )
+    return GraphScore(every, bent, *kilometres)
 
 
-def graph_metrics(tiles: Sequence[GraphScore]) -> dict[str, float]:
-    """The mean APLS over one or more tiles with its interval, and all kilometres, rounded."""
-    values = [tile.apls for tile in tiles]
-    low, high = mean_interval(values)
+def graph_metrics(tiles: Sequence[GraphScore]) -> dict[str, float | None]:
+    """The mean APLS over tiles with roads, its interval, and all kilometres, rounded."""
+    values, bent = (
+        [score for tile in tiles if (score := getattr(tile, name)) is not None]
+        for name in ("apls", "apls_bent")
+    )
+    low, high = mean_interval(values) if values else (None, None)
     return {
-        "apls": round(sum(values) / len(values), 6),
-        "apls_95_low": round(low, 6),
-        "apls_95_high": round(high, 6),
+        "apls": rounded(mean(values)),
+        "apls_95_low": rounded(low),
+        "apls_95_high": rounded(high),
+        "apls_bent": rounded(mean(bent)),
         "road_km_map": round(sum(tile.road_km for tile in tiles), 3),
         "road_km_predicted": round(sum(tile.predicted_km for tile in tiles), 3),
     }

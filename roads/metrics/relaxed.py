@@ -18,7 +18,8 @@ RHO = 3  # pixels, which are metres in the Massachusetts Roads Dataset
 WINDOW = 2 * RHO + 1
 
 # ssai-cnn predicts 16×16 pixels from 64×64 and averages 8 offsets. It scores the part of a tile
-# that all offsets cover (scripts/predict.py, get_predict; scripts/evaluate.py).
+# that is left when as much is cut from both ends (scripts/predict.py, get_predict;
+# scripts/evaluate.py).
 PATCH = 16
 PATCH_BORDER = (64 - PATCH) // 2
 OFFSETS = 8
@@ -54,14 +55,16 @@ class RelaxedCounts:
         """
         return _fractions(at_least(self._found), np.full(LEVELS, self._found.sum()))
 
-    def break_even(self) -> tuple[float, int]:
-        """The recall where recall and precision are nearest, and its level.
+    def break_even(self) -> tuple[float, int] | tuple[None, None]:
+        """The recall where recall and precision are nearest, and its level; None without road.
 
         As in ssai-cnn: of the thresholds with 0 < precision < 1 and 0 < recall < 1, the lowest
         with the smallest difference, without interpolation. ssai-cnn has no answer if there is no
-        such threshold (a perfect map, or one without road); then this is the highest value of
-        the smaller of the two at a threshold above 0.
+        such threshold (a perfect map, for example); then this is the highest value of the smaller
+        of the two at a threshold above 0.
         """
+        if not self._found.any():
+            return None, None
         precision, recall = self.precision(), self.recall()
         inside = (precision > 0) & (precision < 1) & (recall > 0) & (recall < 1)
         if not inside.any():
@@ -71,7 +74,9 @@ class RelaxedCounts:
         return float(recall[level]), level
 
     def curve_rows(self) -> list[tuple[float, ...]]:
-        """Rows of threshold, recall and precision; see `counts.rows_along`."""
+        """Rows of threshold, recall and precision, none without road; see `counts.rows_along`."""
+        if not self._found.any():
+            return []
         curve = np.stack([self.recall(), self.precision()], axis=1)
         return rows_along(curve[at_least(self._predicted) > 0].tolist())
 
@@ -81,12 +86,14 @@ def _fractions(parts: Int64, wholes: Int64) -> Float64:
 
 
 def centre_crop(height: int, width: int) -> tuple[slice, slice]:
-    """The part of a tile that ssai-cnn scores: 1426×1426 pixels of 1500×1500, from (31, 31) on.
+    """The part of a tile that ssai-cnn scores: 1433×1433 pixels of 1500×1500, from (31, 31) on.
 
     Empty if a side is shorter than 64 pixels.
     """
-    start = PATCH_BORDER + OFFSETS - 1
+    cut = OFFSETS - 1  # pixels at either end of what is predicted
+    start = PATCH_BORDER + cut
     rows, columns = (
-        slice(start, max(start, length // PATCH * PATCH - start)) for length in (height, width)
+        slice(start, start + max(0, length // PATCH * PATCH - 2 * PATCH_BORDER - cut))
+        for length in (height, width)
     )
     return rows, columns

@@ -8,7 +8,17 @@ import numpy as np
 
 from roads.metrics.bootstrap import dice_interval
 from roads.metrics.centreline import LineCounts, count_lines
-from roads.metrics.counts import HALF, LEVELS, Counts, LevelCounts, count_each, rounded, to_levels
+from roads.metrics.counts import (
+    HALF,
+    LEVELS,
+    Counts,
+    LevelCounts,
+    count_each,
+    mean,
+    reported,
+    rounded,
+    to_levels,
+)
 from roads.metrics.graph_scores import GraphScore, Tracing, graph_metrics, score_graph
 from roads.metrics.relaxed import RelaxedCounts, centre_crop
 from roads.runtime.arrays import Bool, Float32
@@ -85,7 +95,7 @@ class TileScores:
 
 
 def tile_metrics(scores: TileScores, dropped: int) -> dict[str, Any]:
-    """What `metrics/test.json` says about whole tiles; fractions, rounded to six digits.
+    """What `scores.json` says about whole tiles; fractions, rounded to six digits.
 
     Args:
         scores: of at least one tile.
@@ -98,30 +108,29 @@ def tile_metrics(scores: TileScores, dropped: int) -> dict[str, Any]:
             "count": len(tiles),
             "dropped": dropped,
             "threshold": level / LEVELS,
-            **rounded(scores.pooled.at(level), *STRICT),
+            **reported(scores.pooled.at(level), *STRICT),
             **_intervals(tiles),
-            "at_half": rounded(scores.pooled.at(HALF), *STRICT),
-            "mean_over_tiles": {
-                name: round(float(np.mean([getattr(counts, name) for counts in tiles])), 6)
-                for name in STRICT
-            },
+            "at_half": reported(scores.pooled.at(HALF), *STRICT),
+            "mean_over_tiles": _means(tiles),
             "without_blank": {
                 "blank": round(1 - scores.seen.pixels / scores.pooled.pixels, 6),
-                **rounded(scores.seen.at(level), *STRICT),
-                "at_half": rounded(scores.seen.at(HALF), *STRICT),
+                **reported(scores.seen.at(level), *STRICT),
+                "at_half": reported(scores.seen.at(HALF), *STRICT),
             },
         },
         "relaxed": {
             "full_tile": _break_even(scores.relaxed),
             "centre_crop": _break_even(scores.relaxed_centre),
         },
-        "centreline": rounded(lines, *LINES),
+        "centreline": {name: rounded(getattr(lines, name)) for name in LINES},
         "graph": graph_metrics([tile.graph for tile in scores.each]),
     }
 
 
-def _intervals(tiles: Sequence[Counts]) -> dict[str, float]:
+def _intervals(tiles: Sequence[Counts]) -> dict[str, float | None]:
     """Of Dice, and of IoU = Dice / (2 − Dice), which rises with Dice and so has the same draws."""
+    if not any(tile.true_positives + tile.false_negatives for tile in tiles):
+        return dict.fromkeys(("iou_95_low", "iou_95_high", "dice_95_low", "dice_95_high"))
     low, high = dice_interval(tiles)
     return {
         "iou_95_low": round(low / (2 - low), 6),
@@ -131,20 +140,36 @@ def _intervals(tiles: Sequence[Counts]) -> dict[str, float]:
     }
 
 
-def _break_even(counts: RelaxedCounts) -> dict[str, float]:
+def _means(tiles: Sequence[Counts]) -> dict[str, float | None]:
+    """The means of the tiles' scores, of those tiles where a score is defined."""
+    means = {}
+    for name in STRICT:
+        defined = [counts for counts in tiles if reported(counts, name)[name] is not None]
+        means[name] = rounded(mean([getattr(counts, name) for counts in defined]))
+    return means
+
+
+def _break_even(counts: RelaxedCounts) -> dict[str, float | None]:
     score, level = counts.break_even()
-    return {"break_even": round(score, 6), "threshold": level / LEVELS}
+    return {
+        "break_even": rounded(score),
+        "threshold": None if level is None else level / LEVELS,
+    }
 
 
-def table_rows(tiles: Sequence[TileScore]) -> Iterator[tuple[str | float, ...]]:
-    """Rows of TABLE_COLUMNS, the best IoU first; blank and road are fractions of the tile."""
+def table_rows(tiles: Sequence[TileScore]) -> Iterator[tuple[str | float | None, ...]]:
+    """Rows of TABLE_COLUMNS, the best IoU first; blank and road are fractions of the tile.
+
+    None, an empty cell, where a score is not defined.
+    """
     for tile in sorted(tiles, key=lambda tile: (-tile.best.iou, tile.name)):
         yield (
             tile.name,
-            *rounded(tile, "blank", "road").values(),
-            *rounded(tile.best, *STRICT).values(),
-            round(tile.half.iou, 6),
-            round(tile.seen.iou, 6),
-            *rounded(tile.lines, *LINES).values(),
-            round(tile.graph.apls, 6),
+            round(tile.blank, 6),
+            round(tile.road, 6),
+            *reported(tile.best, *STRICT).values(),
+            *reported(tile.half, "iou").values(),
+            *reported(tile.seen, "iou").values(),
+            *(rounded(getattr(tile.lines, name)) for name in LINES),
+            rounded(tile.graph.apls),
         )

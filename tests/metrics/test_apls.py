@@ -9,7 +9,7 @@ import shapely
 
 from roads.graph.tracing import Edge, RoadGraph, trace_mask
 from roads.metrics import apls as module
-from roads.metrics.apls import apls
+from roads.metrics.apls import STRAIGHT, apls
 from tests.graph.test_tracing import METRES, blotches
 
 EMPTY = RoadGraph(np.zeros((0, 2)), [])
@@ -92,6 +92,17 @@ def test_routes_shorter_than_ten_metres_are_not_taken() -> None:
     assert apls(ROAD, with_speck) == pytest.approx(1)
     with_road = graph([(0, 0), (0, 1000)], [(500, 0), (500, 10)])
     assert apls(ROAD, with_road) == pytest.approx(harmonic(1, 210 / 211))
+
+
+def test_straight_roads_may_be_left_without_points_as_in_cosmiqs_code() -> None:
+    # Of the straight road's two ends no route is left; each half has one route, and it is there.
+    broken = graph([(0, 0), (0, 490)], [(0, 510), (0, 1000)])
+    assert apls(ROAD, broken, straight=STRAIGHT) == pytest.approx(0)
+    # Bows of 113, 57, 40 and 28 m, and a straight road: the shortest and the straight have no cut.
+    bows = [[(0, 0), (half, half), (0, 2 * half)] for half in (40, 20, 14.2, 10)]
+    network = module._Network(graph(*bows, [(0, 0), (500, 0)]), (1, 1))
+    assert network.pieces(50, STRAIGHT).tolist() == [3, 2, 2, 1, 1]
+    assert network.pieces(50, None).tolist() == [3, 2, 1, 1, 10]
 
 
 def test_the_size_of_a_metre_does_not_matter() -> None:

@@ -142,9 +142,14 @@ def test_break_even_of_extremes() -> None:
     road = line(20, 20, 5)
     blind = counted((np.zeros(road.shape, np.float32), road))
     assert blind.break_even()[0] == 0
-    nothing = counted((np.zeros(road.shape, np.float32), np.zeros_like(road)))
-    assert nothing.break_even()[0] == 0
-    assert RelaxedCounts().break_even()[0] == 0
+
+
+@pytest.mark.parametrize("predicted", [0, 1])
+def test_without_road_there_is_no_break_even_and_no_curve(predicted: int) -> None:
+    road = np.zeros((20, 20), np.bool_)
+    for counts in (counted((np.full(road.shape, predicted, np.float32), road)), RelaxedCounts()):
+        assert counts.break_even() == (None, None)
+        assert counts.curve_rows() == []
 
 
 @given(TILES)
@@ -184,8 +189,8 @@ def test_curve_is_short_ascending_and_true() -> None:
 
 
 def test_centre_crop_is_what_ssai_cnn_scores() -> None:
-    """1500 → a canvas of 93·16 − 48 = 1440, less 7 pixels a side; the label from 24 + 7 on."""
-    assert centre_crop(1500, 1500) == (slice(31, 1457), slice(31, 1457))
+    """1500 → a canvas of 93·16 − 48 + 7 = 1447, less 7 pixels a side; the label from 24 + 7 on."""
+    assert centre_crop(1500, 1500) == (slice(31, 31 + 1433), slice(31, 31 + 1433))
     rows, columns = centre_crop(200, 1000)
-    assert (rows.stop - rows.start, columns.stop - columns.start) == (192 - 62, 992 - 62)
-    assert np.zeros((40, 30))[centre_crop(40, 30)].size == 0
+    assert (rows.stop - rows.start, columns.stop - columns.start) == (192 - 55, 992 - 55)
+    assert np.zeros((40, 63))[centre_crop(40, 63)].shape == (0, 0)
