@@ -4,6 +4,7 @@
 # make soak    the long tests: kills at random moments, full disks, damaged files, gigabytes
 # make lint    ruff and mypy
 # make verify  look for damage in DVC's cache, the downloads and the workspace; QUARANTINE=1 moves it away
+# make cards   score the released nets again, FOLDER=/folder/of/tiles, and rewrite their cards
 # make audit   look up known holes in the packages that are installed
 # make bench   measure, and write benchmarks/README.md; PARTS="data plain dvc train predict torch",
 #              TILES="8 108 1171", SCRATCH=/folder
@@ -17,7 +18,7 @@ TENSORFLOW := $(shell grep '^tensorflow==' requirements.txt)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: repro test check soak lint verify audit bench
+.PHONY: repro test check soak lint verify cards audit bench
 
 repro: $(VENV)/pipeline $(if $(CUDA),$(VENV)/cuda)
 	dvc repro
@@ -41,6 +42,9 @@ soak: $(VENV)/development
 
 verify: $(VENV)/pipeline
 	python -m roads verify $(if $(QUARANTINE),--quarantine)
+
+cards: $(VENV)/development
+	python -m benchmarks.release --tiles $(FOLDER) --work build/cards
 
 audit: $(VENV)/development $(VENV)/audit
 	$(VENV)/audit/bin/pip-audit --strict --path "$$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"

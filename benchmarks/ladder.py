@@ -103,19 +103,20 @@ def score(
         pipeline = StagesAlone(folder)
         params = changed_params(facts["changes"])
         pipeline.run(params, last="pack-h5")
-        rows = pipeline.metrics("data")["train"]["crops"]
+        rows = pipeline.read_json("metrics/data.json")["train_crops"]
         params["train"]["epochs"] = max(1, round(crops / rows))
         pipeline.run(params)
-        test = pipeline.metrics("test")
+        test = pipeline.read_json("metrics/test.json")
+        best = pipeline.read_json("metrics/train.json")["best_epoch"]
     finally:
         folders.put(folder)
     values = {
         "facts": facts,
         "epochs": params["train"]["epochs"],
         "crops_an_epoch": rows,
-        "best_epoch": pipeline.metrics("train")["best_epoch"],
-        "iou": test["tiles"]["iou"],
-        "break_even": test["relaxed"]["full_tile"]["break_even"],
+        "best_epoch": best,
+        "iou": test["tile_iou"],
+        "break_even": test["relaxed_break_even"],
     }
     write_json(result, values)
     return values

@@ -1,6 +1,7 @@
 """Makes a release of trained weights: a folder in models/released/ with their scores and card.
 
     python -m benchmarks.release NET --record record.json --name NAME --tiles FOLDER --work FOLDER
+    make cards FOLDER=FOLDER    # scores all releases again
 
 NET is a folder with weights and their description, such as `last/` or `best/` of what
 `benchmarks.gpu_run` brings back, and `record.json` lies beside it. Kernels are stored as float16,
@@ -30,6 +31,8 @@ from roads.recipes import changed_params
 from roads.runtime.errors import UserError, exit_status
 from roads.runtime.files import file_hash, replacing_folder, write_json
 
+RECORD_FILE = "record.json"  # beside released weights: how the run went
+SCORES, COUNTS = "metrics/test/scores.json", "data/packed/counts.json"  # what stages make
 LARGEST = 20_000_000  # bytes
 TRAINING = ("unet", "augment", "train")  # sections that only a training reads
 SAMPLE: dict[str, Any] = {
@@ -62,10 +65,11 @@ def score(
     found: dict[str, Any] = {}
     for tta in (True, False):
         pipeline.run(evaluation({**changes, **tiles, "evaluate.tta": tta}, nets, name))
-        found = pipeline.metrics("test") | ({"tta": found} if found else {})
+        found = pipeline.read_json(SCORES) | ({"tta": found} if found else {})
     sample = StagesAlone(work / "sample")
     sample.run(evaluation(SAMPLE, nets, name))
-    return found | {"sample": sample.metrics("test"), "data": pipeline.metrics("data")}
+    counts = pipeline.read_json(COUNTS)
+    return found | {"sample": sample.read_json(SCORES), "data": counts}
 
 
 def release(net: Path, recorded: Path, name: str, tiles: Path, work: Path) -> Path:
@@ -95,21 +99,48 @@ def release(net: Path, recorded: Path, name: str, tiles: Path, work: Path) -> Pa
     with replacing_folder(PROJECT / RELEASED / name) as folder:
         for path in (weights, description_path(weights)):
             shutil.copyfile(path, folder / path.name)
-        write_json(folder / SCORES_FILE, scores)
-        card = model_card(name, read_description(weights), record, scores, weights.stat().st_size)
-        (folder / "README.md").write_text(card, encoding="utf-8")
+        write_json(folder / RECORD_FILE, record)
+        write_card(folder, name, record, scores)
     return PROJECT / RELEASED / name
+
+
+def write_card(
+    folder: Path, name: str, record: Mapping[str, Any], scores: Mapping[str, Any]
+) -> None:
+    """Write the scores of the weights in `folder`, and their card."""
+    weights = folder / WEIGHTS_FILE
+    write_json(folder / SCORES_FILE, scores)
+    card = model_card(name, read_description(weights), record, scores, weights.stat().st_size)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def score_again(tiles: Path, work: Path) -> None:
+    """Score every release as it lies there, and rewrite its scores and its card."""
+    nets = PROJECT / RELEASED
+    for recorded in sorted(nets.glob(f"*/{RECORD_FILE}")):
+        name, record = recorded.parent.name, json.loads(recorded.read_text(encoding="utf-8"))
+        scores = score(record["changes"], tiles_from(tiles), nets, name, work)
+        write_card(recorded.parent, name, record, scores)
+        print(recorded.parent)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("net", type=Path, help="folder with weights and their description")
-    parser.add_argument("--record", type=Path, required=True, help="record.json of the run")
-    parser.add_argument("--name", required=True, help="of the release")
+    parser.add_argument(
+        "net", type=Path, nargs="?", help="folder with weights and their description; without one, "
+        "all releases are scored again",
+    )  # fmt: skip
+    parser.add_argument("--record", type=Path, help="record.json of the run")
+    parser.add_argument("--name", help="of the release")
     parser.add_argument("--tiles", type=Path, required=True, help="folder of image and map pairs")
     parser.add_argument("--work", type=Path, required=True, help="folder for all that is made")
-    arguments = parser.parse_args()
-    print(release(arguments.net, arguments.record, arguments.name, arguments.tiles, arguments.work))
+    args = parser.parse_args()
+    if args.net is None:
+        score_again(args.tiles, args.work)
+    elif args.record is None or args.name is None:
+        parser.error("a release needs --record and --name")
+    else:
+        print(release(args.net, args.record, args.name, args.tiles, args.work))
 
 
 if __name__ == "__main__":

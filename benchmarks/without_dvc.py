@@ -87,9 +87,9 @@ class StagesAlone:
             if name == last:
                 return
 
-    def metrics(self, name: str) -> dict[str, Any]:
-        """`metrics/NAME.json`."""
-        values: dict[str, Any] = json.loads((self.folder / f"metrics/{name}.json").read_text())
+    def read_json(self, path: str) -> dict[str, Any]:
+        """A JSON file that a stage made."""
+        values: dict[str, Any] = json.loads((self.folder / path).read_text(encoding="utf-8"))
         return values
 
     def _run(self, name: str) -> None:

@@ -1,7 +1,8 @@
 """evaluate: score the trained U-Net on the test crops, and on whole test tiles.
 
-The result is `metrics/test.json`, which starts with Dice and IoU of the crops, and a folder with
-the curves, a table of the tiles, pictures from the best to the worst, and the chosen thresholds.
+The result is `metrics/test.json`, the few scores that DVC compares, and a folder with all scores
+(`scores.json`), the curves, a table of the tiles, pictures from the best to the worst, and the
+chosen thresholds.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from roads.metrics.graph_scores import Tracing
 from roads.metrics.score_pictures import draw_crops, draw_tiles
 from roads.metrics.tile_scores import TABLE_COLUMNS, TileScores, table_rows, tile_metrics
 from roads.models.backend import keras
-from roads.models.weights import THRESHOLDS_FILE, WEIGHTS_FILE, Description
+from roads.models.weights import SCORES_FILE, THRESHOLDS_FILE, WEIGHTS_FILE, Description
 from roads.params.binarize import BinarizeParams
 from roads.params.evaluate import EvaluateParams
 from roads.params.split import SplitParams
@@ -70,7 +71,7 @@ def evaluate(
 
     Args:
         inputs: the model, the crops and the tiles.
-        metrics: the JSON file to write.
+        metrics: the JSON file of the scores to compare.
         plots: the folder to fill.
         params: how to predict, and how many pictures to draw.
         split: how the data was split; if by single crops, no tile is scored.
@@ -95,6 +96,7 @@ def evaluate(
             tile_scores = evaluate_tiles(predict, inputs.raw, tiles, binarize, tracing)
             values |= tile_metrics(tile_scores, len(tiles.dropped))
         with replacing_folder(plots) as folder:
+            write_json(folder / SCORES_FILE, values)
             write_json(folder / THRESHOLDS_FILE, thresholds(weights, values))
             write_curves(folder, crop_scores, tile_scores)
             draw_crops(folder / "crops", predictor, pack, places, crop_scores, params.overlays)
@@ -104,13 +106,32 @@ def evaluate(
                     draw_tiles(
                         folder / "tiles", predict, inputs.raw, tiles.test, tile_scores, binarize
                     )
-    write_json(metrics, values)
+    write_json(metrics, compared(values))
     for what, scores in (("crops", crop_scores), ("whole tiles", tile_scores)):
         if scores:
-            best = scores.pooled.at(scores.level)
-            print(
-                f"evaluate: test {what}: Dice {best.dice:.4f}, IoU {best.iou:.4f}", file=sys.stderr
-            )
+            print(f"evaluate: {told(what, scores)}", file=sys.stderr)
+
+
+def compared(values: Mapping[str, Any]) -> dict[str, float | None]:
+    """What `metrics/test.json` holds: of all scores those that DVC compares, none nested.
+
+    None where a score is not defined; scores of whole tiles are there if any was scored.
+    """
+    few = {name: values[name] for name in ("dice", "iou")}
+    if "tiles" in values:
+        few |= {f"tile_{key}": values["tiles"][key] for key in ("iou", "iou_95_low", "iou_95_high")}
+        few["relaxed_break_even"] = values["relaxed"]["full_tile"]["break_even"]
+        few["cldice"] = values["centreline"]["cldice"]
+        few["apls"] = values["graph"]["apls"]
+    return few
+
+
+def told(what: str, scores: CropScores | TileScores) -> str:
+    """The line about the test crops, or the whole test tiles."""
+    if scores.pooled.road_pixels == 0:
+        return f"the test {what} have no road: Dice, IoU and recall are not defined (null)"
+    best = scores.pooled.at(scores.level)
+    return f"test {what}: Dice {best.dice:.4f}, IoU {best.iou:.4f}"
 
 
 def thresholds(weights: Path, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """pack-h5: pack crops and masks into two HDF5 files.
 
 The result is `data/packed`: `images.h5` and `masks.h5` with the datasets `train`, `valid` and
-`test`, whose rows belong together, and `rows.csv`, which crop each row is. `metrics/data.json`
-counts what was kept and dropped on the way, and why.
+`test`, whose rows belong together, `rows.csv`, which crop each row is, and `counts.json`, what was
+kept and dropped on the way, and why. `metrics/data.json` has the number of crops of each split.
 """
 
 import itertools
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from roads.dataset.crops import CROPS_FILE, IMAGE_FOLDER, PIXELS_FILE, Crop, read_crops, read_pixels
 from roads.dataset.handpicked import read_verdicts
-from roads.dataset.packs import IMAGE_CHANNELS, ROWS_COLUMNS, ROWS_FILE, pack_writer
+from roads.dataset.packs import COUNTS_FILE, IMAGE_CHANNELS, ROWS_COLUMNS, ROWS_FILE, pack_writer
 from roads.dataset.stacks import read_stack
 from roads.params.pack import PackParams
 from roads.params.whole import read_params
@@ -66,7 +66,8 @@ def pack_h5(
                     places = [place for place, crop in enumerate(block) if crop.split == split]
                     writer.append(split, images[places], roads[places])
     write_csv(packed / ROWS_FILE, ROWS_COLUMNS, _numbered(chosen))
-    write_json(metrics, _counts(handpicked, index, chosen, pixels, area))
+    write_json(packed / COUNTS_FILE, _counts(handpicked, index, chosen, pixels, area))
+    write_json(metrics, {f"{split}_crops": rows[split] for split in SPLITS})
     counts = ", ".join(f"{rows[split]} {split}" for split in SPLITS)
     print(f"pack-h5: {counts} crops", file=sys.stderr)
 
@@ -131,7 +132,7 @@ def _numbered(crops: Sequence[Crop]) -> list[tuple[str, int, str, int, int, int]
 def _counts(
     handpicked: Path, index: Sequence[Crop], chosen: Sequence[Crop], pixels: Pixels, area: int
 ) -> dict[str, Any]:
-    """What `metrics/data.json` holds."""
+    """What `counts.json` holds."""
     verdicts = read_verdicts(handpicked).values()
     tiles = Counter((keep, why.startswith("by hand")) for keep, why in verdicts)
     kept_tiles = tiles[True, False] + tiles[True, True]

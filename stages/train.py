@@ -70,9 +70,9 @@ def train(
     leads = process_index() == 0
     if params.epochs == 0:
         if leads:
-            net = pass_on(params, models)
+            pass_on(params, models)
             log.mkdir(parents=True, exist_ok=True)
-            write_json(metrics, {"epochs": 0, "parameters": net.count_params()})
+            write_json(metrics, {"best_epoch": 0})
         return
     check_processes(params)
     devices = find_devices(params.devices, params.batch_size)
@@ -116,7 +116,7 @@ def train(
                 else None,
             )
             save_trained(net, described, fitted, models)
-            write_json(metrics, scores(net, fitted))
+            write_json(metrics, scores(fitted))
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ MASKS_AT_ONCE = 256  # in memory while the values of all are checked
 WAY_OUT = "Run `dvc repro -f pack-h5`."
 
 ROWS_FILE = "rows.csv"  # which crop each row is
+COUNTS_FILE = "counts.json"  # of crops and tiles, kept and dropped
 ROWS_COLUMNS = ("split", "row", "tile", "page", "top", "left")
 
 

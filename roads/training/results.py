@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from roads.models.backend import backend_name, device_name, keras, versions
 from roads.models.weights import WEIGHTS_FILE, Description, save_model
@@ -69,15 +68,13 @@ def save_snapshot(
     write_csv(folder / CURVES_FILE, list(rows[0]), [list(row.values()) for row in rows])
 
 
-def scores(net: keras.Model, fitted: Fitted) -> dict[str, Any]:
-    """How long training took, and the loss, Dice and IoU of the best epoch."""
-    values: dict[str, Any] = {
-        "epochs": len(fitted.rows),
+def scores(fitted: Fitted) -> dict[str, float]:
+    """What `metrics/train.json` holds: of the best epoch its number, and validation loss and Dice.
+
+    The net's description has the rest of that epoch, and how many were run.
+    """
+    return {
         "best_epoch": int(fitted.best["epoch"]),
-        "parameters": net.count_params(),
+        "valid_loss": round(fitted.best["valid/loss"], 6),
+        "valid_dice": round(fitted.best["valid/dice"], 6),
     }
-    for name, value in fitted.best.items():
-        split, _, score = name.partition("/")
-        if score:
-            values.setdefault(split, {})[score] = round(value, 6)
-    return values

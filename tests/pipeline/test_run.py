@@ -99,7 +99,7 @@ def test_an_experiment_reruns_what_it_must_and_branches_compare(project: Path) -
     run(project, "git", "commit", "--quiet", "--all", "--message=slower")
     told = json.loads(run(project, "dvc", "metrics", "diff", "main", "--json").stdout)
     assert {"dice", "iou"} <= told["metrics/test.json"].keys()
-    assert "valid.loss" in told["metrics/train.json"]
+    assert "valid_loss" in told["metrics/train.json"]
 
 
 def test_an_experiment_in_a_temporary_folder_shares_the_cache(project: Path) -> None:

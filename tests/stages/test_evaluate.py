@@ -99,7 +99,9 @@ def run(models: Path, packed: Path, params: EvaluateParams = PARAMS) -> Mapping[
         BY_CROP,
         BinarizeParams(threshold=100),
     )
-    values: Mapping[str, Any] = json.loads((folder / "metrics" / "test.json").read_text())
+    values: Mapping[str, Any] = json.loads((folder / "plots" / "scores.json").read_text())
+    few = json.loads((folder / "metrics" / "test.json").read_text())
+    assert few == {"dice": values["dice"], "iou": values["iou"]}
     return values
 
 
@@ -185,6 +187,7 @@ def test_curve_and_pictures_replace_those_of_the_last_run(models: Path, tmp_path
         "crops/02_median.png",
         "crops/03_worst.png",
         "curves.png",
+        "scores.json",
         "strict_crops.csv",
         "thresholds.json",
     ]
@@ -230,9 +233,11 @@ def test_a_model_that_has_learned_is_not_named_so(
 
 def test_no_roads_at_all(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     values = run(models, make_pack(tmp_path / "packed", roads=False))
-    assert "no validation crop has a road" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "no validation crop has a road" in told
+    assert "the test crops have no road: Dice, IoU and recall are not defined (null)" in told
     assert values["crops"]["threshold"] == 0.5
-    assert values["crops"]["recall"] == 1
+    assert (values["dice"], values["iou"], values["crops"]["recall"]) == (None, None, None)
     assert len(list((tmp_path / "plots" / "crops").iterdir())) == 3
 
 

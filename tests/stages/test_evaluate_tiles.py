@@ -14,6 +14,7 @@ from sklearn import metrics as oracle
 
 from roads.dataset.tiles import Tile, read_pair, read_tiles, write_tiles
 from roads.dataset.whole_tiles import find_whole_tiles
+from roads.imagery.pictures import read_map
 from roads.metrics.centreline import LineCounts, count_lines
 from roads.metrics.counts import to_levels
 from roads.metrics.graph_scores import Tracing, score_graph
@@ -101,7 +102,7 @@ def run(inputs: Inputs, by: str = "official", **changes: Any) -> Mapping[str, An
     params = PARAMS.model_copy(update=changes)
     metrics = folder / "metrics" / "test.json"
     evaluate(inputs, metrics, folder / "plots", params, split_params(by), BINARIZE)
-    values: Mapping[str, Any] = json.loads(metrics.read_text())
+    values: Mapping[str, Any] = json.loads((folder / "plots" / "scores.json").read_text())
     return values
 
 
@@ -145,6 +146,42 @@ def test_groups_stand_in_order(values: Mapping[str, Any]) -> None:
     assert list(values) == ["dice", "iou", *groups]
     assert values["tiles"]["count"] == 3
     assert values["tiles"]["dropped"] == 1
+
+
+@pytest.mark.slow
+def test_few_scores_are_for_dvc_to_compare(project: Inputs) -> None:
+    values = run(project)
+    tiles = values["tiles"]
+    assert json.loads((project.raw.parent / "metrics/test.json").read_text()) == {
+        "dice": values["dice"],
+        "iou": values["iou"],
+        "tile_iou": tiles["iou"],
+        "tile_iou_95_low": tiles["iou_95_low"],
+        "tile_iou_95_high": tiles["iou_95_high"],
+        "relaxed_break_even": values["relaxed"]["full_tile"]["break_even"],
+        "cldice": values["centreline"]["cldice"],
+        "apls": values["graph"]["apls"],
+    }
+
+
+@pytest.mark.slow
+def test_without_road_in_the_test_tiles_scores_are_null_and_nothing_fails(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs = make_project(tmp_path)
+    for each in read_tiles(inputs.raw):
+        if each.split == "test":
+            path = inputs.raw / each.map.path
+            Image.fromarray(np.zeros_like(read_map(path))).save(path)
+    values = run(inputs)
+    assert "the test whole tiles have no road" in capsys.readouterr().err
+    tiles = values["tiles"]
+    assert {tiles[key] for key in ("iou", "dice", "recall", "iou_95_low", "iou_95_high")} == {None}
+    assert tiles["mean_over_tiles"]["iou"] is None
+    assert values["relaxed"]["full_tile"] == {"break_even": None, "threshold": None}
+    assert values["centreline"]["cldice"] is None
+    with (tmp_path / "plots" / "tiles.csv").open() as stream:
+        assert {row["iou"] for row in csv.DictReader(stream)} == {""}
 
 
 @pytest.mark.parametrize("score", list(SCORES))
@@ -266,6 +303,7 @@ def test_table_and_pictures(project: Inputs) -> None:
         "curves.png",
         "relaxed_centre_crop.csv",
         "relaxed_full_tile.csv",
+        "scores.json",
         "strict_crops.csv",
         "strict_whole_tiles.csv",
         "thresholds.json",

@@ -127,8 +127,11 @@ def test_crops_with_little_road_leave_training_only(crops: Path) -> None:
 
 
 def test_the_counts_tell_what_was_dropped(crops: Path) -> None:
-    pack(crops, min_road=0.01)
-    told = json.loads((crops.parent / "data.json").read_text(encoding="utf-8"))
+    packed = pack(crops, min_road=0.01)
+    assert json.loads((crops.parent / "data.json").read_text(encoding="utf-8")) == {
+        "train_crops": 2, "valid_crops": 2, "test_crops": 2,
+    }  # fmt: skip
+    told = json.loads((packed / "counts.json").read_text(encoding="utf-8"))
     assert told["tiles"]["found"] == 5
     assert told["tiles"]["kept"] == 4
     assert told["tiles"]["dropped_blank"] == 1

@@ -141,7 +141,10 @@ def test_outputs_are_complete_and_describe_the_net(whole: Run) -> None:
     assert list(steps) == [str(epoch) for epoch in range(1, TRAIN["epochs"] + 1)]
     scores = json.loads((whole.folder / "train.json").read_text())
     assert scores["best_epoch"] == int(np.argmin([float(loss) for loss in losses])) + 1
-    assert scores["valid"]["loss"] == pytest.approx(min(map(float, losses)), abs=1e-6)
+    assert scores["valid_loss"] == pytest.approx(min(map(float, losses)), abs=1e-6)
+    assert scores["valid_dice"] == pytest.approx(
+        description.training["best"]["valid/dice"], abs=1e-6
+    )
     assert whole.backups() == []
 
 
