@@ -1,4 +1,5 @@
-# make repro   set up, run the whole pipeline, show the numbers (beside those in Git) and the pictures
+# make repro   set up, run the whole pipeline, show the scores (beside those in Git) and the pictures
+# make experiments   a table of the experiments: the main scores, and the params that differ
 # make test    set up, run the tests
 # make check   ruff, mypy and the fast tests of every package, in less than a minute
 # make soak    the long tests: kills at random moments, full disks, damaged files, gigabytes
@@ -18,15 +19,18 @@ TENSORFLOW := $(shell grep '^tensorflow==' requirements.txt)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: repro test check soak lint verify cards audit bench
+.PHONY: repro experiments test check soak lint verify cards audit bench
 
 repro: $(VENV)/pipeline $(if $(CUDA),$(VENV)/cuda)
 	dvc repro
 	@echo
-	dvc metrics diff --all
-	@echo
-	@echo "Pictures: metrics/contact_sheet.png and metrics/test/; curves: run 'dvc plots show'"
-	@echo "and open dvc_plots/index.html. (First 'source $(VENV)/bin/activate'.)"
+	@dvc metrics diff --all --targets metrics/test.json
+	@echo "Pictures: metrics/contact_sheet.png, metrics/test/; curves: 'dvc plots show' (first 'source $(VENV)/bin/activate')"
+
+# Columns of files, intervals, counts and of what repeats another column are left out.
+experiments: $(VENV)/pipeline
+	@COLUMNS=120 dvc exp show --no-pager --only-changed --hide-workspace --sort-by metrics/test.json:tile_iou \
+	  --sort-order desc --drop '.*/|.*_95_|.*_crops|Created|best_epoch|valid_loss|iou|break_even|cldice'
 
 # Files with slow tests come first (tests/conftest.py): keep pytest-xdist from ordering them.
 PYTEST := python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder

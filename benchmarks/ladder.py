@@ -116,7 +116,7 @@ def score(
         "crops_an_epoch": rows,
         "best_epoch": best,
         "iou": test["tile_iou"],
-        "break_even": test["relaxed_break_even"],
+        "break_even": test["break_even"],
     }
     write_json(result, values)
     return values

@@ -120,7 +120,7 @@ def compared(values: Mapping[str, Any]) -> dict[str, float | None]:
     few = {name: values[name] for name in ("dice", "iou")}
     if "tiles" in values:
         few |= {f"tile_{key}": values["tiles"][key] for key in ("iou", "iou_95_low", "iou_95_high")}
-        few["relaxed_break_even"] = values["relaxed"]["full_tile"]["break_even"]
+        few["break_even"] = values["relaxed"]["full_tile"]["break_even"]
         few["cldice"] = values["centreline"]["cldice"]
         few["apls"] = values["graph"]["apls"]
     return few

@@ -56,9 +56,9 @@ def test_its_card_has_its_scores(name: str) -> None:
     for found in (scores, scores["tta"]):
         tiles = found["tiles"]
         assert (
-            f"{tiles['iou']:.4f} ({tiles['iou_95_low']:.4f} to {tiles['iou_95_high']:.4f})" in card
+            f"{tiles['iou']:.3f} ({tiles['iou_95_low']:.3f} to {tiles['iou_95_high']:.3f})" in card
         )
-        assert f"| {found['relaxed']['full_tile']['break_even']:.4f} |" in card
+        assert f"| {found['relaxed']['full_tile']['break_even']:.3f} |" in card
     assert f"--model {name}" in card
     assert name in (RELEASED / "README.md").read_text(encoding="utf-8")
 

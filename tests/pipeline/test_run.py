@@ -95,6 +95,10 @@ def test_an_experiment_reruns_what_it_must_and_branches_compare(project: Path) -
     assert ran(answer.stdout) == ["train", "evaluate"]
     text = (project / "params.yaml").read_text(encoding="utf-8")
     assert "learning_rate: 1e-05" in text  # which YAML 1.1 reads as a string
+    table = run(project, "make", "--old-file=.venv/pipeline", "experiments").stdout
+    assert max(map(len, table.splitlines())) <= 120
+    for column in ("valid_dice", "dice", "tile_iou", "apls", "train.learning_rate"):
+        assert f" {column} " in table
     run(project, "git", "switch", "--quiet", "--create", "slow")
     run(project, "git", "commit", "--quiet", "--all", "--message=slower")
     told = json.loads(run(project, "dvc", "metrics", "diff", "main", "--json").stdout)

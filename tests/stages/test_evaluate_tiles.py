@@ -158,7 +158,7 @@ def test_few_scores_are_for_dvc_to_compare(project: Inputs) -> None:
         "tile_iou": tiles["iou"],
         "tile_iou_95_low": tiles["iou_95_low"],
         "tile_iou_95_high": tiles["iou_95_high"],
-        "relaxed_break_even": values["relaxed"]["full_tile"]["break_even"],
+        "break_even": values["relaxed"]["full_tile"]["break_even"],
         "cldice": values["centreline"]["cldice"],
         "apls": values["graph"]["apls"],
     }
