@@ -17,7 +17,7 @@ from roads.params.train import TrainParams
 from roads.params.unet import UnetParams
 from roads.params.whole import read_params
 from roads.runtime.files import replacing_folder, write_json
-from roads.runtime.stage import stage_status
+from roads.runtime.stage import check_inputs, stage_status
 from roads.runtime.state import state_folder
 from roads.training.augment_picture import draw_pairs
 from roads.training.backup import fingerprint, imported_code
@@ -117,6 +117,7 @@ def train(
             )
             save_trained(net, described, fitted, models)
             write_json(metrics, scores(fitted))
+            check_inputs()
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""A stage ends with the `dvc` that started it, and runs only once at a time in a folder.
+"""A stage ends with the `dvc` that started it, runs only once at a time, and on what dvc.lock says.
 
 DVC does not end its stage when it is killed itself; the stage would go on to write into what the
 next `dvc repro` makes or brings back. DVC starts it in a shell, and only some shells (bash, zsh)
@@ -17,10 +17,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from roads.runtime.errors import UserError, exit_status
+from roads.runtime.inputs import PIPELINE_FILE, Inputs, seen
 from roads.runtime.locks import held
 
 STAGE_VARIABLE = "DVC_STAGE"  # DVC sets it to the stage's name
 PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
+
+_inputs: list[Inputs] = []  # of the stage that runs in this process
 
 
 def stage_status(main: Callable[[], None]) -> int:
@@ -35,6 +38,15 @@ def stage_paths(description: str | None, *names: str) -> argparse.Namespace:
     for name in names:
         parser.add_argument(f"--{name}", type=Path, required=True)
     return parser.parse_args()
+
+
+def check_inputs() -> None:
+    """Raise a ChangedError if this process runs a stage under DVC and something it read changed.
+
+    A stage is checked at its end. One that keeps half-finished work calls this before it lets go.
+    """
+    for inputs in _inputs:
+        inputs.check_unchanged()
 
 
 def end_with(parent: int) -> None:
@@ -62,4 +74,7 @@ def _tied_and_alone(main: Callable[[], None], stage: str) -> None:
     )
     in_dvc = Path(".dvc").is_dir()
     with held(lock, running) if in_dvc else contextlib.nullcontext():
+        if PIPELINE_FILE.is_file():
+            _inputs.append(seen(stage))
         main()
+        check_inputs()

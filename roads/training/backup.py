@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from roads.runtime.errors import FullDiskError, UserError
 from roads.runtime.files import replacing
+from roads.runtime.inputs import ChangedError
 from roads.runtime.locks import HeldError, held
 from roads.runtime.state import stale
 from roads.training.curves import Row
@@ -81,7 +82,7 @@ class Backup:
         """Keep other processes out. A training that ends removes its backup; a killed one cannot.
 
         (An error that the user has to mend is an end too, as the next try has another key; not so
-        a full disk.)
+        a full disk, or inputs that changed on the way and can be set back.)
 
         Raises:
             UserError: another process holds the same backup.
@@ -95,7 +96,7 @@ class Backup:
                 yield
                 self.remove()
                 self._remove_stale()
-            except FullDiskError:
+            except (FullDiskError, ChangedError):
                 raise
             except UserError:
                 self.remove()

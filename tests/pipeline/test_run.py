@@ -215,6 +215,26 @@ def test_a_killed_run_keeps_others_out_goes_on_and_ends_in_the_same_weights(proj
     assert outs(project, "train") == resumed
 
 
+def test_params_edited_under_a_training_fail_it_and_set_back_it_ends(project: Path) -> None:
+    set_param(project, "train", epochs=4, seed=6)
+    process = start(project, "dvc", "repro", "train")
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("epoch 1/4"):
+            break
+    rate = yaml.safe_load((project / "params.yaml").read_text())["train"]["learning_rate"]
+    set_param(project, "train", learning_rate=0.009)
+    process.communicate(timeout=600)
+    assert process.returncode != 0
+    assert "train" in run(project, "dvc", "status").stdout
+
+    set_param(project, "train", learning_rate=rate)
+    again = run(project, "dvc", "repro", "train")
+    assert not re.search(r"^epoch \d", again.stdout, re.MULTILINE)  # all of them were done
+    lock = yaml.safe_load((project / "dvc.lock").read_text())["stages"]["train"]
+    assert lock["params"]["params.yaml"]["train"]["learning_rate"] == rate
+
+
 @pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])  # DVC runs a stage in $SHELL
 def test_a_stage_ends_with_its_dvc_and_leaves_nothing_to_the_next(
     project: Path, shell: str, monkeypatch: pytest.MonkeyPatch

@@ -1,6 +1,7 @@
 """Stages as DVC starts them, and their worker processes, when what started them has ended."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,9 +11,10 @@ from pathlib import Path
 
 import filelock
 import pytest
+import yaml
 
 from roads.runtime.stage import STAGE_VARIABLE
-from tests.project import ROOT
+from tests.project import ROOT, write_params
 
 WORK = """
 import os, time
@@ -76,3 +78,56 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+PIPELINE = {"stages": {"binarize": {"params": ["crop"], "deps": ["data", "${own.folder}"]}}}
+WAIT = """
+import sys
+from pathlib import Path
+from roads.runtime.stage import stage_status
+
+def main():
+    Path("begun").touch()
+    while not Path("end").exists():
+        pass
+
+sys.exit(stage_status(main))
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "told"),
+    [
+        ("params.yaml", "crop: {size: 64}\nown: {folder: mine}", "crop.size was 32, and is 64 now"),
+        ("params.yaml", "crop: {}\nown: {folder: mine}", "crop.size was 32, and is None now"),
+        ("params.yaml", "crop: {size: 32}\nown: {folder: mine}  # the same", ""),
+        ("params.yaml", "crop: {size: 32}\nown: {folder: mine, more: 1}", ""),
+        ("data/a.txt", "longer", "data/a.txt is another file now"),
+        ("data/b.txt", "b", "data/b.txt is new"),
+        ("data/.b.txt.swp", "an editor's", ""),
+        ("mine/c.txt", "c", "mine/c.txt is another file now"),  # as long, but written again
+        ("mine", "", "mine/c.txt is gone"),
+        ("dvc.yaml", "stages: {}", "dvc.yaml does not have the stage binarize any more"),
+    ],
+)
+def test_what_changes_under_a_running_stage_fails_it(
+    tmp_path: Path, path: str, text: str, told: str
+) -> None:
+    for folder in (".dvc", "data", "mine"):
+        (tmp_path / folder).mkdir()
+    write_params(tmp_path, {"crop": {"size": 32}, "own": {"folder": "mine"}})
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump(PIPELINE))
+    for file in ("data/a.txt", "mine/c.txt"):
+        (tmp_path / file).write_text("a")
+    (tmp_path / "main.py").write_text(WAIT)
+    process = start(tmp_path, "main.py")
+    wait_until(lambda: (tmp_path / "begun").exists())
+    changed = tmp_path / path
+    if changed.is_dir():
+        shutil.rmtree(changed)
+    else:
+        changed.write_text(text)
+    (tmp_path / "end").touch()
+    _, said = process.communicate(timeout=120)
+    assert (process.returncode, told in said) == (1 if told else 0, True), said
+    assert said.count("\n") == (1 if told else 0)
