@@ -1,11 +1,13 @@
-"""Files that are whole or absent: written aside, then renamed."""
+"""Files that are whole or absent: written aside, synced to the disk, then renamed."""
 
 import contextlib
 import csv
 import errno
+import glob
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,19 +20,23 @@ PARTIAL = ".partial"
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` to write to; on success it takes the name `path`.
+    """Give a new, empty file beside `path` to write to; on success it takes the name `path`.
 
     A cached output may be a read-only hard link, so it is replaced, never opened for writing.
 
     Raises:
         FullDiskError: the disk is full.
     """
-    partial = path.with_name(path.name + PARTIAL)
+    # Of an unforeseeable name, so that nobody can put a link there that leads elsewhere.
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL}")
     try:
         with told_if_full(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            for left in path.parent.glob(f"{glob.escape(path.name)}.*{PARTIAL}"):
+                left.unlink(missing_ok=True)  # by a run that was killed
+            partial.touch(exist_ok=False)
             yield partial
-            partial.replace(path)
+            take_name(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -46,7 +52,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         yield partial
         if folder.exists():
             shutil.rmtree(folder)
-        partial.replace(folder)
+        take_name(partial, folder)
 
 
 @contextlib.contextmanager
@@ -59,6 +65,22 @@ def partial_folder(path: Path) -> Iterator[Path]:
         yield partial
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def take_name(partial: Path, path: Path) -> None:
+    """Sync a file or folder to the disk, then rename it to `path`, whole even after a power cut."""
+    for each in [partial, *partial.rglob("*")]:
+        _sync(each)
+    partial.replace(path)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from roads.imagery.pictures import read_image, read_map
 from roads.runtime.errors import UserError
-from roads.runtime.files import file_hash, write_json
+from roads.runtime.files import file_hash, take_name, write_json
 from roads.runtime.locks import HeldError, held
 from roads.runtime.progress import progress
 from roads.runtime.state import STATE_VARIABLE, stale
@@ -138,7 +138,7 @@ class Cache:
             raise RefusedError(str(error).removeprefix(f"{part} ").rstrip(".")) from None
         verified = Verified(part.stat().st_size, file_hash(part, "sha256"), height, width)
         write_json(_record(file), asdict(verified))
-        part.replace(file)
+        take_name(part, file)
         Part(part).discard()
 
 
