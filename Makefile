@@ -22,6 +22,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: repro experiments test check soak lint verify cards audit bench
 
 repro: $(VENV)/pipeline $(if $(CUDA),$(VENV)/cuda)
+	@python -m roads verify --lock
 	dvc repro
 	@echo
 	@dvc metrics diff --all --targets metrics/test.json

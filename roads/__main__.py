@@ -100,13 +100,17 @@ def add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     command.set_defaults(run=verify)
     command.add_argument("--all", action="store_true", help="every object of DVC's cache")
     command.add_argument("--quarantine", action="store_true", help="move damaged files away")
+    command.add_argument("--lock", action="store_true", help="mend dvc.lock, and that is all")
 
 
 def verify(arguments: argparse.Namespace) -> None:
     """`roads verify`; raises a UserError where something is damaged or missing."""
-    from roads.verify import look_for_damage
+    from roads.verify import look_for_damage, mend_lock
 
-    look_for_damage(arguments.all, arguments.quarantine)
+    if arguments.lock:
+        mend_lock()
+    else:
+        look_for_damage(arguments.all, arguments.quarantine)
 
 
 def predict(arguments: argparse.Namespace) -> None:

@@ -3,10 +3,16 @@
 Every object of DVC's cache that dvc.lock refers to is hashed again and compared with its name, the
 workspace is compared with dvc.lock, and each download with the hash it had when it arrived. Nothing
 is changed unless `--quarantine` asks to move damaged files away, for DVC to make again.
+
+A kill while DVC writes dvc.lock, or a power cut, can leave it empty or cut: then Git's is restored,
+and DVC's run cache has what ran since.
 """
 
 import json
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,18 +23,22 @@ import yaml
 
 from roads.parallel.pool import worker_count
 from roads.runtime.errors import UserError
-from roads.runtime.files import file_hash
+from roads.runtime.files import file_hash, replacing
 from roads.runtime.progress import progress
 from roads.runtime.state import dvc_cache, state_folder
 from roads.sources.cache import PART_SUFFIX, RECORD_SUFFIX
 
-WAY_OUT = (
-    "`make verify QUARANTINE=1` moves damaged files away; then `dvc repro` makes them and missing "
-    "ones again (or `dvc pull`, from a remote; `dvc checkout` where only the workspace lacks them)."
+MAKE_AGAIN = (
+    "`dvc repro` makes damaged and missing files again (or `dvc pull`, from a remote; "
+    "`dvc checkout` where only the workspace lacks them)"
 )
+WAY_OUT = f"`make verify QUARANTINE=1` moves damaged files away; then {MAKE_AGAIN}."
 LOCK_FILE, PIPELINE_FILE = Path("dvc.lock"), Path("dvc.yaml")
 Inode = tuple[int, int]
 MANIFEST = ".dir"  # ends the name of an object that lists a folder's files
+MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
+NO_STAGES = b"schema: '2.0'\nstages: {}\n"  # a dvc.lock
+EMPTY = "d41d8cd98f00b204e9800998ecf8427e"  # the MD5 of no bytes
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,10 @@ def verify(cache: Path, downloads: Path, whole_cache: bool = False) -> Findings:
             found.damaged.append(path)
         else:
             sound.add(_inode(path))
+    for path in sorted(objects.glob("??/*")):  # of any commit: a power cut empties what is new
+        if path not in paths and path.stat().st_size == 0 and path.parent.name + path.name != EMPTY:
+            found.lines.append(f"empty in the cache: {path}")
+            found.damaged.append(path)
     for path in sorted(objects.glob("??/.*.tmp")):  # left where DVC was stopped while writing
         found.lines.append(f"half an object, from a full disk or a kill: {path}")
         found.damaged.append(path)
@@ -103,7 +117,10 @@ def _expected(objects: Path, found: Findings) -> Iterator[Expected]:
             f"{error.filename} is missing: run `dvc repro`, or `git restore` it"
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{LOCK_FILE} or {PIPELINE_FILE} is damaged: `git restore` it") from None
+        raise UserError(
+            f"{LOCK_FILE} or {PIPELINE_FILE} is damaged: `make repro` mends the first, "
+            f"`git restore {PIPELINE_FILE}` the second"
+        ) from None
     for out in outs:
         yield out
         if not out.md5.endswith(MANIFEST):
@@ -156,11 +173,16 @@ def _look_at_workspace(
 
 def _look_at_downloads(downloads: Path, sound: set[Inode], found: Findings) -> None:
     """Compare finished downloads with the SHA-256 that each had when it was decoded."""
-    told = {}
+    told: dict[Path, str] = {}
     for record in sorted(downloads.rglob(f"*{RECORD_SUFFIX}")):
         file = record.with_name(record.name.removesuffix(RECORD_SUFFIX))
         if file.suffix != PART_SUFFIX and file.is_file() and _inode(file) not in sound:
-            told[file] = json.loads(record.read_bytes()).get("sha256")
+            try:
+                told[file] = str(json.loads(record.read_bytes())["sha256"])
+            except (ValueError, KeyError, TypeError, RecursionError):
+                found.looked_at += 1
+                found.lines.append(f"damaged record of a download: {record}")
+                found.damaged.append(record)
     for path, sha256 in _hashed(list(told), "sha256", "downloads"):
         found.looked_at += 1
         if sha256 != told[path]:
@@ -187,16 +209,44 @@ def _inode(path: Path) -> Inode:
     return status.st_dev, status.st_ino
 
 
+def mend_lock() -> None:
+    """Where dvc.lock is empty or cut, put Git's in its place, or one without stages."""
+    if not LOCK_FILE.exists() or _is_sound(LOCK_FILE):
+        return
+    command = ["git", "show", f"HEAD:./{LOCK_FILE}"]
+    committed = subprocess.run(command, capture_output=True)
+    in_git = committed.returncode == 0
+    with replacing(LOCK_FILE) as partial:
+        partial.write_bytes(committed.stdout if in_git else NO_STAGES)
+    done = "that of the last commit is restored" if in_git else "it starts anew"
+    print(
+        f"{LOCK_FILE} was damaged: {done}. `dvc repro` takes what ran since from the run cache",
+        file=sys.stderr,
+    )
+
+
+def _is_sound(lock: Path) -> bool:
+    """Whether dvc.lock is whole: each stage has its command, and each file its hash."""
+    try:
+        stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"].values()
+        files = [file for s in stages for file in [*s.get("deps", ()), *s.get("outs", ())]]
+        return all(s["cmd"] for s in stages) and all(MD5.fullmatch(file["md5"]) for file in files)
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+        return False
+
+
 def look_for_damage(whole_cache: bool, quarantine: bool) -> None:
     """`roads verify`: print what is wrong, a line each.
 
     Args:
         whole_cache: look at the objects of other commits and experiments too.
-        quarantine: move damaged files away, for DVC to make again.
+        quarantine: mend dvc.lock, and move damaged files away, for DVC to make again.
 
     Raises:
-        UserError: something is damaged or missing, or this is no DVC repository.
+        UserError: something is damaged or missing and stays so, or this is no DVC repository.
     """
+    if quarantine:
+        mend_lock()
     cache = dvc_cache()
     if cache is None:
         raise UserError("this is no DVC repository, or DVC is not installed: run `make verify`")
@@ -206,9 +256,11 @@ def look_for_damage(whole_cache: bool, quarantine: bool) -> None:
     if not found.lines:
         print(f"no damage found in {found.looked_at} files of DVC's cache and the downloads")
         return
-    if quarantine and found.damaged:
+    if not quarantine:
+        raise UserError(f"{len(found.lines)} problems found. {WAY_OUT}")
+    if found.damaged:
         to = state_folder("quarantine")
         for path in found.damaged:
             shutil.move(path, to / "_".join(path.parts[-3:]))
         print(f"the damaged files were moved to {to}")
-    raise UserError(f"{len(found.lines)} problems found. {WAY_OUT}")
+    print(f"{MAKE_AGAIN}.")

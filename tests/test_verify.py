@@ -21,6 +21,7 @@ stages:
     deps: [made]
     outs: [copy]
 """
+USER = ("-c", "user.name=Tester", "-c", "user.email=tester@example.org")
 ONE, TWO = "5bbf5a52328e7439ae6e719dfe712200", "c193497a1a06b2c72230e6146ff47080"  # md5sum
 
 
@@ -84,7 +85,7 @@ def test_a_flipped_byte_is_named_and_quarantined(repository: Path) -> None:
     (line,) = said.stderr.splitlines()
     assert "make verify QUARANTINE=1" in line
     assert "dvc repro" in line
-    assert verify(repository, "--quarantine").returncode == 1
+    assert verify(repository, "--quarantine").returncode == 0
     assert not download.exists()
     assert not (repository / "made/one").exists()
     run(repository, "dvc", "repro")
@@ -136,6 +137,57 @@ def test_other_commits_are_looked_at_on_request(repository: Path) -> None:
 def test_a_file_that_dvc_does_not_know_is_named(repository: Path) -> None:
     (repository / "made/three").write_text("3")
     assert verify(repository).stdout == "not in dvc.lock: made/three (stage make)\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("committed", [False, True])
+def test_after_a_power_cut_one_round_gives_the_same_lock(repository: Path, committed: bool) -> None:
+    """What the last stage and DVC wrote is empty: outputs, objects of the cache, and dvc.lock."""
+    if committed:
+        run(repository, "git", "add", "dvc.lock")
+        run(repository, "git", *USER, "commit", "--quiet", "--message=made")
+    lock = repository / "dvc.lock"
+    before = lock.read_text()
+    for path in (lock, repository / "copy", cached(repository, ONE), *repository.glob("made/*")):
+        path.chmod(0o644)
+        path.write_bytes(b"")
+    said = verify(repository, "--quarantine")
+    assert said.returncode == 0, said.stderr
+    assert "dvc.lock was damaged" in said.stderr
+    run(repository, "dvc", "repro")
+    assert lock.read_text() == before
+    assert (repository / "copy").read_text() == "one\n"
+    assert verify(repository).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kept", [0, 0.3, 0.5, 0.97])
+def test_a_cut_lock_is_mended(repository: Path, kept: float) -> None:
+    """As a kill while DVC writes it leaves it."""
+    lock = repository / "dvc.lock"
+    before = lock.read_text()
+    lock.write_text(before[: int(kept * len(before))])
+    assert verify(repository, "--lock").stderr.startswith("dvc.lock was damaged: it starts anew")
+    told = run(repository, "dvc", "repro").stdout
+    assert "is cached - skipping run" in told
+    assert "Running stage 'copy'" not in told
+    assert lock.read_text() == before
+    assert verify(repository, "--lock").stderr == ""
+
+
+@pytest.mark.parametrize("record", ["", "[]", "{}", "[" * 100_000])
+def test_an_odd_record_of_a_download_is_named_and_quarantined(
+    repository: Path, record: str
+) -> None:
+    download = repository / ".dvc/roads/downloads/host/one.tiff"
+    download.parent.mkdir(parents=True)
+    download.write_text("pixels")
+    path = download.with_name(download.name + RECORD_SUFFIX)
+    path.write_text(record)
+    said = verify(repository, "--quarantine")
+    assert (said.returncode, said.stderr) == (0, "")
+    assert said.stdout.startswith(f"damaged record of a download: {path}\n")
+    assert verify(repository).returncode == 0
 
 
 def test_elsewhere_it_says_what_is_missing(tmp_path: Path) -> None:
