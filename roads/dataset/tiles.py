@@ -3,7 +3,7 @@
 from dataclasses import astuple, dataclass
 from pathlib import Path, PurePosixPath
 
-from roads.imagery.pictures import check_same_size, read_image, read_map
+from roads.imagery.pictures import read_image_and_map
 from roads.runtime.arrays import Image8
 from roads.runtime.files import file_hash, read_csv, table_of, write_csv
 from roads.runtime.names import SPLITS, sound_name
@@ -89,8 +89,6 @@ def read_pair(raw: Path, tile: Tile) -> tuple[Image8, Image8]:
     """Decode a tile's image and map.
 
     Raises:
-        UserError: as `read_image`, or the two differ in size.
+        UserError: as `read_image_and_map`.
     """
-    image, map_ = read_image(raw / tile.image.path), read_map(raw / tile.map.path)
-    check_same_size(raw / tile.image.path, image, raw / tile.map.path, map_)
-    return image, map_
+    return read_image_and_map(raw / tile.image.path, raw / tile.map.path)

@@ -1,12 +1,17 @@
-"""Pictures decoded to arrays: 8-bit RGB images and grey maps, hostile files refused."""
+"""Pictures decoded to arrays: 8-bit RGB images and grey maps, hostile files refused.
+
+Pixels are taken as stored: an EXIF orientation is not applied, here and in `roads predict`, since
+a picture's place on the Earth is that of its stored pixels.
+"""
 
 import contextlib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from roads.runtime.arrays import Image8
 from roads.runtime.errors import UserError, one_line
@@ -18,6 +23,8 @@ FORMATS = ("TIFF", "PNG", "JPEG", "BMP", "WEBP")  # none that runs another progr
 MAX_PAGES = 32  # smaller copies of a picture in its own file, as GeoTIFF has them, and masks
 SUBFILE_TYPE, COPY_OR_MASK = 254, 0b101  # TIFF 6.0, page 36: NewSubfileType, bits 0 and 2
 EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+ORIENTATION, AS_STORED = ExifTags.Base.Orientation, 1
+TURNED_BACK = {2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}  # which orientation undoes which
 
 
 def read_image(path: Path) -> Image8:
@@ -26,7 +33,7 @@ def read_image(path: Path) -> Image8:
     Raises:
         UserError: the file is missing, broken, not a picture, too large, or not 8-bit.
     """
-    return _decode(path, "RGB")
+    return _decode(path, "RGB")[0]
 
 
 def read_map(path: Path) -> Image8:
@@ -35,31 +42,61 @@ def read_map(path: Path) -> Image8:
     Raises:
         UserError: as `read_image`.
     """
-    return _decode(path, "L")
+    return _decode(path, "L")[0]
 
 
-def check_same_size(image_path: Path, image: Image8, map_path: Path, map_: Image8) -> None:
-    """Raise a UserError if image and map do not cover the same pixels."""
+def read_image_and_map(image_path: Path, map_path: Path) -> tuple[Image8, Image8]:
+    """Decode an aerial image and its road map, as `read_image` and `read_map` do.
+
+    Raises:
+        UserError: as `read_image`; or the two differ in size or EXIF orientation.
+    """
+    image, image_orientation = _decode(image_path, "RGB")
+    map_, map_orientation = _decode(map_path, "L")
+    if image_orientation != map_orientation:
+        turned = {image_path: image_orientation, map_path: map_orientation}
+        commands = [_upright(path) for path, how in turned.items() if how != AS_STORED]
+        raise UserError(
+            f"{image_path} has EXIF orientation {image_orientation} and its map {map_path} has "
+            f"{map_orientation}, but pixels are taken as stored. Turn the pixels themselves: "
+            f"{' and '.join(commands)}; or, if the two match as stored, remove the orientation."
+        )
     if image.shape[:2] != map_.shape[:2]:
         height, width = image.shape[:2]
         raise UserError(
             f"{map_path} is {map_.shape[1]}×{map_.shape[0]} pixels, but its image {image_path} "
             f"is {width}×{height}. Make both the same size, or take the pair out."
         )
+    return image, map_
 
 
-def _decode(path: Path, mode: str) -> Image8:
+def _upright(path: Path) -> str:
+    """A command that applies a picture's EXIF orientation to its pixels."""
+    quality = ", quality=95" if path.suffix.lower() in (".jpg", ".jpeg") else ""
+    code = f"p = sys.argv[1]; ImageOps.exif_transpose(Image.open(p)).save(p{quality})"
+    return f'`python -c "import sys; from PIL import Image, ImageOps; {code}" {quote(str(path))}`'
+
+
+def _decode(path: Path, mode: str) -> tuple[Image8, int]:
+    """Pixels as stored, in Pillow's mode `mode`, and the EXIF orientation."""
     way_out = "Run `dvc repro -f download`, or replace the file."
     with decoding(path, way_out), Image.open(path, formats=FORMATS) as picture:
         if picture.width * picture.height > MAX_PIXELS:
             raise Image.DecompressionBombError  # Pillow only warns up to twice the limit
         _check_kind(path, picture)
-        ImageOps.exif_transpose(picture, in_place=True)
-        upright: Image.Image = picture
-        if upright.mode in ("P", "PA"):
-            upright = upright.convert("RGBA" if "transparency" in upright.info else "RGB")
+        exif = picture.getexif()
+        orientation = exif.get(ORIENTATION, AS_STORED)
+        if orientation not in TURNED_BACK:
+            orientation = AS_STORED
+        picture.load()
+        if picture.format == "TIFF" and orientation != AS_STORED:  # Pillow has turned these
+            exif[ORIENTATION] = TURNED_BACK[orientation]
+            ImageOps.exif_transpose(picture, in_place=True)
+        decoded: Image.Image = picture
+        if decoded.mode in ("P", "PA"):
+            decoded = decoded.convert("RGBA" if "transparency" in decoded.info else "RGB")
         # Of a large tile a copy takes longer than decoding it.
-        return np.asarray(upright if upright.mode == mode else upright.convert(mode))
+        return np.asarray(decoded if decoded.mode == mode else decoded.convert(mode)), orientation
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from roads.dataset.tiles import Tile, stored_file, stored_path
-from roads.imagery.pictures import check_same_size, read_image, read_map
+from roads.imagery.pictures import read_image_and_map
 from roads.parallel.pool import in_order
 from roads.runtime.errors import UserError, excerpt
 from roads.runtime.names import MAX_NAME, sound_name
@@ -46,7 +46,7 @@ def fetch(raw: Path, *, folder: Path) -> list[Tile]:
 
     Raises:
         UserError: the path is relative or no directory, an image or a map stands alone, two tiles
-            have one name, or a picture is broken or of another size than its map.
+            have one name, a picture is broken, or its map has another size or EXIF orientation.
     """
     if not folder.is_absolute():
         raise UserError(
@@ -60,7 +60,7 @@ def fetch(raw: Path, *, folder: Path) -> list[Tile]:
 
 
 def _copy_pair(raw: Path, pair: Pair) -> Tile:
-    check_same_size(pair.image, read_image(pair.image), pair.map, read_map(pair.map))
+    read_image_and_map(pair.image, pair.map)
     stored = []
     for kind, source in (("sat", pair.image), ("map", pair.map)):
         path = stored_path(pair.split, kind, pair.name, source.suffix.lower())

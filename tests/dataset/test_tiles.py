@@ -1,5 +1,7 @@
 import io
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from scipy import ndimage
 
 from roads.dataset.tiles import read_pair, read_tiles
 from roads.imagery.blank import BLANK_WINDOW, WHITE, blank_fraction, blank_mask
-from roads.imagery.pictures import read_image, read_map
+from roads.imagery.pictures import read_image, read_image_and_map, read_map
 from roads.runtime.errors import UserError
 from tests.tiles import picture, road_map, save_tile, save_tiles
 
@@ -43,12 +45,39 @@ def test_a_palette_with_a_transparent_colour(tmp_path: Path) -> None:
     assert np.array_equal(read_map(path), road_map(40, 60))
 
 
-def test_exif_rotation_is_applied(tmp_path: Path) -> None:
-    path = tmp_path / "turned.jpg"
+def save_turned(path: Path, pixels: np.ndarray, orientation: int) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(picture(40, 60)).save(path, exif=exif)
-    assert read_image(path).shape == (60, 40, 3)
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(path, exif=exif)
+
+
+@pytest.mark.parametrize("orientation", range(10))
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_pixels_are_taken_as_stored(tmp_path: Path, suffix: str, orientation: int) -> None:
+    path, pixels = tmp_path / f"turned.{suffix}", picture(40, 60)
+    save_turned(path, pixels, orientation)
+    np.testing.assert_array_equal(read_image(path), pixels)
+    image, map_ = read_image_and_map(path, path)
+    assert image.shape[:2] == map_.shape == (40, 60)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+def test_a_turned_image_with_an_unturned_map_is_refused_until_it_is_turned(
+    tmp_path: Path, suffix: str
+) -> None:
+    image_path, map_path = tmp_path / f"it's.{suffix}", tmp_path / "map.png"
+    upright = np.full((40, 60, 3), 100, np.uint8)
+    upright[:20, :30] = 200
+    save_turned(image_path, np.rot90(upright), 6)
+    Image.fromarray(upright[..., 0]).save(map_path)
+    with pytest.raises(UserError) as error:
+        read_image_and_map(image_path, map_path)
+    told = str(error.value)
+    assert f"{image_path} has EXIF orientation 6 and its map {map_path} has 1" in told
+    command = told.split("`")[1].replace("python", sys.executable, 1)
+    subprocess.run(command, shell=True, check=True)
+    image, _ = read_image_and_map(image_path, map_path)
+    np.testing.assert_allclose(image.astype(int), upright, atol=25)
 
 
 def write_truncated(path: Path) -> None:
