@@ -80,6 +80,20 @@ def _upright(path: Path) -> str:
 def _decode(path: Path, mode: str) -> tuple[Image8, int]:
     """Pixels as stored, in Pillow's mode `mode`, and the EXIF orientation."""
     way_out = "Run `dvc repro -f download`, or replace the file."
+    with decoding(path, way_out):
+        picture, orientation = load_picture(path, way_out)
+        if picture.mode in ("P", "PA"):
+            picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
+        # Of a large tile a copy takes longer than decoding it.
+        return np.asarray(picture if picture.mode == mode else picture.convert(mode)), orientation
+
+
+def load_picture(path: Path, way_out: str) -> tuple[Image.Image, int]:
+    """Decode a picture, its pixels as stored; and give its EXIF orientation, 1 to 8.
+
+    Raises:
+        UserError: as `read_image`; `way_out` ends what is said of a missing or broken file.
+    """
     with decoding(path, way_out), Image.open(path, formats=FORMATS) as picture:
         if picture.width * picture.height > MAX_PIXELS:
             raise Image.DecompressionBombError  # Pillow only warns up to twice the limit
@@ -92,11 +106,7 @@ def _decode(path: Path, mode: str) -> tuple[Image8, int]:
         if picture.format == "TIFF" and orientation != AS_STORED:  # Pillow has turned these
             exif[ORIENTATION] = TURNED_BACK[orientation]
             ImageOps.exif_transpose(picture, in_place=True)
-        decoded: Image.Image = picture
-        if decoded.mode in ("P", "PA"):
-            decoded = decoded.convert("RGBA" if "transparency" in decoded.info else "RGB")
-        # Of a large tile a copy takes longer than decoding it.
-        return np.asarray(decoded if decoded.mode == mode else decoded.convert(mode)), orientation
+        return picture, orientation
 
 
 @contextlib.contextmanager

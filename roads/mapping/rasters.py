@@ -1,7 +1,9 @@
 """Reads pictures of any size by rows: TIFF, GeoTIFF, PNG and JPEG, as 8-bit RGB.
 
-GDAL decodes them, through rasterio, only from local files and by these three drivers. A broken
-file is a UserError of one line; what a header claims is checked against the file's size.
+GDAL decodes them, through rasterio, only from local files and by these three drivers. JPEGs that
+are not too large Pillow decodes, as in the stages: libjpeg 9, which GDAL has here, fills in the
+colours of subsampled JPEGs differently than libjpeg-turbo. A broken file is a UserError of one
+line; what a header claims is checked against the file's size.
 """
 
 import contextlib
@@ -14,6 +16,7 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from rasterio import Affine
@@ -24,7 +27,7 @@ from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
-from roads.imagery.pictures import decoding
+from roads.imagery.pictures import decoding, load_picture
 from roads.mapping.georeference import lonlat_converter, metres_per_pixel
 from roads.runtime.arrays import Bool, Image8
 from roads.runtime.errors import UserError, one_line
@@ -43,6 +46,7 @@ SIGNATURES = {
 }  # fmt: skip
 PIXELS_A_BYTE = 50_000  # of the file; even a mosaic that is nearly all empty has fewer
 DECODED_AT_ONCE = 300_000_000  # bytes; what a decoder may need for one strip, or a whole picture
+WHOLE_JPEG = DECODED_AT_ONCE // 4  # pixels: Pillow holds all of a JPEG, at 4 bytes a pixel
 PROGRESSIVE_BYTES = 6  # a pixel that libjpeg holds of a progressive JPEG: 3 coefficients of 2
 STRETCH = (2, 98)  # percentiles that become 0 and 255 where a band has 16 bits
 SAMPLED_ROWS = 64  # rows that the percentiles are of
@@ -76,6 +80,7 @@ class Raster:
         self.notes: list[str] = []
         _check_size(path, dataset)
         self._bands = self._choose_bands()
+        self._jpeg = self._load_jpeg()
         located = not (self.transform.is_identity or self.transform.is_degenerate)
         self.to_lonlat = lonlat_converter(self.crs, self.transform) if located else None
         self.metres: tuple[float, float] | None = None
@@ -114,9 +119,26 @@ class Raster:
 
     def _read(self, window: Window) -> tuple[NDArray[Any], Bool]:
         with naming_errors(self.path):
-            bands = self._dataset.read(self._bands, window=window)
             missing = self._dataset.dataset_mask(window=window) < OPAQUE
-        return np.ascontiguousarray(np.moveaxis(bands, 0, 2)), missing
+            if self._jpeg is None:
+                bands = self._dataset.read(self._bands, window=window)
+                return np.ascontiguousarray(np.moveaxis(bands, 0, 2)), missing
+        left, top = window.col_off, window.row_off
+        rows = self._jpeg.crop((left, top, left + window.width, top + window.height))
+        return np.array(rows.convert("RGB")), missing
+
+    def _load_jpeg(self) -> Image.Image | None:
+        """The picture as the stages decode it, if it is a JPEG, or a TIFF of subsampled ones."""
+        structure = self._dataset.tags(ns="IMAGE_STRUCTURE")
+        if self._dataset.driver != "JPEG" and structure.get("COMPRESSION") != "YCbCr JPEG":
+            return None
+        if self.height * self.width > WHOLE_JPEG:
+            self.notes.append(
+                f"is a JPEG of over {WHOLE_JPEG // 10**6} million pixels: GDAL decodes it, whose "
+                "colours differ a little from those that nets are trained on"
+            )
+            return None
+        return load_picture(self.path, "Replace the file.")[0]
 
     def _choose_bands(self) -> list[int]:
         """Numbers from 1 of the bands that are grey, or red, green and blue."""

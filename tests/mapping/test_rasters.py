@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from rasterio.enums import ColorInterp
 
+from roads.imagery.pictures import read_image
 from roads.mapping import rasters
 from roads.mapping.rasters import Raster, open_raster, quiet_gdal
 from roads.runtime.arrays import Bool, Image8
@@ -43,12 +44,44 @@ def test_rgb_is_read_as_it_is(tmp_path: Path, name: str) -> None:
     assert raster.to_lonlat is None
 
 
+COLOURFUL = np.random.default_rng(1).integers(0, 256, (40, 50, 3), np.uint8)
+
+
 @pytest.mark.parametrize("progressive", [False, True])
-def test_jpeg_is_read_as_pillow_reads_it(tmp_path: Path, progressive: bool) -> None:
-    Image.fromarray(IMAGE).save(tmp_path / "a.jpg", progressive=progressive, subsampling=0)
-    image, _, _ = read(tmp_path / "a.jpg")
-    with Image.open(tmp_path / "a.jpg") as picture:
-        np.testing.assert_allclose(image.astype(int), np.asarray(picture), atol=2)
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_jpeg_is_read_as_the_stages_read_it(
+    tmp_path: Path, mode: str, subsampling: str, progressive: bool
+) -> None:
+    path = tmp_path / "a.jpg"
+    Image.fromarray(COLOURFUL).convert(mode).save(
+        path, progressive=progressive, subsampling=subsampling
+    )
+    image, _, raster = read(path)
+    np.testing.assert_array_equal(image, read_image(path))
+    assert raster.notes == []
+
+
+@pytest.mark.parametrize("how", [{"tiled": True, "blockxsize": 16, "blockysize": 16}, {}])
+def test_a_tiff_of_jpegs_is_read_as_the_stages_read_it(tmp_path: Path, how: dict[str, Any]) -> None:
+    jpeg = {"compress": "jpeg", "photometric": "YCbCr", "interleave": "pixel"}
+    path = write_tiff(tmp_path / "a.tif", COLOURFUL, metres=1, **jpeg, **how)
+    image, _, raster = read(path)
+    np.testing.assert_array_equal(image, read_image(path))
+    assert raster.transform == place_of(1)
+
+
+def test_a_jpeg_too_large_for_memory_is_read_by_parts_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.fromarray(IMAGE).save(tmp_path / "a.jpg", subsampling="4:4:4")
+    monkeypatch.setattr(rasters, "WHOLE_JPEG", 40 * 50)
+    image, _, raster = read(tmp_path / "a.jpg")
+    assert raster.notes == []
+    monkeypatch.setattr(rasters, "WHOLE_JPEG", 40 * 50 - 1)
+    by_parts, _, raster = read(tmp_path / "a.jpg")
+    np.testing.assert_allclose(by_parts.astype(int), image, atol=2)
+    assert "GDAL decodes it" in raster.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -273,6 +306,7 @@ def test_others_are_read_by_parts_however_large(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rasters, "DECODED_AT_ONCE", 5000)
+    monkeypatch.setattr(rasters, "WHOLE_JPEG", 10)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # Pillow refuses more
     for name in ("a.jpg", "a.png"):
         Image.fromarray(IMAGE).save(tmp_path / name)
