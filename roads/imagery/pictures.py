@@ -9,11 +9,13 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from shlex import quote
+from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
-from roads.runtime.arrays import Image8
+from roads.imagery.missing import missing_pixels
+from roads.runtime.arrays import Bool, Image8
 from roads.runtime.errors import UserError, one_line
 
 MAX_PIXELS = 20_000 * 20_000  # a larger header is refused before anything is decoded
@@ -21,19 +23,24 @@ Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
 FORMATS = ("TIFF", "PNG", "JPEG", "BMP", "WEBP")  # none that runs another program
 MAX_PAGES = 32  # smaller copies of a picture in its own file, as GeoTIFF has them, and masks
-SUBFILE_TYPE, COPY_OR_MASK = 254, 0b101  # TIFF 6.0, page 36: NewSubfileType, bits 0 and 2
+SUBFILE_TYPE, COPY, MASK = 254, 0b1, 0b100  # TIFF 6.0, page 36: NewSubfileType, bits 0 and 2
+for byte_order in (b"II", b"MM"):  # Pillow knows no masks; they are one bit, 1 where imagery is
+    TiffImagePlugin.OPEN_INFO[byte_order, 4, (1,), 1, (1,), ()] = ("1", "1")
+WAY_OUT = "Run `dvc repro -f download`, or replace the file."
 EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 ORIENTATION, AS_STORED = ExifTags.Base.Orientation, 1
 TURNED_BACK = {2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}  # which orientation undoes which
 
 
 def read_image(path: Path) -> Image8:
-    """Decode an aerial image to (height, width, 3) uint8; grey, palette and alpha become RGB.
+    """Decode an aerial image to (height, width, 3) uint8; grey and palettes become RGB.
+
+    It is white where imagery is missing: see `roads.imagery.missing`.
 
     Raises:
         UserError: the file is missing, broken, not a picture, too large, or not 8-bit.
     """
-    return _decode(path, "RGB")[0]
+    return _read_image(path)[0]
 
 
 def read_map(path: Path) -> Image8:
@@ -42,7 +49,7 @@ def read_map(path: Path) -> Image8:
     Raises:
         UserError: as `read_image`.
     """
-    return _decode(path, "L")[0]
+    return _read_map(path)[0]
 
 
 def read_image_and_map(image_path: Path, map_path: Path) -> tuple[Image8, Image8]:
@@ -51,8 +58,8 @@ def read_image_and_map(image_path: Path, map_path: Path) -> tuple[Image8, Image8
     Raises:
         UserError: as `read_image`; or the two differ in size or EXIF orientation.
     """
-    image, image_orientation = _decode(image_path, "RGB")
-    map_, map_orientation = _decode(map_path, "L")
+    image, image_orientation = _read_image(image_path)
+    map_, map_orientation = _read_map(map_path)
     if image_orientation != map_orientation:
         turned = {image_path: image_orientation, map_path: map_orientation}
         commands = [_upright(path) for path, how in turned.items() if how != AS_STORED]
@@ -77,19 +84,46 @@ def _upright(path: Path) -> str:
     return f'`python -c "import sys; from PIL import Image, ImageOps; {code}" {quote(str(path))}`'
 
 
-def _decode(path: Path, mode: str) -> tuple[Image8, int]:
-    """Pixels as stored, in Pillow's mode `mode`, and the EXIF orientation."""
-    way_out = "Run `dvc repro -f download`, or replace the file."
-    with decoding(path, way_out):
-        picture, orientation = load_picture(path, way_out)
-        if picture.mode in ("P", "PA"):
-            picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
-        # Of a large tile a copy takes longer than decoding it.
-        return np.asarray(picture if picture.mode == mode else picture.convert(mode)), orientation
+def _read_image(path: Path) -> tuple[Image8, int]:
+    with decoding(path, WAY_OUT):
+        decoded = load_picture(path, WAY_OUT)
+        image = _converted(decoded.picture, "RGB")
+        missing = missing_pixels(decoded.picture, image, decoded.mask)
+        if missing.any():
+            image = image.copy()
+            image[missing] = 255
+        return image, decoded.orientation
 
 
-def load_picture(path: Path, way_out: str) -> tuple[Image.Image, int]:
-    """Decode a picture, its pixels as stored; and give its EXIF orientation, 1 to 8.
+def _read_map(path: Path) -> tuple[Image8, int]:
+    with decoding(path, WAY_OUT):
+        decoded = load_picture(path, WAY_OUT)
+        return _converted(decoded.picture, "L"), decoded.orientation
+
+
+def _converted(picture: Image.Image, mode: str) -> Image8:
+    if picture.mode in ("P", "PA"):
+        picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
+    # Of a large tile a copy takes longer than decoding it.
+    return np.asarray(picture if picture.mode == mode else picture.convert(mode))
+
+
+class Decoded(NamedTuple):
+    """A picture as Pillow decodes it, its pixels as stored.
+
+    Attributes:
+        picture: the picture.
+        orientation: its EXIF orientation, 1 to 8.
+        mask: (height, width) bool, where a TIFF's own mask says that there is imagery; or None.
+    """
+
+    picture: Image.Image
+    orientation: int
+    mask: Bool | None
+
+
+def load_picture(path: Path, way_out: str) -> Decoded:
+    """Decode a picture.
 
     Raises:
         UserError: as `read_image`; `way_out` ends what is said of a missing or broken file.
@@ -98,6 +132,10 @@ def load_picture(path: Path, way_out: str) -> tuple[Image.Image, int]:
         if picture.width * picture.height > MAX_PIXELS:
             raise Image.DecompressionBombError  # Pillow only warns up to twice the limit
         _check_kind(path, picture)
+        mask = None
+        # The further pictures of a camera's JPEG ("MPO") are previews.
+        if getattr(picture, "is_animated", False) and picture.format != "MPO":
+            mask = _only_mask(path, picture)
         exif = picture.getexif()
         orientation = exif.get(ORIENTATION, AS_STORED)
         if orientation not in TURNED_BACK:
@@ -106,7 +144,7 @@ def load_picture(path: Path, way_out: str) -> tuple[Image.Image, int]:
         if picture.format == "TIFF" and orientation != AS_STORED:  # Pillow has turned these
             exif[ORIENTATION] = TURNED_BACK[orientation]
             ImageOps.exif_transpose(picture, in_place=True)
-        return picture, orientation
+        return Decoded(picture, orientation, mask)
 
 
 @contextlib.contextmanager
@@ -139,7 +177,7 @@ def decoding(path: Path, way_out: str) -> Iterator[None]:
 
 
 def _check_kind(path: Path, picture: Image.Image) -> None:
-    """Raise a UserError if a picture does not have 8 bits a channel, or a file holds several."""
+    """Raise a UserError if a picture does not have 8 bits a channel."""
     packing = " ".join(str(tile[3]) for tile in getattr(picture, "tile", ()))
     if picture.mode not in EIGHT_BIT_MODES or ";16" in packing:  # Pillow halves 16-bit colours
         kind = picture.mode if picture.mode not in EIGHT_BIT_MODES else f"{picture.mode};16"
@@ -147,19 +185,22 @@ def _check_kind(path: Path, picture: Image.Image) -> None:
             f"{path} has pixels of type {kind}, not 8 bits a channel. "
             "Convert it to 8-bit RGB or grey."
         )
-    # The further pictures of a camera's JPEG ("MPO") are previews.
-    if getattr(picture, "is_animated", False) and picture.format != "MPO":
-        _check_one_page(path, picture)
 
 
-def _check_one_page(path: Path, picture: Image.Image) -> None:
+def _only_mask(path: Path, picture: Image.Image) -> Bool | None:
+    """The mask of a file of several pictures, which may be copies and masks of the first only."""
     several = UserError(f"{path} holds several pictures. Save each in a file of its own.")
     if picture.format != "TIFF":
         raise several
+    mask, size = None, sorted(picture.size)  # a picture may be turned, its mask is not
     with contextlib.suppress(EOFError):  # after the last page
         for page in range(1, MAX_PAGES + 1):
             picture.seek(page)
-            if not picture.tag_v2.get(SUBFILE_TYPE, 0) & COPY_OR_MASK:  # type: ignore[attr-defined]
+            kind = picture.tag_v2.get(SUBFILE_TYPE, 0)  # type: ignore[attr-defined]
+            if not kind & (COPY | MASK):
                 raise several
+            if kind & MASK and not kind & COPY and sorted(picture.size) == size:
+                mask = np.array(picture)
         raise several
     picture.seek(0)
+    return mask

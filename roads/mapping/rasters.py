@@ -22,11 +22,12 @@ from PIL.PngImagePlugin import PngImageFile
 from rasterio import Affine
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
-from rasterio.enums import ColorInterp
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
+from roads.imagery.missing import OPAQUE, black_collar
 from roads.imagery.pictures import decoding, load_picture
 from roads.mapping.georeference import lonlat_converter, metres_per_pixel
 from roads.runtime.arrays import Bool, Image8
@@ -52,7 +53,6 @@ STRETCH = (2, 98)  # percentiles that become 0 and 255 where a band has 16 bits
 SAMPLED_ROWS = 64  # rows that the percentiles are of
 SAMPLED_COLUMNS = 4096  # at most, of each
 LEVELS_16 = 2**16
-OPAQUE = 128  # of 255: a pixel of less alpha is missing
 TO_TILED = "A tiled GeoTIFF can: `rio convert --co tiled=true IN OUT.tif`"
 
 
@@ -87,7 +87,9 @@ class Raster:
         if self.to_lonlat:
             with naming_errors(path):
                 self.metres = metres_per_pixel(self.to_lonlat, self.height, self.width)
-        self._table = self._find_table()
+        self._colours = self._find_colours()
+        deep = self._colours is None and dataset.dtypes[self._bands[0] - 1] == "uint16"
+        self._stretched = self._stretch() if deep else None
         orientation = dataset.tags().get("EXIF_Orientation", "1")
         if orientation not in ("0", "1"):
             self.notes.append(
@@ -102,30 +104,53 @@ class Raster:
         """Read rows `top` to `bottom` (excluded).
 
         Returns:
-            (rows, width, 3) uint8, and (rows, width) bool: where imagery is missing, because
-            the pixel is nodata, transparent or masked out. There the image is white, as
-            missing imagery is in the tiles that the net learned from.
+            (rows, width, 3) uint8, and (rows, width) bool: where imagery is missing, as
+            `roads.imagery.missing` has it. There the image is white.
 
         Raises:
             UserError: the file is broken there.
         """
         values, missing = self._read(Window(0, top, self.width, bottom - top))
-        if self._table is not None:
-            image = self._table[values, np.arange(3)]
-        else:
-            image = values if values.shape[2] == 3 else np.repeat(values, 3, axis=2)
+        image = values if self._stretched is None else self._stretched[values, np.arange(3)]
+        if image.shape[2] == 1:
+            image = np.repeat(image, 3, axis=2)
         image[missing] = 255
         return image, missing
 
     def _read(self, window: Window) -> tuple[NDArray[Any], Bool]:
+        """The bands, of 16 bits or as `_colours` has them: (rows, width, 1 or 3); and missing."""
         with naming_errors(self.path):
-            missing = self._dataset.dataset_mask(window=window) < OPAQUE
-            if self._jpeg is None:
-                bands = self._dataset.read(self._bands, window=window)
-                return np.ascontiguousarray(np.moveaxis(bands, 0, 2)), missing
+            values = self._read_bands(window)
+            missing = self._read_missing(values, window)
+        if self._colours is not None:
+            colours = self._colours[values[..., 0]]
+            missing |= colours[..., 3] < OPAQUE
+            values = np.ascontiguousarray(colours[..., :3])
+        return values, missing | black_collar(values)
+
+    def _read_missing(self, values: NDArray[Any], window: Window) -> Bool:
+        """Where pixels are nodata in all bands, masked out or transparent.
+
+        GDAL's own mask of a picture knows only one of these at a time.
+        """
+        flags, colours = self._dataset.mask_flag_enums[0], list(self._dataset.colorinterp)
+        missing = np.zeros(values.shape[:2], np.bool_)
+        if MaskFlags.per_dataset in flags:
+            missing |= self._dataset.read_masks(1, window=window) < OPAQUE
+        if self._dataset.nodata is not None:
+            missing |= (values == self._dataset.nodata).all(axis=2)
+        if ColorInterp.alpha in colours and MaskFlags.alpha not in flags:
+            alpha = self._dataset.read(colours.index(ColorInterp.alpha) + 1, window=window)
+            missing |= alpha < np.iinfo(alpha.dtype).max / 2
+        return missing
+
+    def _read_bands(self, window: Window) -> NDArray[Any]:
+        if self._jpeg is None:
+            bands = self._dataset.read(self._bands, window=window)
+            return np.ascontiguousarray(np.moveaxis(bands, 0, 2))
         left, top = window.col_off, window.row_off
         rows = self._jpeg.crop((left, top, left + window.width, top + window.height))
-        return np.array(rows.convert("RGB")), missing
+        return np.array(rows.convert("RGB"))
 
     def _load_jpeg(self) -> Image.Image | None:
         """The picture as the stages decode it, if it is a JPEG, or a TIFF of subsampled ones."""
@@ -138,7 +163,7 @@ class Raster:
                 "colours differ a little from those that nets are trained on"
             )
             return None
-        return load_picture(self.path, "Replace the file.")[0]
+        return load_picture(self.path, "Replace the file.").picture
 
     def _choose_bands(self) -> list[int]:
         """Numbers from 1 of the bands that are grey, or red, green and blue."""
@@ -170,19 +195,18 @@ class Raster:
             )
         return chosen
 
-    def _find_table(self) -> Image8 | None:
-        """Red, green and blue of each value: (values, 3). None where values are 0 to 255."""
+    def _find_colours(self) -> Image8 | None:
+        """Red, green, blue and alpha of each value: (256 or more, 4). None if it is a level."""
+        bits = int(self._dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 8))
         if self._dataset.colorinterp[0] == ColorInterp.palette:
             colours = self._dataset.colormap(1)
-            table = np.full((LEVELS_16, 3), 255, np.uint8)
-            table[list(colours)] = [colour[:3] for colour in colours.values()]
+            table = np.full((LEVELS_16, 4), 255, np.uint8)
+            table[list(colours)] = list(colours.values())
             return table
-        if self._dataset.dtypes[self._bands[0] - 1] == "uint16":
-            return self._stretch()
-        bits = int(self._dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 8))
         if bits < 8 and self._dataset.count == 1:
-            grey = np.linspace(0, 255, 2**bits).round().astype(np.uint8)
-            return np.repeat(grey[:, None], 3, axis=1)
+            table = np.full((2**bits, 4), 255, np.uint8)
+            table[:, :3] = np.linspace(0, 255, 2**bits).round()[:, None]
+            return table
         return None
 
     def _stretch(self) -> Image8:

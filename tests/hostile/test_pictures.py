@@ -30,8 +30,10 @@ from tests.tiles import picture, road_map, save_tiles
 HEIGHT, WIDTH = 24, 32
 BOMB = 100_000  # pixels a side, in the header only
 IMAGE, ROAD = picture(HEIGHT, WIDTH), road_map(HEIGHT, WIDTH, 16)
+ROAD[[0, -1]] = ROAD[:, [0, -1]] = 255  # so that an image of it has no black collar
 GREY = np.dstack([ROAD] * 3)
 WHITE = np.full_like(IMAGE, 255)
+ALPHA = np.arange(HEIGHT * WIDTH, dtype=np.uint8).reshape(HEIGHT, WIDTH)
 
 
 def encoded(pixels: Image8, mode: str | None = None, **options: Any) -> bytes:
@@ -143,16 +145,20 @@ READ: dict[str, tuple[Callable[[], bytes], Image8, Image8]] = {  # bytes, as ima
     "grey": (lambda: encoded(ROAD), GREY, ROAD),
     "one bit": (lambda: encoded(ROAD, "1", format="TIFF", compression="group4"), GREY, ROAD),
     "palette": (lambda: encoded(ROAD, "P"), GREY, ROAD),
-    "a transparent colour": (lambda: encoded(ROAD, "P", transparency=0), GREY, ROAD),
-    "alpha": (lambda: encoded(np.dstack([GREY, IMAGE[..., 0]])), GREY, ROAD),
+    "a transparent colour": (lambda: encoded(ROAD, "P", transparency=0), WHITE, ROAD),
+    "alpha": (
+        lambda: encoded(np.dstack([GREY, ALPHA])),
+        np.where(ALPHA[..., None] < 128, 255, GREY),
+        ROAD,
+    ),
     "CMYK": (lambda: encoded(GREY, "CMYK", format="TIFF"), GREY, ROAD),
     "turned": (lambda: turned(GREY), np.rot90(GREY), np.rot90(ROAD)),
     "turned TIFF": (lambda: turned(GREY, format="TIFF"), np.rot90(GREY), np.rot90(ROAD)),
     "a smaller copy": (lambda: with_a_smaller_copy(GREY), GREY, ROAD),
-    "previews": (lambda: pages(GREY * 0, GREY, format="MPO"), GREY * 0, ROAD * 0),
+    "previews": (lambda: pages(GREY * 0, GREY, format="MPO"), WHITE, ROAD * 0),
     "wrong extension": (lambda: encoded(GREY, format="BMP"), GREY, ROAD),
     "all white": (lambda: encoded(WHITE), WHITE, WHITE[..., 0]),
-    "all black": (lambda: encoded(GREY * 0), GREY * 0, ROAD * 0),
+    "all black": (lambda: encoded(GREY * 0), WHITE, ROAD * 0),
 }
 
 

@@ -199,11 +199,33 @@ def test_blank_and_missing_areas_stay_empty(tmp_path: Path, metres: float, blurr
     assert facts["road_fraction"] == 1
 
 
-def test_a_picture_without_imagery_has_an_empty_map_and_asks_no_net(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_the_black_collar_of_an_orthophoto_has_no_road(tmp_path: Path, dtype: Any) -> None:
+    def road_everywhere(windows: Image8) -> Float32:
+        return np.ones(windows.shape[:3], np.float32)
+
+    outside = np.arange(200) + np.arange(150)[:, None] < 180  # a triangle
+    image = np.full((150, 200, 3), 100, dtype)
+    image[outside] = 0
+    picture = write_tiff(tmp_path / "a.tif", image, metres=1)
+    facts = map_one(picture, tmp_path / "out", replace(BRIGHTNESS, predict=road_everywhere))
+    collar = outside & (outside.sum(axis=1, keepdims=True) >= 16)
+    for kind in ("probability", "mask"):
+        values, _, valid = band(tmp_path / f"out/a_{kind}.tif")
+        assert not values[collar].any()
+        np.testing.assert_array_equal(valid == 0, collar)
+        assert values[~collar].all()
+    assert facts["imagery_fraction"] == pytest.approx(1 - collar.mean(), abs=1e-6)
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_a_picture_without_imagery_has_an_empty_map_and_asks_no_net(
+    tmp_path: Path, value: int
+) -> None:
     def never(windows: Image8) -> Float32:
         raise AssertionError(windows.shape)
 
-    picture = write_tiff(tmp_path / "a.tif", np.full((150, 100, 3), 255, np.uint8))
+    picture = write_tiff(tmp_path / "a.tif", np.full((150, 100, 3), value, np.uint8))
     facts = map_one(picture, tmp_path / "out", replace(BRIGHTNESS, predict=never))
     assert (facts["road_fraction"], facts["imagery_fraction"], facts["roads"]) == (0, 0, 0)
     assert lines(tmp_path / "out/a_roads.geojson") == []

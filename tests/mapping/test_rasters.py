@@ -95,39 +95,6 @@ def test_grey_and_palette_become_rgb(tmp_path: Path, mode: str, suffix: str) -> 
     assert not missing.any()
 
 
-@pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_what_is_transparent_is_missing_and_white(tmp_path: Path, mode: str) -> None:
-    alpha = np.full((40, 50), 255, np.uint8)
-    alpha[10:20, 5:9] = 0
-    picture = Image.fromarray(IMAGE).convert(mode)
-    picture.putalpha(Image.fromarray(alpha))
-    picture.save(tmp_path / "a.png")
-    image, missing, raster = read(tmp_path / "a.png")
-    np.testing.assert_array_equal(missing, alpha == 0)
-    assert (image[missing] == 255).all()
-    np.testing.assert_array_equal(image[~missing], np.asarray(picture.convert("RGB"))[~missing])
-    assert raster.notes == []
-
-
-def test_nodata_is_missing(tmp_path: Path) -> None:
-    picture = np.maximum(IMAGE, 1)
-    picture[30:, :10] = 0
-    picture[5, 5, 0] = 0  # one band alone may be 0
-    _, missing, _ = read(write_tiff(tmp_path / "a.tif", picture, nodata=0))
-    assert missing[30:, :10].all()
-    assert missing.sum() == 100
-
-
-def test_what_an_inner_mask_leaves_out_is_missing(tmp_path: Path) -> None:
-    path = write_tiff(tmp_path / "a.tif", IMAGE)
-    mask = np.full((40, 50), 255, np.uint8)
-    mask[:4] = 0
-    with quiet_gdal(), rasterio.open(path, "r+") as dataset:
-        dataset.write_mask(mask)
-    _, missing, _ = read(path)
-    np.testing.assert_array_equal(missing, mask == 0)
-
-
 def test_a_fourth_band_that_is_no_alpha_is_left_out_and_told(tmp_path: Path) -> None:
     infrared = noise(40, 50, 4)
     path = write_tiff(tmp_path / "a.tif", infrared, photometric="RGB", alpha="unspecified")
@@ -148,18 +115,20 @@ def test_bands_that_say_their_colour_are_found(tmp_path: Path) -> None:
     np.testing.assert_array_equal(image, bands[..., [3, 2, 1]])
 
 
+@pytest.mark.parametrize("nodata", [0, None])  # None: a black collar
 @pytest.mark.parametrize("bands", [1, 3])
 def test_sixteen_bits_are_stretched_by_percentiles_of_the_imagery(
-    tmp_path: Path, bands: int
+    tmp_path: Path, bands: int, nodata: int | None
 ) -> None:
     deep = np.random.default_rng(0).integers(2000, 3001, (60, 80, bands), np.uint16)
-    deep[:, :10] = 0
-    image, missing, raster = read(write_tiff(tmp_path / "a.tif", deep, nodata=0))
-    assert missing[:, :10].all()
-    low, high = np.percentile(deep[:, 10:], (2, 98), axis=(0, 1))
+    deep[:, :20] = 0
+    image, missing, raster = read(write_tiff(tmp_path / "a.tif", deep, nodata=nodata))
+    assert missing[:, :20].all()
+    assert missing.sum() == 60 * 20
+    low, high = np.percentile(deep[:, 20:], (2, 98), axis=(0, 1))
     expected = ((deep - low) / (high - low) * 255).clip(0, 255)
     np.testing.assert_allclose(
-        image[:, 10:], np.broadcast_to(expected[:, 10:], (60, 70, 3)), atol=1
+        image[:, 20:], np.broadcast_to(expected[:, 20:], (60, 60, 3)), atol=1
     )
     assert "16 bits" in raster.notes[0]
 

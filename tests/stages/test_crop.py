@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from roads.dataset.crops import Crop, read_crops
 from roads.dataset.splits import split_crops
@@ -62,6 +63,20 @@ def test_blank_crops_are_dropped_and_pages_stay_in_step(tmp_path: Path) -> None:
     assert [c.page for c in crops] == [-1, 0, 1, 2]
     assert [c.blank for c in crops] == [pytest.approx(1, abs=0.05), 0, 0, 0]
     assert len(list(read_stack(tmp_path / "crops" / "sat" / "half.tif"))) == 3
+
+
+@pytest.mark.parametrize("nodata", ["0", "7"])
+def test_crops_that_the_file_says_are_missing_are_dropped(tmp_path: Path, nodata: str) -> None:
+    image = picture(128, 128)
+    image[:64] = 0  # a black collar, or nodata
+    image[64:, 64:] = int(nodata)
+    save_tiles(tmp_path / "raw")
+    path = tmp_path / "raw" / read_tiles(tmp_path / "raw")[0].image.path
+    Image.fromarray(image).save(path, tiffinfo={42113: nodata})
+    crops = [c for c in cut_up(tmp_path / "raw", crop_params()) if c.tile == path.stem]
+    assert [bool(c.dropped) for c in crops] == [True, True, False, True]
+    (kept,) = read_stack(tmp_path / "crops" / "sat" / f"{path.stem}.tif")
+    assert np.array_equal(kept, image[64:, :64])
 
 
 def test_tiles_of_any_shape_and_too_small_ones(

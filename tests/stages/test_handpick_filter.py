@@ -1,6 +1,7 @@
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -72,3 +73,16 @@ def test_a_wrong_decision_is_named(raw: Path, picks: str, told: str) -> None:
     with pytest.raises(UserError, match=told):
         judge(raw, picks)
     assert not (raw.parent / "handpicked.csv").exists()
+
+
+@pytest.mark.parametrize("how", ["nodata", "alpha", "collar"])
+def test_imagery_that_the_file_says_is_missing_is_blank(raw: Path, how: str) -> None:
+    image, path = picture(100, 100), raw / "train/sat/whole.tiff"
+    image[:67] = 0 if how != "alpha" else 90
+    if how == "alpha":
+        alpha = np.full((100, 100), 255, np.uint8)
+        alpha[:67] = 0
+        Image.fromarray(np.dstack([image, alpha])).save(path)
+    else:
+        Image.fromarray(image).save(path, tiffinfo={42113: "0"} if how == "nodata" else {})
+    assert judge(raw)["whole"] == ("no", "blank over 0.25")

@@ -1,0 +1,75 @@
+"""Missing imagery in a file: nodata, transparent, masked out, or a black collar.
+
+The stages and `roads predict` agree on which pixels are missing, and make them white: so missing
+imagery looks in the Massachusetts tiles, and `blank_mask` finds it.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from roads.runtime.arrays import Bool, Image8
+
+OPAQUE = 128  # of 255: a pixel of less alpha is missing
+COLLAR = 16  # pixels; a shorter run of black at an edge is taken for a shadow
+NODATA = 42113  # GDAL's TIFF tag, the value as text
+
+
+def black_collar(image: NDArray[Any]) -> Bool:
+    """Where rows begin or end with at least COLLAR pixels that are 0 in every channel.
+
+    So the triangles beside a rotated orthophoto are found, and strips along any edge. A row
+    decides alone, so a picture may come in parts.
+
+    Args:
+        image: (height, width, channels), unsigned.
+
+    Returns:
+        (height, width) bool.
+    """
+    height, width, _ = image.shape
+    collar = np.zeros((height, width), np.bool_)
+    ends: Bool = np.any(image[:, [0, -1]], axis=2)  # not black
+    rows = np.flatnonzero(~ends.all(axis=1))
+    lit: Bool = np.any(image[rows], axis=2)
+    dark = ~lit.any(axis=1)
+    shortest, column = min(COLLAR, width), np.arange(width)
+    for seen, place in ((lit, column), (lit[:, ::-1], column[::-1])):
+        run = np.where(dark, width, seen.argmax(axis=1))
+        run[run < shortest] = 0
+        collar[rows] |= place < run[:, None]
+    return collar
+
+
+def missing_pixels(picture: Image.Image, image: Image8, mask: Bool | None) -> Bool:
+    """Where a decoded picture has no imagery.
+
+    Args:
+        picture: as Pillow decoded it.
+        image: the same as RGB, (height, width, 3).
+        mask: (height, width), where the file's own mask says that there is imagery; or None.
+
+    Returns:
+        (height, width) bool.
+    """
+    missing = black_collar(image)
+    if mask is not None:
+        missing |= ~mask
+    if picture.has_transparency_data:
+        missing |= np.asarray(picture.convert("RGBA").getchannel("A")) < OPAQUE
+    nodata = _nodata(picture)
+    if nodata is not None:
+        # Indices of a palette, 0 and 1 of one bit.
+        values = np.asarray(picture)[..., None] if picture.mode in ("P", "1") else image
+        missing |= (values == nodata).all(axis=2)
+    return missing
+
+
+def _nodata(picture: Image.Image) -> float | None:
+    """The value that GDAL wrote into a TIFF for what is missing, if it is a number."""
+    try:
+        return float(getattr(picture, "tag_v2", {})[NODATA])
+    except (KeyError, TypeError, ValueError):
+        return None

@@ -1,0 +1,173 @@
+"""Missing imagery is one thing: the stages and `roads predict` find the same pixels."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from roads.imagery.blank import blank_fraction
+from roads.imagery.missing import COLLAR, black_collar
+from roads.imagery.pictures import read_image, read_map
+from roads.mapping.rasters import open_raster, quiet_gdal
+from roads.runtime.arrays import Bool, Image8
+from tests.pictures import write_tiff
+
+HEIGHT, WIDTH = 48, 64
+IMAGE = np.random.default_rng(0).integers(1, 200, (HEIGHT, WIDTH, 3), np.uint8)
+HOLE = np.zeros((HEIGHT, WIDTH), np.bool_)
+HOLE[16:32, 8:24] = True  # does not touch the border; whole blocks of a JPEG
+EMPTY = np.where(HOLE[..., None], 0, IMAGE)  # 0 in the hole
+EVEN = np.repeat(np.where(HOLE, 0, 99).astype(np.uint8)[..., None], 3, axis=2)
+ALPHA = np.where(HOLE, 127, 128).astype(np.uint8)[..., None]
+
+
+def tiff(image: Image8, mask: Bool | None = None, **how: Any) -> Callable[[Path], Any]:
+    def write(path: Path) -> None:
+        write_tiff(path, image, **how)
+        if mask is not None:
+            with quiet_gdal(), rasterio.open(path, "r+") as dataset:
+                dataset.write_mask(mask)
+
+    return write
+
+
+def pillow(image: Image8, mode: str | None = None, **how: Any) -> Callable[[Path], Any]:
+    def write(path: Path) -> None:
+        Image.fromarray(image.squeeze()).convert(mode).save(path, **({"format": "PNG"} | how))
+
+    return write
+
+
+def palette(path: Path, **how: Any) -> None:
+    """Two colours, the second in the hole."""
+    picture = Image.fromarray(HOLE.astype(np.uint8))
+    picture.putpalette([90, 80, 70, 10, 20, 30])
+    picture.save(path, **how)
+
+
+def turned_with_mask(path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(IMAGE).save(path, "TIFF", exif=exif)
+    with quiet_gdal(), rasterio.open(path, "r+") as dataset:
+        dataset.write_mask(~HOLE)
+
+
+GREY, EMPTY_GREY = IMAGE[..., :1], EMPTY[..., :1]
+JPEG: dict[str, Any] = {
+    "compress": "jpeg",
+    "photometric": "YCbCr",
+    "interleave": "pixel",
+    "blockysize": 16,
+}
+RGBA: dict[str, Any] = {"photometric": "RGB", "alpha": "YES"}
+KINDS: dict[str, Callable[[Path], Any]] = {
+    "nodata": tiff(EMPTY, nodata=0),
+    "nodata of grey": tiff(EMPTY_GREY, nodata=0),
+    "nodata of white": tiff(np.where(HOLE[..., None], 255, IMAGE), nodata=255),
+    "nodata of one bit": tiff((~HOLE[..., None]).astype(np.uint8), nodata=0, nbits=1),
+    "nodata of JPEG": tiff(EVEN, nodata=0, **JPEG),
+    "nodata beside a fourth band": tiff(
+        np.dstack([EMPTY, IMAGE[::-1, :, 0]]), nodata=0, photometric="RGB", alpha="UNSPECIFIED"
+    ),
+    "nodata of a palette": lambda path: palette(path, format="TIFF", tiffinfo={42113: "1"}),
+    "a mask": tiff(IMAGE, ~HOLE),
+    "a mask of tiles": tiff(
+        IMAGE, ~HOLE, tiled=True, blockxsize=16, blockysize=16, compress="lzw"
+    ),
+    "a mask of JPEG": tiff(IMAGE, ~HOLE, **JPEG),
+    "a mask of a turned TIFF": turned_with_mask,
+    "RGBA": pillow(np.dstack([IMAGE, ALPHA])),
+    "LA": pillow(np.dstack([IMAGE, ALPHA]), "LA"),
+    "RGBA TIFF": tiff(np.dstack([IMAGE, ALPHA]), **RGBA),
+    "LA TIFF": tiff(np.dstack([GREY, ALPHA]), alpha="YES"),
+    "alpha and nodata": tiff(np.dstack([IMAGE, ALPHA]), nodata=0, **RGBA),
+    "alpha and a mask": tiff(np.dstack([IMAGE, ALPHA]), np.ones_like(HOLE), **RGBA),
+    "a transparent grey": pillow(EMPTY_GREY, transparency=0),
+    "a transparent colour": pillow(EMPTY, transparency=(0, 0, 0)),
+    "a transparent index": lambda path: palette(path, format="PNG", transparency=1),
+    "a palette of alphas": lambda path: palette(path, format="PNG", transparency=b"\x80\x7f"),
+}  # fmt: skip
+
+
+def read_both(path: Path) -> tuple[Image8, Image8, Bool]:
+    """As the stages see it, and as predict does, with what is missing."""
+    with open_raster(path) as raster:
+        return read_image(path), *raster.read_rows(0, raster.height)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_pixels_are_missing_to_stages_and_predict(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "picture"
+    KINDS[kind](path)
+    staged, predicted, missing = read_both(path)
+    np.testing.assert_array_equal(missing, HOLE)
+    np.testing.assert_array_equal(staged, predicted)
+    np.testing.assert_array_equal((staged == 255).all(axis=2), HOLE | (read_map(path) == 255))
+
+
+def test_one_band_alone_may_be_nodata(tmp_path: Path) -> None:
+    image = IMAGE.copy()
+    image[HOLE, 1] = 0
+    staged, predicted, missing = read_both(write_tiff(tmp_path / "a.tif", image, nodata=0))
+    assert not missing.any()
+    np.testing.assert_array_equal(staged, image)
+    np.testing.assert_array_equal(predicted, image)
+
+
+def rotated(value: int = 0) -> tuple[Image8, Bool]:
+    """An orthophoto that is turned by 30° in a larger picture, and where that is empty."""
+    whole = Image.new("L", (300, 200), 1).rotate(30, expand=True)
+    outside = np.asarray(whole) == 0
+    image = np.random.default_rng(0).integers(1, 200, (*outside.shape, 3), np.uint8)
+    image[outside] = value
+    return image, outside
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P"])
+def test_the_black_around_a_rotated_orthophoto_is_missing(tmp_path: Path, mode: str) -> None:
+    image, outside = rotated()
+    Image.fromarray(image).convert(mode).save(tmp_path / "a.png")
+    staged, predicted, missing = read_both(tmp_path / "a.png")
+    assert not missing[~outside].any()
+    assert (outside & ~missing).sum() < 2 * 4 * COLLAR**2  # the corners' tips
+    np.testing.assert_array_equal(staged, predicted)
+    assert (staged[missing] == 255).all()
+
+
+@pytest.mark.parametrize("kind", ["RGB", "JPEG"])
+def test_a_picture_all_black_is_all_missing(tmp_path: Path, kind: str) -> None:
+    black = np.zeros((30, 10, 3), np.uint8)
+    Image.fromarray(black).save(tmp_path / "a", "PNG" if kind == "RGB" else "JPEG")
+    staged, predicted, missing = read_both(tmp_path / "a")
+    assert missing.all()
+    assert blank_fraction(staged) == blank_fraction(predicted) == 1
+    assert not read_map(tmp_path / "a").any()  # of a map black is no road
+
+
+@given(st.data(), st.integers(1, 60), st.sampled_from([np.uint8, np.uint16]))
+def test_a_collar_is_a_run_of_black_from_an_edge(
+    data: st.DataObject, width: int, kind: Any
+) -> None:
+    ends = [data.draw(st.integers(0, width), label=side) for side in ("left", "right")]
+    row = np.full((1, width, 3), (0, 0, 1), kind)
+    row[0, : ends[0]] = row[0, width - ends[1] :] = 0
+    lit = np.flatnonzero(row.any(axis=2))
+    runs = (lit[0], width - 1 - lit[-1]) if len(lit) else (width, width)
+    left, right = (run if run >= min(COLLAR, width) else 0 for run in runs)
+    expected = [column < left or column >= width - right for column in range(width)]
+    assert black_collar(row)[0].tolist() == expected
+
+
+def test_black_within_a_picture_is_imagery() -> None:
+    image = IMAGE.copy()
+    image[10:40, 1:-1] = 0
+    image[20, : COLLAR - 1] = 0  # too short for a collar were it to end here
+    image[20, COLLAR - 1] = 1
+    assert not black_collar(image).any()
