@@ -128,6 +128,14 @@ def test_paths_on_the_command_lines_are_deps_and_outs() -> None:
             assert any(path == word or Path(word) in Path(path).parents for path in known), word
 
 
+def test_no_dep_lies_inside_an_out() -> None:
+    """For DVC's run cache would look for the folder that the committed dvc.lock names."""
+    stages = pipeline()["stages"].values()
+    outs = {Path(out) for stage in stages for out in stage["outs"] if isinstance(out, str)}
+    for dep in (dep for stage in stages for dep in stage["deps"]):
+        assert not outs & set(Path(dep).parents), dep
+
+
 def test_what_stages_share_runs_without_dvc_and_loads_tensorflow_only_as_a_backend() -> None:
     for path in sorted((ROOT / "roads").rglob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
