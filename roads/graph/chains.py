@@ -34,16 +34,16 @@ def trace_chains(
         UserError: there are more than MOST_CHAINS.
     """
     stride = width + 1  # so that no pixel has a neighbour beyond the end of its row
-    keys, bytes_ = np.zeros(0, np.int64), np.zeros(0, np.uint8)
+    keys, probabilities = np.zeros(0, np.int64), np.zeros(0, np.uint16)
     parts, crossings = [], []
     done = count = 0
     for top, lines in skeleton_strips(read_mask, height, width, strip):
         bottom = top + len(lines)
         rows, columns = np.nonzero(lines)
         keys = np.append(keys, (rows + top) * stride + columns)
-        bytes_ = np.append(bytes_, read_probability(top, bottom)[rows, columns])
+        probabilities = np.append(probabilities, read_probability(top, bottom)[rows, columns])
         known = bottom if bottom == height else bottom - 1  # a row is traced with the next
-        chains, crossing = _trace_rows(keys, bytes_, done, known, stride, metres)
+        chains, crossing = _trace_rows(keys, probabilities, done, known, stride, metres)
         parts.append(chains)
         crossings.append(crossing)
         count += len(chains.start)
@@ -54,14 +54,14 @@ def trace_chains(
             )
         done = known
         needed = keys >= (done - 1) * stride
-        keys, bytes_ = keys[needed], bytes_[needed]
+        keys, probabilities = keys[needed], probabilities[needed]
     chains = Edges(*map(np.concatenate, zip(*parts, strict=True)))
     return _merge_crossings(chains, np.concatenate(crossings), stride, metres)
 
 
 def _trace_rows(
     keys: Int64,
-    bytes_: NDArray[np.uint8],
+    probabilities: NDArray[np.uint16],
     top: int,
     bottom: int,
     stride: int,
@@ -71,7 +71,7 @@ def _trace_rows(
 
     Args:
         keys: pixels of the rows from top - 1 to bottom, as row · stride + column, ascending.
-        bytes_: their probabilities.
+        probabilities: theirs, as stored.
         top, bottom: all pixels of row top and row bottom are ends of chains.
         stride, metres: as in `trace_chains`.
 
@@ -91,7 +91,7 @@ def _trace_rows(
         end,
         length=np.hypot(*((pixels[end] - pixels[start]) * metres).T),
         steps=np.ones(len(start), np.int64),
-        weight=(bytes_[start].astype(np.float64) + bytes_[end]) / 2,
+        weight=(probabilities[start].astype(np.float64) + probabilities[end]) / 2,
         sizes=np.zeros(len(start), np.int64),
         points=np.zeros((0, 2)),
     )

@@ -16,7 +16,7 @@ from roads.graph.edges import Edges, drop_specks, join_edges, prune_spurs, sort_
 from roads.graph.skeleton import ReadRows
 from roads.runtime.arrays import Bool, Float64
 
-CERTAIN = 255  # the probability 1 as a byte
+CERTAIN = 65_535  # the probability 1, as it is stored
 LINES_AT_ONCE = 10_000  # simplified together
 
 
@@ -69,7 +69,7 @@ def trace_roads(
     Args:
         read_mask: gives rows [top, bottom) of the road mask, (rows, width) bool. Both readers are
             asked for each row once, from top to bottom.
-        read_probability: the same for the probability, uint8, 255 = certain.
+        read_probability: the same for the probability, uint16, CERTAIN for 1.
         height, width: of the picture in pixels.
         metres: height and width of a pixel.
         spur: metres; dead ends at a crossing that are shorter than this are pruned, the shortest
@@ -109,7 +109,7 @@ def trace_mask(
     height, width = mask.shape
     return trace_roads(
         lambda top, bottom: mask[top:bottom],
-        lambda top, bottom: np.full((bottom - top, width), CERTAIN, np.uint8),
+        lambda top, bottom: np.full((bottom - top, width), CERTAIN, np.uint16),
         height,
         width,
         metres=metres,

@@ -14,6 +14,7 @@ from roads.runtime.files import replacing
 LINES_AT_ONCE = 10_000  # written together
 DEGREE_DIGITS = 7  # of longitude and latitude: about a centimetre
 PIXEL_DIGITS = 2
+PROBABILITY_DIGITS = 5  # of a probability in steps of 1/65535
 
 
 def write_geojson(path: Path, graph: RoadGraph, to_lonlat: ToLonLat | None) -> None:
@@ -49,7 +50,7 @@ def _write_features(stream: TextIO, graph: RoadGraph, to_lonlat: ToLonLat | None
                 "type": "Feature",
                 "properties": {
                     "length_m": round(edge.length, 2),
-                    "probability": round(edge.probability, 4),
+                    "probability": round(edge.probability, PROBABILITY_DIGITS),
                     "start": edge.start,
                     "end": edge.end,
                 },

@@ -20,7 +20,7 @@ from rasterio import Affine
 from rasterio.io import DatasetWriter
 from rasterio.windows import Window
 
-from roads.graph.tracing import RoadGraph
+from roads.graph.tracing import CERTAIN, RoadGraph
 from roads.mapping.rasters import Raster, naming_errors
 from roads.mapping.resampling import Shape
 from roads.runtime.arrays import Bool, Image8
@@ -91,7 +91,7 @@ def finishing(files: RoadMapFiles) -> Iterator[RoadMapFiles]:
 
 
 class RowWriter:
-    """Writes a GeoTIFF of one 8-bit band from top to bottom, and which of its pixels count.
+    """Writes a GeoTIFF of one band from top to bottom, and which of its pixels count.
 
     Tiled and compressed by deflate; BigTIFF where it may get larger than 4 GB. Pixels without
     imagery are 0, and masked out by the file's own mask.
@@ -99,26 +99,31 @@ class RowWriter:
     Args:
         path: the file.
         like: the picture whose size, coordinate system and place it has.
-        smooth: its values change little from pixel to pixel.
+        probability: the band is of 16 bits, changes little from pixel to pixel, and says that
+            CERTAIN stands for 1; else it is of 8 bits.
     """
 
-    def __init__(self, path: Path, like: Raster, *, smooth: bool):
+    def __init__(self, path: Path, like: Raster, *, probability: bool):
         self._path = path
+        self._dtype = np.dtype(np.uint16 if probability else np.uint8)
         profile: dict[str, Any] = {
-            "driver": "GTiff", "dtype": "uint8", "count": 1,
+            "driver": "GTiff", "dtype": self._dtype, "count": 1,
             "height": like.height, "width": like.width,
             "crs": like.crs, "transform": like.transform,
             "tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK,
-            "compress": "deflate", "predictor": 2 if smooth else 1, "bigtiff": "if_safer",
+            "compress": "deflate", "predictor": 2 if probability else 1, "bigtiff": "if_safer",
         }  # fmt: skip
         with naming_errors(path):
             self._dataset: DatasetWriter = rasterio.open(path, "w", **profile)
-        self._rows = np.empty((0, like.width), np.uint8)  # held until there is a row of tiles
+            if probability:
+                self._dataset.scales = (1 / CERTAIN,)
+                self._dataset.descriptions = ("road probability",)
+        self._rows = np.empty((0, like.width), self._dtype)  # held until there is a row of tiles
         self._valid = np.empty((0, like.width), np.bool_)
         self._top = 0  # rows written
 
-    def append(self, rows: Image8, valid: Bool) -> None:
-        """Take the next rows: (n, width) uint8, and where there is imagery, bool."""
+    def append(self, rows: NDArray[np.unsignedinteger], valid: Bool) -> None:
+        """Take the next rows: (n, width), and where there is imagery, bool."""
         self._rows = np.concatenate([self._rows, rows])
         self._valid = np.concatenate([self._valid, valid])
         if len(self._rows) >= BLOCK:
@@ -137,7 +142,7 @@ class RowWriter:
 
     def _write(self, count: int) -> None:
         height, width = self._dataset.shape
-        check_room(self._path, room_for((height - self._top, width)))
+        check_room(self._path, room_for((height - self._top, width), self._dtype))
         window = Window(0, self._top, width, count)
         with naming_errors(self._path):
             self._dataset.write(self._rows[:count], 1, window=window)
@@ -146,17 +151,17 @@ class RowWriter:
         self._top += count
 
 
-def room_for(shape: Shape) -> int:
-    """Bytes of a band of that shape and its mask, uncompressed.
+def room_for(shape: Shape, dtype: np.dtype[Any]) -> int:
+    """Bytes of a band of that shape and its 8-bit mask, uncompressed.
 
     At most what GDAL may hold back in memory; the room is checked again before it writes more.
     """
-    return min(2 * shape[0] * shape[1], MOST_UNWRITTEN) + HEADERS
+    return min((dtype.itemsize + 1) * shape[0] * shape[1], MOST_UNWRITTEN) + HEADERS
 
 
 @contextlib.contextmanager
 def reading_rows(path: Path) -> Iterator[Callable[[int, int], NDArray[Any]]]:
-    """Read a band that `RowWriter` wrote: rows [top, bottom) as (rows, width) uint8."""
+    """Read a band that `RowWriter` wrote: rows [top, bottom) as (rows, width)."""
     with naming_errors(path), rasterio.open(path, driver="GTiff") as dataset:
         yield lambda top, bottom: dataset.read(
             1, window=Window(0, top, dataset.width, bottom - top)
@@ -165,8 +170,10 @@ def reading_rows(path: Path) -> Iterator[Callable[[int, int], NDArray[Any]]]:
 
 def convert_to_png(tiff: Path, png: Path, like: Raster) -> None:
     """Rewrite a GeoTIFF as PNG, a few rows in memory, with a world file if it has a place."""
-    check_room(png, room_for(like.shape))
     with naming_errors(png):
+        with rasterio.open(tiff, driver="GTiff") as dataset:
+            dtype = np.dtype(dataset.dtypes[0])
+        check_room(png, room_for(like.shape, dtype))
         rasterio.shutil.copy(tiff, png, driver="PNG")
     if not like.transform.is_identity:
         centre = like.transform @ Affine.translation(0.5, 0.5)  # of the first pixel

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from roads.graph.tracing import trace_roads
+from roads.graph.tracing import CERTAIN, trace_roads
 from roads.mapping.geojson import write_geojson
 from roads.mapping.outputs import (
     ROAD,
@@ -217,12 +217,13 @@ def map_picture(
     probability_tiff, mask_tiff = (
         path.with_suffix(".tif") for path in (files.probability, files.mask)
     )
-    probability_file = RowWriter(probability_tiff, raster, smooth=True)
-    mask_file = RowWriter(mask_tiff, raster, smooth=False)
+    probability_file = RowWriter(probability_tiff, raster, probability=True)
+    mask_file = RowWriter(mask_tiff, raster, probability=False)
     for probability, valid in predict_strips(model.predict, picture, raster.shape, shape, windows):
-        road = (probability >= options.threshold) & valid
+        stored = np.rint(probability * CERTAIN).astype(np.uint16)
+        road = (stored >= options.threshold * CERTAIN) & valid
         mask = road * np.uint8(ROAD)
-        probability_file.append(np.rint(probability * 255).astype(np.uint8), valid)
+        probability_file.append(stored, valid)
         mask_file.append(mask, valid)
         overlay_rows.extend(road_small.push(mask))
         road_pixels += int(road.sum())
@@ -339,4 +340,5 @@ def _made_from(path: Path, model: Model, options: Options) -> dict[str, Any]:
         "picture": {"name": path.name, "bytes": stat.st_size, "modified_ns": stat.st_mtime_ns},
         "model": {"weights": model.weights, "sha256": model.sha256},
         "options": vars(options),
+        "stored_probability_of_1": CERTAIN,
     }

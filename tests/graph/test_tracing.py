@@ -199,7 +199,7 @@ def test_agrees_with_it_on_larger_pictures(seed: int) -> None:
 @pytest.mark.parametrize("strip", [1, 2, 23, 64])
 def test_strips_do_not_show(strip: int) -> None:
     mask = blotches(200, 90, 5)
-    probability = np.random.default_rng(0).integers(0, 256, mask.shape, np.uint8)
+    probability = np.random.default_rng(0).integers(0, 65_536, mask.shape, np.uint16)
 
     def traced(strip: int | None) -> RoadGraph:
         return trace_roads(
@@ -258,7 +258,7 @@ def test_rows_are_read_once_and_in_order(strip: int | None) -> None:
 
     trace_roads(
         noted("mask", mask),
-        noted("probability", np.zeros(mask.shape, np.uint8)),
+        noted("probability", np.zeros(mask.shape, np.uint16)),
         *mask.shape, metres=METRES, spur=0, tolerance=0, strip=strip,
     )  # fmt: skip
     assert asked == {"mask": list(range(300)), "probability": list(range(300))}
@@ -267,12 +267,12 @@ def test_rows_are_read_once_and_in_order(strip: int | None) -> None:
 def test_probability_is_the_mean_along_the_road() -> None:
     mask = np.zeros((5, 21), np.bool_)
     mask[2] = True
-    probability = np.full(mask.shape, 9, np.uint8)
-    probability[2] = np.arange(21) * 10
+    probability = np.full(mask.shape, 9, np.uint16)
+    probability[2] = np.arange(21) * 3000
     (edge,) = trace_roads(
         reader(mask), reader(probability), *mask.shape, metres=METRES, spur=0, tolerance=0
     ).edges
-    assert edge.probability == pytest.approx(100 / 255)
+    assert edge.probability == pytest.approx(30_000 / 65_535)
     assert trace(mask).edges[0].probability == 1
 
 

@@ -58,11 +58,32 @@ def test_a_picture_is_predicted_as_a_tile_is(tmp_path: Path, shape: tuple[int, i
     map_one(write_tiff(tmp_path / "a.tif", image), tmp_path / "out", model)
     expected = predict_tile(Predictor(net, 2), image, Windows(64, 16, 2))
     probability, profile, valid = band(tmp_path / "out/a_probability.tif")
-    np.testing.assert_array_equal(probability, np.rint(expected * 255))
+    np.testing.assert_array_equal(probability, np.rint(expected * 65_535))
     mask, _, _ = band(tmp_path / "out/a_mask.tif")
-    np.testing.assert_array_equal(mask > 0, expected >= 0.5)
+    np.testing.assert_array_equal(mask > 0, np.rint(expected * 65_535) >= 0.5 * 65_535)
     assert (valid == 255).all()
     assert profile["crs"] is None
+
+
+@pytest.mark.parametrize("threshold", [0, 1e-5, 0.0007, 0.001, 0.2, 1])
+def test_a_threshold_far_below_one_byte_finds_its_road(tmp_path: Path, threshold: float) -> None:
+    probability, half = np.geomspace(1e-6, 1, 200).astype(np.float32), 0.5001 / 65_535
+
+    def rising(windows: Image8) -> Float32:
+        return probability[windows[..., 0]]  # of which the picture's are 0 to 199
+
+    image = np.broadcast_to(np.arange(200, dtype=np.uint8)[None, :, None], (40, 200, 3))
+    picture = write_tiff(tmp_path / "a.tif", image, metres=1)
+    model = replace(BRIGHTNESS, predict=rising)
+    map_one(picture, tmp_path / "out", model, threshold=threshold)
+    with quiet_gdal(), rasterio.open(tmp_path / "out/a_probability.tif") as dataset:
+        assert dataset.descriptions == ("road probability",)
+        stored = dataset.read(1)
+        np.testing.assert_allclose(stored[0] * dataset.scales[0], probability, atol=half)
+    mask, _, _ = band(tmp_path / "out/a_mask.tif")
+    np.testing.assert_array_equal(mask > 0, stored >= threshold * 65_535)
+    assert mask[0, probability >= threshold + half].all()
+    assert not mask[0, probability < threshold - half].any()
 
 
 def test_place_and_form_are_kept(tmp_path: Path) -> None:
@@ -192,7 +213,7 @@ def test_blank_and_missing_areas_stay_empty(tmp_path: Path, metres: float, blurr
         assert not probability[empty].any()
         assert not mask[empty].any()
         assert not valid[empty].any()
-    assert (probability[imagery] > 200).all()
+    assert (probability[imagery] > 200 * 257).all()
     assert mask[imagery].all()
     assert valid[imagery].all()
     assert facts["imagery_fraction"] == pytest.approx((valid > 0).mean(), abs=1e-6)
@@ -247,7 +268,7 @@ def test_windows_without_imagery_are_skipped_without_a_trace(tmp_path: Path) -> 
     )
     assert sum(asked) == 3  # of the six windows, those from rows 0, 47 and 94
     probability, _, _ = band(tmp_path / "out/a_probability.tif")
-    expected = np.rint(brightness(image[None])[0] * 255)
+    expected = np.rint(brightness(image[None])[0] * 65_535)
     np.testing.assert_allclose(probability[:100].astype(int), expected[:100], atol=1)
     assert not probability[100:].any()
 
@@ -261,6 +282,7 @@ def test_png_has_a_world_file(tmp_path: Path) -> None:
         values, profile, _ = band(tmp_path / f"png/a_{kind}.png")
         assert profile["driver"] == "PNG"
         assert profile["transform"] == place_of(1)
+        assert profile["dtype"] == ("uint16" if kind == "probability" else "uint8")
         np.testing.assert_array_equal(values, expected)
     assert not list((tmp_path / "png").glob("*.tif"))
 
