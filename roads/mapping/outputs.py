@@ -35,6 +35,7 @@ OVERLAY_QUALITY = 90
 ROAD_COLOUR = (230, 30, 30)
 LINE_COLOUR = (255, 230, 0)
 WORLD_FILE = ".pgw"
+PNG_MASK = ".png.msk"  # GDAL's, beside a PNG
 
 
 class RoadMapFiles(NamedTuple):
@@ -84,7 +85,7 @@ def finishing(files: RoadMapFiles) -> Iterator[RoadMapFiles]:
         yield RoadMapFiles(*(partial / path.name for path in files))
         files.facts.unlink(missing_ok=True)
         for path in (files.probability, files.mask):
-            for suffix in (".tif", ".png", WORLD_FILE):  # a map of another format
+            for suffix in (".tif", ".png", WORLD_FILE, PNG_MASK):  # a map of another format
                 path.with_suffix(suffix).unlink(missing_ok=True)
         for path in sorted(partial.iterdir(), key=lambda path: path.name == files.facts.name):
             path.replace(files.facts.with_name(path.name))

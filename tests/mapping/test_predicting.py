@@ -354,6 +354,8 @@ def test_what_is_done_is_left_and_what_changed_is_redone(
     assert redone(threshold=0.7)
     assert redone(threshold=0.7, format="png")
     assert not list(out.glob("*.tif"))
+    assert redone(threshold=0.7)
+    assert not list(out.glob("*.p*"))
 
 
 def test_a_run_that_fails_midway_leaves_the_old_map_and_no_part_of_a_new_one(
