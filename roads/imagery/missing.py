@@ -15,6 +15,7 @@ from roads.runtime.arrays import Bool, Image8
 OPAQUE = 128  # of 255: a pixel of less alpha is missing
 COLLAR = 16  # pixels; a shorter run of black at an edge is taken for a shadow
 NODATA = 42113  # GDAL's TIFF tag, the value as text
+BITS, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # TIFF 6.0, pages 29 and 37
 
 
 def black_collar(image: NDArray[Any]) -> Bool:
@@ -61,15 +62,20 @@ def missing_pixels(picture: Image.Image, image: Image8, mask: Bool | None) -> Bo
         missing |= np.asarray(picture.convert("RGBA").getchannel("A")) < OPAQUE
     nodata = _nodata(picture)
     if nodata is not None:
-        # Indices of a palette, 0 and 1 of one bit.
-        values = np.asarray(picture)[..., None] if picture.mode in ("P", "1") else image
+        values = np.asarray(picture)[..., None] if picture.mode == "P" else image
         missing |= (values == nodata).all(axis=2)
     return missing
 
 
 def _nodata(picture: Image.Image) -> float | None:
-    """The value that GDAL wrote into a TIFF for what is missing, if it is a number."""
+    """What GDAL wrote into a TIFF for missing pixels: an index of a palette, or a level."""
+    tags = getattr(picture, "tag_v2", {})
     try:
-        return float(getattr(picture, "tag_v2", {})[NODATA])
+        value = float(tags[NODATA])
     except (KeyError, TypeError, ValueError):
         return None
+    if picture.mode == "P":
+        return value
+    # Pillow gives any number of bits as 8, and 0 as white where the file says so.
+    level = value * 255 / (2 ** tags.get(BITS, (1,))[0] - 1)
+    return 255 - level if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO else level

@@ -203,9 +203,11 @@ class Raster:
             table = np.full((LEVELS_16, 4), 255, np.uint8)
             table[list(colours)] = list(colours.values())
             return table
-        if bits < 8 and self._dataset.count == 1:
+        negative = "MINISWHITE" in self._dataset.tags(ns="IMAGE_STRUCTURE")
+        if self._dataset.dtypes == ("uint8",) and (bits < 8 or negative):
             table = np.full((2**bits, 4), 255, np.uint8)
-            table[:, :3] = np.linspace(0, 255, 2**bits).round()[:, None]
+            levels = np.linspace(0, 255, 2**bits).round()
+            table[:, :3] = (levels[::-1] if negative else levels)[:, None]
             return table
         return None
 

@@ -72,6 +72,11 @@ KINDS: dict[str, Callable[[Path], Any]] = {
     "nodata of grey": tiff(EMPTY_GREY, nodata=0),
     "nodata of white": tiff(np.where(HOLE[..., None], 255, IMAGE), nodata=255),
     "nodata of one bit": tiff((~HOLE[..., None]).astype(np.uint8), nodata=0, nbits=1),
+    "nodata of four bits": tiff(14 - EVEN[..., :1] // 9, nodata=14, nbits=4),
+    "nodata of a negative": tiff(EMPTY_GREY, nodata=0, photometric="MINISWHITE"),
+    "nodata of one bit, negative": tiff(
+        HOLE[..., None].astype(np.uint8), nodata=1, nbits=1, photometric="MINISWHITE"
+    ),
     "nodata of JPEG": tiff(EVEN, nodata=0, **JPEG),
     "nodata beside a fourth band": tiff(
         np.dstack([EMPTY, IMAGE[::-1, :, 0]]), nodata=0, photometric="RGB", alpha="UNSPECIFIED"
