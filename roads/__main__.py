@@ -18,7 +18,6 @@ Number = TypeVar("Number", int, float)
 
 CHECKOUT = Path(__file__).resolve().parent.parent  # has params.yaml and the released nets
 DEFAULT_THRESHOLD = 0.5
-INTERRUPTED = 130  # the exit status of what Ctrl-C ended, by custom
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -29,10 +28,7 @@ def main(words: Sequence[str] | None = None) -> int:
     add_run(commands)
     add_verify(commands)
     arguments = parser.parse_args(words)
-    try:
-        return exit_status(lambda: arguments.run(arguments))
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    return exit_status(lambda: arguments.run(arguments))
 
 
 def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -17,6 +17,7 @@ class FullDiskError(UserError):
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 2, 80, 80, 40
 REASON_LENGTH = 200
+INTERRUPTED = 130  # the exit status of what Ctrl-C ended, by custom
 
 
 def excerpt(value: object) -> str:
@@ -40,10 +41,13 @@ def ascii_controls(text: str) -> str:
 def exit_status(main: Callable[[], None]) -> int:
     """Run a command line and turn what the user can fix into one line on stderr.
 
-    Returns 0, or 1 after a UserError or a full or unwritable disk.
+    Returns 0, 1 after a UserError or a full or unwritable disk, 130 after Ctrl-C.
     """
     try:
         main()
+    except KeyboardInterrupt as error:
+        print(str(error) or "interrupted; run the same command to go on", file=sys.stderr)
+        return INTERRUPTED
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -96,6 +96,10 @@ class Backup:
                 yield
                 self.remove()
                 self._remove_stale()
+            except KeyboardInterrupt:
+                epochs = len((self.load() or Progress()).rows)
+                told = f"interrupted after epoch {epochs}; run the same command to go on"
+                raise KeyboardInterrupt(told) from None
             except (FullDiskError, ChangedError):
                 raise
             except UserError:

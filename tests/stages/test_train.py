@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -81,12 +82,14 @@ class Run:
         assert process.poll() is None
         return process
 
-    def kill(self, process: subprocess.Popen[str]) -> None:
-        """SIGKILL, and what DVC does to the outputs before a stage runs again."""
-        process.kill()
-        process.communicate(timeout=SECONDS)
+    def end(self, halted: subprocess.Popen[str], how: signal.Signals) -> str:
+        """End it so, and do what DVC does to the outputs before a stage runs again; its stderr."""
+        halted.send_signal(how)
+        halted.send_signal(signal.SIGCONT)
+        _, errors = halted.communicate(timeout=SECONDS)
         for folder in ("models", "log"):
             shutil.rmtree(self.folder / folder, ignore_errors=True)
+        return errors
 
     def backups(self) -> list[Path]:
         return list((self.folder / "state" / "training").glob("*"))
@@ -149,7 +152,7 @@ def test_outputs_are_complete_and_describe_the_net(whole: Run) -> None:
 
 
 @pytest.mark.slow
-def test_killed_and_started_again_it_ends_with_the_same_bytes(
+def test_after_ctrl_c_and_started_again_it_ends_with_the_same_bytes(
     wholes: dict[str, Run], tmp_path: Path
 ) -> None:
     whole = wholes["tensorflow"]
@@ -158,12 +161,14 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(
     _, errors = run.start().communicate(timeout=SECONDS)  # a second one beside it is refused
     assert errors.startswith("error: the same training is already running")
     assert errors.count("\n") == 1
-    check_resumed(run, halted)
+    errors = run.end(halted, signal.SIGINT)
+    assert halted.returncode == 130
+    assert re.fullmatch(r"interrupted after epoch \d; run the same command to go on\n", errors)
+    check_resumed(run)
     assert run.results() == whole.results()
 
 
-def check_resumed(run: Run, halted: subprocess.Popen[str]) -> None:
-    run.kill(halted)
+def check_resumed(run: Run) -> None:
     assert any(path.suffix == ".npz" for path in run.backups())
     output = run.finish()
     assert "going on after epoch" in output
@@ -177,7 +182,8 @@ def test_on_jax_and_without_dvclive_a_killed_training_leaves_the_same_bytes(
 ) -> None:
     whole = wholes["jax"]
     run = Run(tmp_path / "alone", whole.packed, "jax", without=("dvc", "dvclive"))
-    check_resumed(run, run.start_and_stop_after(2))
+    run.end(run.start_and_stop_after(2), signal.SIGKILL)
+    check_resumed(run)
     expected = whole.results()
     del expected["log/metrics.json"]
     assert run.results() == expected
