@@ -9,6 +9,7 @@ from pathlib import Path
 
 STATE_VARIABLE = "ROADS_STATE"
 KEPT = 30 * 24 * 3600  # seconds that half-finished work is kept without being touched
+MARK = ".made-by-roads"  # in a folder that was made here: in no other is anything removed
 
 
 def state_folder(kind: str) -> Path:
@@ -21,12 +22,17 @@ def state_folder(kind: str) -> Path:
     root = Path(named) if named else _beside(dvc_cache())
     folder = (root / kind).resolve()
     folder.mkdir(parents=True, exist_ok=True)
+    if not any(folder.iterdir()):
+        (folder / MARK).touch()
     return folder
 
 
 def stale(folder: Path, pattern: str) -> Iterator[Path]:
-    """The files of a state folder, at any depth, that nothing has written to for KEPT."""
-    for path in folder.rglob(pattern):
+    """The files of a state folder, at any depth, that nothing has written to for KEPT.
+
+    None of a folder that had content of somebody else's when it was named in $ROADS_STATE.
+    """
+    for path in folder.rglob(pattern) if (folder / MARK).exists() else ():
         try:
             age = time.time() - path.stat().st_mtime
         except FileNotFoundError:

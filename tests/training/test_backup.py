@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from roads.runtime.errors import FullDiskError, UserError
+from roads.runtime.state import MARK, state_folder
 from roads.training.backup import Backup, Progress, fingerprint, imported_code
 
 PROGRESS = Progress(
@@ -89,10 +90,25 @@ def test_backups_that_nobody_came_back_for_go_after_a_month(tmp_path: Path) -> N
     for path in tmp_path.iterdir():
         if path.stem != "new":
             os.utime(path, (month, month))
+    with Backup(tmp_path, "key").held():
+        pass
+    assert len(list(tmp_path.iterdir())) == len(names)  # the folder may be somebody's own
+    (tmp_path / MARK).touch()
     with filelock.FileLock(tmp_path / "held.lock"), Backup(tmp_path, "key").held():
         pass
     left = {path.name for path in tmp_path.iterdir()}
-    assert left == {"held.npz", "held.lock", "new.npz"}
+    assert left == {"held.npz", "held.lock", "new.npz", MARK}
+
+
+def test_only_a_folder_that_was_made_here_is_marked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROADS_STATE", str(tmp_path))
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "downloads" / "mine").touch()
+    for kind in ("training", "downloads"):
+        state_folder(kind)
+    assert [path.parent.name for path in tmp_path.rglob(MARK)] == ["training"]
 
 
 def test_whatever_decides_the_outcome_is_in_the_fingerprint(tmp_path: Path) -> None:
