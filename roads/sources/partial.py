@@ -26,7 +26,7 @@ class Origin:
     def continues(self, response: requests.Response, start: int) -> bool:
         """Whether a 206 answer is the rest of this very file, from byte `start` on."""
         rest = f"bytes {start}-{self.length - 1}/{self.length}"
-        same = _version(response) in ("", self.version)
+        same = _version(response) == self.version != ""
         return same and response.headers.get("Content-Range") == rest
 
 
