@@ -1,7 +1,7 @@
 """Trained weights: `unet.weights.h5`, and `unet.json` beside it that says what they are."""
 
 import shutil
-import tempfile
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,14 @@ from roads.models.backend import keras, resolve_precision
 from roads.models.unet import build_unet
 from roads.params.unet import UnetParams
 from roads.runtime.errors import UserError, excerpt, one_line
-from roads.runtime.files import replacing, write_json
+from roads.runtime.files import partial_folder, replacing, write_json
 from roads.runtime.safe_hdf5 import open_contained
 
 WEIGHTS_SUFFIX = ".weights.h5"
 WEIGHTS_FILE = f"unet{WEIGHTS_SUFFIX}"  # what `train` writes into `models/`
 RELEASED = Path("models/released")
 SCORES_FILE = "scores.json"  # beside released weights: what the last stage gave them
+DESCRIPTION_BYTES = 1_000_000  # ours have 3,000
 THRESHOLDS_FILE = "thresholds.json"  # in metrics/test/: of the weights that were evaluated last
 
 
@@ -56,8 +57,8 @@ def save_model(
     _check_finite(model, f"{weights} is not written: the trained net")
     bare = keras.Model(model.inputs, model.outputs, name=model.name)
     # Keras insists on the suffix, so the file cannot be written under a partial name directly.
-    with tempfile.TemporaryDirectory() as folder, replacing(weights) as partial:
-        whole = Path(folder) / f"model{WEIGHTS_SUFFIX}"
+    with replacing(weights) as partial, partial_folder(weights) as folder:
+        whole = folder / f"model{WEIGHTS_SUFFIX}"
         bare.save_weights(whole)
         (store_half if half else shutil.copyfile)(whole, partial)
     write_json(description_path(weights), description.model_dump(mode="json"))
@@ -114,6 +115,11 @@ def read_description(weights: Path) -> Description:
     """
     path = description_path(weights)
     try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > DESCRIPTION_BYTES:
+            raise UserError(
+                f"{path} is no file of at most {DESCRIPTION_BYTES:,} bytes. {_way_out(weights)}"
+            )
         return Description.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         raise UserError(

@@ -4,11 +4,14 @@ An HDF5 file can name other files to read from (external links, external and vir
 load code to decompress its data (filter plugins), and declare any size.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
 
 from roads.runtime.errors import UserError, one_line
+
+MOST_ITEMS, DEEPEST = 20_000, 20  # groups and datasets; our nets have 300, four deep
 
 
 class _RefusedError(Exception):
@@ -23,8 +26,9 @@ def open_contained(path: Path, way_out: str) -> h5py.File:
         way_out: a sentence for the end of an error.
 
     Raises:
-        UserError: it is missing, broken, not HDF5, or holds a link, or a dataset that is stored
-            elsewhere, in chunks (thus perhaps compressed), not to its end, or is no numbers.
+        UserError: it is missing, broken, not HDF5, has too many or too deep groups, or holds a
+            link, or a dataset that is stored elsewhere, in chunks (thus perhaps compressed), not to
+            its end, or is no numbers.
     """
     try:
         file = h5py.File(path, "r")
@@ -33,13 +37,11 @@ def open_contained(path: Path, way_out: str) -> h5py.File:
     except Exception as error:  # of any type where the bytes are damaged
         raise UserError(f"{path} is broken: {one_line(error)}. {way_out}") from None
     try:
-        links: dict[str, object] = {}
-        file.visititems_links(links.__setitem__)  # h5py cannot propagate exceptions from here
-        for name, link in links.items():
-            if not isinstance(link, h5py.HardLink):
-                raise _RefusedError(f"`{name}` is a link that may lead out of it")
-        for name in links:
-            _check_item(name, file[name], path.stat().st_size)
+        size = path.stat().st_size
+        for count, (name, item) in enumerate(_items(file)):
+            if count == MOST_ITEMS:
+                raise _RefusedError(f"it holds over {MOST_ITEMS:,} groups and datasets")
+            _check_item(name, item, size)
     except _RefusedError as error:
         file.close()
         raise UserError(f"{path} is not read: {one_line(error)}. {way_out}") from None
@@ -47,6 +49,23 @@ def open_contained(path: Path, way_out: str) -> h5py.File:
         file.close()
         raise UserError(f"{path} is broken: {one_line(error)}. {way_out}") from None
     return file
+
+
+def _items(file: h5py.File) -> Iterator[tuple[str, h5py.Group | h5py.Dataset | h5py.Datatype]]:
+    """All groups and datasets with their paths; a link is refused before it is followed."""
+    groups = [("", file)]
+    while groups:
+        place, group = groups.pop()
+        if place.count("/") == DEEPEST:
+            raise _RefusedError(f"its groups are over {DEEPEST} deep")
+        for key in group:
+            name = f"{place}{key}"
+            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+                raise _RefusedError(f"`{name}` is a link that may lead out of it")
+            item = group[key]
+            yield name, item
+            if isinstance(item, h5py.Group):
+                groups.append((f"{name}/", item))
 
 
 def _check_item(name: str, item: h5py.Group | h5py.Dataset | h5py.Datatype, size: int) -> None:

@@ -4,6 +4,7 @@ import ast
 import pickle
 import socket
 import threading
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -130,6 +131,42 @@ def test_weights_hold_all_that_is_read_of_them(
 ) -> None:
     attack(weights, KERNEL, how)
     with pytest.raises(UserError, match=rf"weights\.h5 is not read: .*{ATTACKS[how]}"):
+        load_model(weights)
+
+
+def deep(file: h5py.File, name: str, secret: Path, old: h5py.Dataset) -> None:
+    file.create_group("/".join(["a"] * 2000))
+
+
+def cyclic(file: h5py.File, name: str, secret: Path, old: h5py.Dataset) -> None:
+    file.create_group("a")["again"] = file
+
+
+def many(file: h5py.File, name: str, secret: Path, old: h5py.Dataset) -> None:
+    group = file.create_group("a")
+    for number in range(20_001):
+        group[str(number)] = group
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [(deep, "over 20 deep"), (cyclic, "over 20 deep"), (many, "over 20,000 groups")],
+)
+def test_groups_without_end_are_refused_soon(
+    weights: Path, how: Callable[[h5py.File, str, Path, h5py.Dataset], None], told: str
+) -> None:
+    attack(weights, KERNEL, how)
+    begun = time.monotonic()
+    with pytest.raises(UserError, match=rf"weights\.h5 is not read: .*{told}"):
+        load_model(weights)
+    assert time.monotonic() - begun < 10
+
+
+def test_a_device_is_no_description(weights: Path) -> None:
+    description = weights.with_name("unet.json")
+    description.unlink()
+    description.symlink_to("/dev/zero")
+    with pytest.raises(UserError, match=r"unet\.json is no file of at most"):
         load_model(weights)
 
 
