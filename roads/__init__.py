@@ -5,7 +5,12 @@
 >>> probability = net.predict(picture)  # doctest: +SKIP
 """
 
+import os
 from typing import TYPE_CHECKING
+
+# Files are written aside and renamed, so HDF5 needs no locks; some NFS has none to give. It has to
+# be said before h5py is imported.
+os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")
 
 if TYPE_CHECKING:
     from roads.mapping.net import Net

@@ -83,7 +83,7 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # EFBIG: `ulimit -f`
 
 
 @contextlib.contextmanager
@@ -91,10 +91,10 @@ def told_if_full(path: Path) -> Iterator[None]:
     """Raise a FullDiskError that names `path` where its disk or the user's quota is full."""
     try:
         yield
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # HDF5 raises either, and says it in its text only
         for number in NO_SPACE:
             reason = os.strerror(number)
-            if error.errno == number or reason in str(error):  # HDF5 says it in its text only
+            if getattr(error, "errno", None) == number or reason in str(error):
                 raise _full(path, number) from None
         raise
 

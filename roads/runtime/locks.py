@@ -1,6 +1,7 @@
 """One process at a time, by a lock file that the system frees when its holder is killed."""
 
 import contextlib
+import errno
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ def held(path: Path, told: str = "", *, wait: bool = False) -> Iterator[None]:
 
     Raises:
         HeldError: another process holds it.
+        UserError: its file system has no locks.
     """
     lock = filelock.FileLock(path)
     try:
@@ -34,6 +36,13 @@ def held(path: Path, told: str = "", *, wait: bool = False) -> Iterator[None]:
             raise HeldError(told) from None
         print(told, file=sys.stderr)
         lock.acquire()
+    except OSError as error:
+        if error.errno != errno.ENOLCK:
+            raise
+        raise UserError(
+            f"{path.parent.resolve()} is on a file system without locks, such as some NFS. Move "
+            "the project to another, or, where only this folder is there, name one in $ROADS_STATE"
+        ) from None
     try:
         yield
     finally:
