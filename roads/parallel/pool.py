@@ -9,7 +9,7 @@ import joblib
 
 from roads.parallel.cluster import on_cluster
 from roads.params.parallel import ParallelParams
-from roads.runtime.errors import UserError
+from roads.runtime.errors import UserError, excerpt
 from roads.runtime.params import PARAMS_FILE, read_section
 from roads.runtime.progress import progress
 from roads.runtime.stage import end_with
@@ -23,8 +23,17 @@ FEW = 4  # with fewer tiles than this, starting worker processes takes longer th
 
 
 def worker_count() -> int:
-    """Processes to use: ROADS_WORKERS, or the cores this process may run on."""
-    return int(os.environ.get(WORKERS_VARIABLE, 0)) or joblib.cpu_count()
+    """Processes to use: ROADS_WORKERS, or the cores this process may run on.
+
+    Raises:
+        UserError: the variable is not a number from 1 on.
+    """
+    told = os.environ.get(WORKERS_VARIABLE)
+    if not told:
+        return int(joblib.cpu_count())
+    if not (told.isascii() and told.isdigit() and int(told) > 0):
+        raise UserError(f"{WORKERS_VARIABLE} is {excerpt(told)}: should be a number from 1 on")
+    return int(told)
 
 
 def in_order(

@@ -4,6 +4,7 @@ import os
 import reprlib
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -43,6 +44,9 @@ def exit_status(main: Callable[[], None]) -> int:
 
     Returns 0, 1 after a UserError or a full or unwritable disk, 130 after Ctrl-C.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed: what is said goes nowhere
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
     try:
         main()
     except KeyboardInterrupt as error:

@@ -52,6 +52,15 @@ def test_a_killed_worker_is_an_error_and_no_hang(monkeypatch: pytest.MonkeyPatch
         list(in_order(die, ITEMS, "crop"))
 
 
+@pytest.mark.parametrize("told", ["abc", "0", "-1", "1.5", "²"])
+def test_a_number_of_workers_that_is_none_is_told(
+    monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    monkeypatch.setenv(WORKERS_VARIABLE, told)
+    with pytest.raises(UserError, match=r"ROADS_WORKERS is .*should be a number from 1 on"):
+        list(in_order(process_id, ITEMS, "many"))
+
+
 def test_few_items_start_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(WORKERS_VARIABLE, "2")
     assert set(in_order(process_id, ITEMS[: FEW - 1], "few")) == {os.getpid()}

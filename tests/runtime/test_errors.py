@@ -1,0 +1,62 @@
+"""How a command line ends."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.project import ROOT
+
+RUN = """
+import sys
+from roads.runtime.errors import exit_status
+from roads.runtime.progress import progress
+
+def main():
+    list(progress(range(3), "three"))
+    print("said")
+    print("said", file=sys.stderr)
+    raise {error}
+
+sys.exit(exit_status(main))
+"""
+
+
+@pytest.mark.parametrize("closed", ["", ">&-", "2>&-", ">&- 2>&-"])
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [("SystemExit(0)", 0), ("OSError(28, 'full', 'a')", 1), ("KeyboardInterrupt", 130)],
+)
+def test_the_status_is_the_same_whatever_is_closed(closed: str, error: str, status: int) -> None:
+    command = f"exec {sys.executable} -c '{RUN.format(error=error).replace(chr(39), chr(34))}'"
+    answer = subprocess.run(
+        ["/bin/sh", "-c", f"{command} {closed}"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert answer.returncode == status, answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+SAVE = """
+import resource, signal, sys
+from pathlib import Path
+from roads.runtime.errors import exit_status
+from roads.runtime.files import write_csv
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+rows = ((number,) for number in range(100_000))
+sys.exit(exit_status(lambda: write_csv(Path("table.csv"), ["n"], rows)))
+"""
+
+
+def test_a_limit_on_the_size_of_files_names_the_file(tmp_path: Path) -> None:
+    answer = subprocess.run(
+        [sys.executable, "-c", SAVE],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("error: table.csv is not written: file too large. ")
+    assert list(tmp_path.iterdir()) == []
