@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 Number = TypeVar("Number", int, float)
 
-CHECKOUT = Path(__file__).resolve().parent.parent  # has params.yaml and the released nets
 DEFAULT_THRESHOLD = 0.5
 
 
@@ -153,7 +152,7 @@ def predict(arguments: argparse.Namespace) -> None:
 def _as_evaluated(arguments: argparse.Namespace) -> "EvaluateParams":
     """The section `evaluate:` of params.yaml, changed by what the command line gives."""
     from roads.params.evaluate import EvaluateParams
-    from roads.runtime.params import PARAMS_FILE, read_section, validated
+    from roads.runtime.params import CHECKOUT, PARAMS_FILE, read_section, validated
 
     here = PARAMS_FILE if PARAMS_FILE.exists() else CHECKOUT / PARAMS_FILE
     values = read_section(EvaluateParams, "evaluate", here).model_dump()

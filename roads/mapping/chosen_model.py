@@ -6,7 +6,6 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-import roads
 from roads.mapping.predicting import Model
 from roads.models.backend import device_name
 from roads.models.weights import (
@@ -25,9 +24,9 @@ from roads.prediction.inference import Predictor
 from roads.runtime.arrays import Float32, Image8
 from roads.runtime.errors import UserError
 from roads.runtime.files import file_hash
+from roads.runtime.params import CHECKOUT
 
 CPU_BATCH, GPU_BATCH = 2, 16  # windows at once; on a CPU more take memory and save no time
-CHECKOUT = Path(roads.__file__).resolve().parent.parent
 PIPELINE = Path("models") / WEIGHTS_FILE
 EVALUATED = Path("metrics/test") / THRESHOLDS_FILE
 

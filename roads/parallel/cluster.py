@@ -15,8 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
-import roads
 from roads.runtime.errors import UserError
+from roads.runtime.params import CHECKOUT
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -24,7 +24,6 @@ Result = TypeVar("Result")
 CONNECT_SECONDS = 10.0
 AHEAD = 4  # items under way or waiting to be taken, for each thread of the cluster
 PACKAGES = ("numpy", "pillow", "scipy")  # what the bytes of the data depend on
-CODE = Path(roads.__file__).resolve().parent.parent  # holds roads/ and stages/
 
 
 def on_cluster(
@@ -92,7 +91,7 @@ def _connect(address: str) -> Any:
 
 def _check_workers(client: Any, address: str) -> None:
     """Raise a UserError unless every worker computes with the same code on the same files."""
-    start = f"cd {CODE} && python -m dask worker {address}"
+    start = f"cd {CHECKOUT} && python -m dask worker {address}"
     try:
         client.wait_for_workers(1, timeout=CONNECT_SECONDS)
         found = client.run(worker_facts, str(Path.cwd()))
@@ -127,6 +126,6 @@ def worker_facts(folder: str) -> dict[str, str]:
 def _code() -> str:
     digest = hashlib.sha256()
     for folder in ("roads", "stages"):
-        for path in sorted((CODE / folder).rglob("*.py")):
-            digest.update(f"{path.relative_to(CODE)}\n".encode() + path.read_bytes())
+        for path in sorted((CHECKOUT / folder).rglob("*.py")):
+            digest.update(f"{path.relative_to(CHECKOUT)}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""How weights become a release; what was released, tests/test_released.py holds to its word."""
+"""How weights become a release; tests/models/test_released.py checks what was released."""
 
 import json
 from pathlib import Path
