@@ -151,11 +151,10 @@ def predict(arguments: argparse.Namespace) -> None:
 
 def _as_evaluated(arguments: argparse.Namespace) -> "EvaluateParams":
     """The section `evaluate:` of params.yaml, changed by what the command line gives."""
-    from roads.params.evaluate import EvaluateParams
-    from roads.runtime.params import CHECKOUT, PARAMS_FILE, read_section, validated
+    from roads.params.evaluate import EvaluateParams, read_evaluate
+    from roads.runtime.params import validated
 
-    here = PARAMS_FILE if PARAMS_FILE.exists() else CHECKOUT / PARAMS_FILE
-    values = read_section(EvaluateParams, "evaluate", here).model_dump()
+    values = read_evaluate().model_dump()
     given = {key: value for key, value in vars(arguments).items() if value is not None}
     changed = values | {key: given[key] for key in values.keys() & given.keys()}
     return validated(EvaluateParams, changed, "roads predict")

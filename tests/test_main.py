@@ -111,15 +111,22 @@ def test_a_model_is_a_file_a_folder_or_a_released_name(
     assert resolve_weights(str(weights)) == weights
     assert resolve_weights(str(weights.parent)) == weights
     released = ROOT / "models/released/massachusetts-cpu/unet.weights.h5"
+    (tmp_path / "massachusetts-cpu").mkdir()  # an empty folder is no net
+    (tmp_path / "models/released/mine").mkdir(parents=True)
     assert resolve_weights("massachusetts-cpu") == released
+    shutil.copy(weights, tmp_path / "models/released/mine")
+    assert resolve_weights("mine") == Path("models/released/mine/unet.weights.h5")
     with pytest.raises(UserError, match="no net `nobody`"):
         resolve_weights("nobody")
 
 
+@pytest.mark.parametrize("others", [None, "train: {lr: 0.1}\n"])
 def test_pictures_are_mapped_from_any_folder_with_the_windows_of_params_yaml(
-    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: str | None
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    if others:
+        Path("params.yaml").write_text(others)  # of another project
     write_tiff(tmp_path / "a.tif", noise(30, 30))
     assert main(["predict", "a.tif", "--out", "out", "--model", str(weights)]) == 0
     assert json.loads(Path("out/a.json").read_text())["options"]["window"] == 512

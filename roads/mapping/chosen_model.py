@@ -47,11 +47,12 @@ def resolve_weights(name: str | None) -> Path:
             )
         return PIPELINE
     path = Path(name)
-    if path.is_dir():
+    if (path / WEIGHTS_FILE).is_file():
         return path / WEIGHTS_FILE
     if name.endswith(WEIGHTS_SUFFIX):
         return path
-    return find_weights(name, RELEASED if RELEASED.is_dir() else CHECKOUT / RELEASED)
+    is_here = (RELEASED / name / WEIGHTS_FILE).is_file()
+    return find_weights(name, RELEASED if is_here else CHECKOUT / RELEASED)
 
 
 def choose_model(weights: Path, window: int, batch: int | None, tta: bool) -> Model:

@@ -10,7 +10,7 @@ import joblib
 from roads.parallel.cluster import on_cluster
 from roads.params.parallel import ParallelParams
 from roads.runtime.errors import UserError, excerpt
-from roads.runtime.params import PARAMS_FILE, read_section
+from roads.runtime.params import has_section, read_section
 from roads.runtime.progress import progress
 from roads.runtime.stage import end_with
 
@@ -65,8 +65,8 @@ def in_order(
 
 
 def read_scheduler() -> str | None:
-    """`parallel.scheduler` of the params.yaml here, if there is one."""
-    if not PARAMS_FILE.exists():
+    """`parallel.scheduler` of the params.yaml here; None where that has no such section."""
+    if not has_section("parallel"):
         return None
     return read_section(ParallelParams, "parallel").scheduler
 

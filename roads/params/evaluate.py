@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from roads.runtime.params import Section
+from roads.runtime.params import CHECKOUT, PARAMS_FILE, Section, has_section, read_section
 
 
 class EvaluateParams(Section):
@@ -23,3 +23,13 @@ class EvaluateParams(Section):
                 f"evaluate.overlap {self.overlap} is not less than evaluate.window {self.window}"
             )
         return self
+
+
+def read_evaluate() -> EvaluateParams:
+    """`evaluate:` of the params.yaml here, or beside the code where the one here has none.
+
+    Raises:
+        UserError: as `read_section`.
+    """
+    file = PARAMS_FILE if has_section("evaluate") else CHECKOUT / PARAMS_FILE
+    return read_section(EvaluateParams, "evaluate", file)

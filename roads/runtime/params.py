@@ -82,6 +82,11 @@ def load_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
     return loaded
 
 
+def has_section(name: str, path: Path = PARAMS_FILE) -> bool:
+    """Whether the file exists and has the section; in any folder, it may be somebody else's."""
+    return path.is_file() and name in load_params(path)
+
+
 def read_section(section: type[SomeSection], name: str, path: Path = PARAMS_FILE) -> SomeSection:
     """Read and check one section, for example `read_section(CropParams, "crop")`.
 
