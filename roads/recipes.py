@@ -4,22 +4,24 @@ A recipe is a flat file of `section.key: value`. It always starts from the commi
 so that recipes run one after another do not pile up there.
 """
 
+import contextlib
+import json
 import os
-import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
 
 from roads.params.whole import Params
-from roads.runtime.errors import UserError
+from roads.runtime.errors import UserError, excerpt
 from roads.runtime.params import PARAMS_FILE, load_params, validated
 
 FOLDER = Path("recipes")
-PLAIN = re.compile(r"[\w./:+-]+")  # text that DVC's parser of changes takes without quotes
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -29,13 +31,13 @@ def read_recipe(path: Path) -> dict[str, Any]:
         UserError: the file is not a flat mapping of `section.key`.
     """
     recipe = load_params(path)
-    if any(isinstance(value, dict) for value in recipe.values()):
+    if any(isinstance(value, dict) or not isinstance(key, str) for key, value in recipe.items()):
         raise UserError(f"{path} must hold lines such as `train.epochs: 3`, not sections")
     return recipe
 
 
 def read_changes(words: Sequence[str]) -> dict[str, Any]:
-    """`["train.epochs=3", "train.minutes=null"]` as a mapping; numbers such as 1e-4 are numbers.
+    """`["train.epochs=3", "train.minutes=null"]` as a mapping.
 
     Raises:
         UserError: a word is not `section.key=value`.
@@ -43,16 +45,24 @@ def read_changes(words: Sequence[str]) -> dict[str, Any]:
     changes = {}
     for word in words:
         key, sign, text = word.partition("=")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            value = text
-        if not sign or isinstance(value, dict | list):
+        value = _read_value(text)
+        if not sign or not isinstance(value, bool | int | float | str | None):
             raise UserError(f"{word} is not a change of params.yaml such as train.epochs=3")
-        if isinstance(value, str) and re.fullmatch(r"[+-]?[\d.]+[eE][+-]?\d+", value):
-            value = float(value)  # YAML 1.1 reads 1e-4 as text
         changes[key] = value
     return changes
+
+
+def _read_value(text: str) -> Any:
+    """As YAML, but numbers are Python's: in YAML 1.1 010 is 8, 1:30 is 90, and 1e-4 is text."""
+    for number in (int, float):
+        with contextlib.suppress(ValueError):
+            return number(text)
+    try:
+        value = yaml.safe_load(text)
+    except Exception:  # not YAML, or a date or nesting that Python cannot make
+        return text
+    is_number = isinstance(value, int | float | date) and not isinstance(value, bool)
+    return text if is_number else value
 
 
 def changed_params(changes: Mapping[str, Any], path: Path = PARAMS_FILE) -> dict[str, Any]:
@@ -62,9 +72,10 @@ def changed_params(changes: Mapping[str, Any], path: Path = PARAMS_FILE) -> dict
         UserError: there is no such key, or a value is refused.
     """
     params = load_params(path)
+    validated(Params, params, path)
     for name, value in changes.items():
         section, _, key = name.partition(".")
-        if key not in (params.get(section) or {}):
+        if key not in params.get(section, {}):
             raise UserError(f"{name} is not a key of params.yaml")
         params[section][key] = value
     validated(Params, params, path)
@@ -81,7 +92,7 @@ def run_recipe(name: str, words: Sequence[str], options: Sequence[str]) -> NoRet
 
     Raises:
         UserError: there is no such recipe or key, a value is refused, or params.yaml is not as
-            committed.
+            committed, or not committed at all.
     """
     if not (FOLDER.is_dir() and Path("dvc.yaml").is_file()):
         raise UserError(f"{Path.cwd()} is not the project's folder: dvc.yaml or recipes is missing")
@@ -90,7 +101,10 @@ def run_recipe(name: str, words: Sequence[str], options: Sequence[str]) -> NoRet
         names = ", ".join(sorted(path.stem for path in FOLDER.glob("*.yaml")))
         raise UserError(f"there is no recipe {name}. There are: {names}")
     committed = subprocess.run(["git", "show", f"HEAD:./{PARAMS_FILE}"], capture_output=True)
-    if committed.returncode != 0 or committed.stdout != PARAMS_FILE.read_bytes():
+    if committed.returncode != 0:
+        reason = " ".join(committed.stderr.decode(errors="replace").split())
+        raise UserError(f"a recipe starts from the committed {PARAMS_FILE}. Git says: {reason}")
+    if committed.stdout != PARAMS_FILE.read_bytes():
         raise UserError(
             f"{PARAMS_FILE} has changes that are not committed, and a recipe starts from the "
             f"committed file. Commit them, or undo them: `git restore -SW {PARAMS_FILE}`"
@@ -99,17 +113,32 @@ def run_recipe(name: str, words: Sequence[str], options: Sequence[str]) -> NoRet
     changed_params(changes)
     command = [sys.executable, "-m", "dvc", "exp", "run", *options]
     for key, value in changes.items():
-        command += ["-S", f"{key}={_as_dvc_reads_it(value)}"]
+        command += ["-S", _as_dvc_reads_it(key, value)]
     print(f"dvc {' '.join(command[3:])}", file=sys.stderr, flush=True)
     # The stages' `python` is this one, whether or not its environment is activated.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     os.execve(sys.executable, command, os.environ | {"PATH": path})
 
 
-def _as_dvc_reads_it(value: Any) -> str:
-    if isinstance(value, bool | None):
-        return {True: "true", False: "false", None: "null"}[value]
-    text = str(value)
-    if PLAIN.fullmatch(text):
-        return text
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+def _as_dvc_reads_it(name: str, value: Any) -> str:
+    """The change as `dvc exp run -S` takes it.
+
+    Raises:
+        UserError: DVC would write another value into params.yaml.
+    """
+    from dvc.utils.hydra import apply_overrides
+
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Path(folder) / PARAMS_FILE
+        trial.write_text("section: {key: null}\n")
+        try:
+            quoted = isinstance(value, str)
+            text = "'" + value.replace("'", "\\'") + "'" if quoted else json.dumps(value)
+            apply_overrides(trial, [f"section.key={text}"])
+            arrived = load_params(trial)["section"]["key"]
+            same = value == (float(arrived) if isinstance(value, float) else arrived)
+        except Exception:  # DVC's parsers raise many kinds
+            same = False
+    if not same:
+        raise UserError(f"DVC cannot set {name} to {excerpt(value)}. Edit and commit {PARAMS_FILE}")
+    return f"{name}={text}"

@@ -13,7 +13,7 @@ from dvc.utils.hydra import apply_overrides
 
 from roads.recipes import _as_dvc_reads_it, changed_params, read_changes, read_recipe
 from roads.runtime.errors import UserError
-from tests.project import ROOT, run
+from tests.project import ROOT, run, write_params
 
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 NAMES = [path.stem for path in RECIPES]
@@ -37,10 +37,14 @@ def test_documents_name_recipes_that_there_are() -> None:
 
 
 def test_changes_are_numbers_truth_values_nothing_or_text() -> None:
-    words = ["a.b=3", "a.c=1e-4", "a.d=true", "a.e=null", "a.f=/my tiles", "a.g=0.5", "a.h=2.e-3"]
+    words = [
+        "a.b=3", "a.c=1e-4", "a.d=true", "a.e=null", "a.f=/my tiles", "a.g=0.5", "a.h=2.e-3",
+        "a.i=010", "a.j=1:30", "a.k='123'", "a.l=2024-12-31", "a.m=2024-13-45",
+    ]  # fmt: skip
     assert read_changes(words) == {
         "a.b": 3, "a.c": 1e-4, "a.d": True, "a.e": None, "a.f": "/my tiles", "a.g": 0.5,
-        "a.h": 2e-3,
+        "a.h": 2e-3, "a.i": 10, "a.j": "1:30", "a.k": "123", "a.l": "2024-12-31",
+        "a.m": "2024-13-45",
     }  # fmt: skip
     for word in ("train.epochs", "train.epochs=[1, 2]", "a={b: 3}"):
         with pytest.raises(UserError, match=r"is not a change of params\.yaml"):
@@ -60,14 +64,33 @@ def test_changes_are_numbers_truth_values_nothing_or_text() -> None:
         "/my/it's, [here]",
         "tcp://host:8786",
         "a=b",
+        "123",
+        "true",
+        "null",
+        "nan",
+        "/tmp/é",
+        r"/tmp/a\b",
     ],
 )
 def test_a_value_reaches_params_yaml_as_it_is(value: Any, tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text("section: {key: 0}\n")
-    apply_overrides(path, [f"section.key={_as_dvc_reads_it(value)}"])
+    apply_overrides(path, [_as_dvc_reads_it("section.key", value)])
     found = yaml.safe_load(path.read_text())["section"]["key"]
     assert (float(found) if value == 1e-05 else found) == value  # YAML 1.1 reads 1e-05 as text
+
+
+@pytest.mark.parametrize("value", ["/tmp/${sample.seed}", "yes", "1:30", "ends with \\"])
+def test_a_value_that_would_reach_params_yaml_as_another_is_refused(value: str) -> None:
+    with pytest.raises(UserError, match=r"^DVC cannot set download\.folder to '"):
+        _as_dvc_reads_it("download.folder", value)
+
+
+@pytest.mark.parametrize("line", ["3: 4", "true: 3", "null: 1", "train: {epochs: 3}"])
+def test_a_recipe_is_of_lines_of_keys(line: str, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(line)
+    with pytest.raises(UserError, match=r"must hold lines such as `train\.epochs: 3`"):
+        read_recipe(tmp_path / "a.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +126,9 @@ def refused(folder: Path, *words: str) -> str:
         (["best", "epochs=3"], "epochs is not a key of params.yaml"),
         (["best", "train.epochs=many"], "train.epochs is 'many': should be a valid integer"),
         (["best", "augment.window=768"], "augment.window 768 is larger than crop.size 752"),
+        (["best", "train.seed=2024-13-45"], "train.seed is '2024-13-45': should be a valid"),
+        (["best", f"train.seed={'9' * 5000}"], "train.seed is inf: should be a"),
+        (["best", "download.folder=/${sample.seed}"], "DVC cannot set download.folder to '/${samp"),
         (["best", "train.epochs"], "train.epochs is not a change of params.yaml such as"),
     ],
 )
@@ -123,6 +149,19 @@ def test_a_recipe_starts_from_the_committed_params(project: Path, tmp_path: Path
     assert way_out
     run(edited, *way_out[1].split())
     assert "no recipe other" in refused(edited, "other")
+
+
+def test_without_a_commit_it_says_what_git_says(project: Path, tmp_path: Path) -> None:
+    shutil.copytree(project, tmp_path / "bare", ignore=shutil.ignore_patterns(".git"))
+    assert "Git says: fatal: not a git repository" in refused(tmp_path / "bare", "best")
+
+
+def test_a_section_that_is_none_is_named(project: Path, tmp_path: Path) -> None:
+    edited = Path(shutil.copytree(project, tmp_path / "edited"))
+    values = yaml.safe_load((edited / "params.yaml").read_text(encoding="utf-8"))
+    write_params(edited, values | {"train": 3})
+    run(edited, "git", "commit", "--all", "--quiet", "--message=odd")
+    assert "the section `train:` is missing" in refused(edited, "best")
 
 
 def test_elsewhere_it_says_where_it_belongs(tmp_path: Path) -> None:
