@@ -169,13 +169,18 @@ def test_the_threshold_is_validations_if_it_was_of_that_model(
         assert validation_threshold(weights, file_hash(weights, "sha256")) == expected
         values.pop("tiles", None)
     assert validation_threshold(weights, "1") is None
+    Path("metrics/test/thresholds.json").write_text('{"crops": {"threshold": 0.3}}')
+    assert validation_threshold(weights, "1") is None  # it does not say of which weights
 
 
 def test_released_weights_bring_their_threshold(weights: Path, tmp_path: Path) -> None:
     (tmp_path / "scores.json").write_text('{"tiles": {"threshold": 0.4}, "crops": {}}')
     assert validation_threshold(tmp_path / weights.name, "1") == 0.4
-    (tmp_path / "scores.json").write_text("[]")
-    assert validation_threshold(tmp_path / weights.name, "1") is None
+    thresholds = ("NaN", "-5", "0", "1", "1e9", "9" * 400, '"0.4"', "null")
+    odd = [f'{{"crops": {{"threshold": {value}}}}}' for value in thresholds]
+    for text in (*odd, "[]", "[" * 100_000):
+        (tmp_path / "scores.json").write_text(text)
+        assert validation_threshold(tmp_path / weights.name, "1") is None, text
 
 
 @pytest.mark.slow

@@ -118,10 +118,11 @@ def validation_threshold(weights: Path, sha256: str) -> float | None:
     Whole tiles' threshold if there is one, else the crops'.
     """
     beside = weights.with_name(SCORES_FILE)
+    released = beside.exists()
     try:
-        scores = json.loads((beside if beside.exists() else EVALUATED).read_bytes())
-        if scores.get("weights_sha256", sha256) != sha256:
-            return None
-        return float(scores.get("tiles", scores["crops"])["threshold"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        scores = json.loads((beside if released else EVALUATED).read_bytes())
+        threshold = scores.get("tiles", scores["crops"])["threshold"]
+        known = (released or scores["weights_sha256"] == sha256) and 0 < threshold < 1
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+    return float(threshold) if known else None
