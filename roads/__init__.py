@@ -6,6 +6,7 @@
 """
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 # Files are written aside and renamed, so HDF5 needs no locks; some NFS has none to give. It has to
@@ -16,12 +17,12 @@ if TYPE_CHECKING:
     from roads.mapping.net import Net
 
 
-def load(name: str | None = None, *, tta: bool = False) -> "Net":
+def load(name: str | Path | None = None, *, tta: bool = False) -> "Net":
     """Load a trained net, to predict arrays with.
 
     Args:
         name: of a released net (`massachusetts-cpu`, `massachusetts-gpu`), a weights file or its
-            folder; None is the pipeline's in the current folder.
+            folder; None is the pipeline's in the current folder. Windows are as in params.yaml.
         tta: average the eight flips and turns; slightly better, 8 times slower.
 
     Returns:
@@ -31,6 +32,7 @@ def load(name: str | None = None, *, tta: bool = False) -> "Net":
 
     Raises:
         UserError: there is no such net, or its files are broken.
+        TypeError: the name is not a str or a Path.
     """
     from roads.mapping.net import load_net  # Keras takes seconds to import
 

@@ -24,7 +24,7 @@ from roads.runtime.files import file_hash
 from stages.evaluate import thresholds
 from tests.packed import save_tiny_net
 from tests.pictures import noise, write_tiff
-from tests.project import ROOT
+from tests.project import ROOT, params, write_params
 
 SMALL = ("--window", "64", "--overlap", "16")
 
@@ -132,19 +132,37 @@ def test_pictures_are_mapped_from_any_folder_with_the_windows_of_params_yaml(
     assert json.loads(Path("out/a.json").read_text())["options"]["window"] == 512
 
 
-def test_a_script_loads_a_net_and_predicts_arrays(weights: Path) -> None:
-    net = roads.load(str(weights))
+@pytest.mark.parametrize("overlap", [128, 32])
+def test_a_script_loads_a_net_and_predicts_arrays(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overlap: int
+) -> None:
+    values = params()
+    values["evaluate"]["overlap"] = overlap
+    write_params(tmp_path, values)
+    monkeypatch.chdir(tmp_path)
+    net = roads.load(weights)
     picture = np.random.default_rng(0).integers(0, 256, (70, 600, 3), np.uint8)
     probability = net.predict(picture)
     assert (probability.shape, probability.dtype) == ((70, 600), np.float32)
-    windows = Windows(512, 128, 2)
+    windows = Windows(512, overlap, 2)
     expected = predict_tile(choose_model(weights, 512, 2, False).predict, picture, windows)
     np.testing.assert_array_equal(probability, expected)
     assert net.threshold == 0.5  # none was chosen for these weights
     odd: Any
-    for odd in (picture[..., 0], picture / 255):
+    for odd in (picture[..., 0], picture / 255, picture[:0]):
         with pytest.raises(ValueError, match=r"should be uint8 of shape \(height, width, 3\)"):
             net.predict(odd)
+
+
+def test_a_net_is_loaded_by_a_name_or_a_path_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="there is no net ``"):
+        roads.load("")
+    odd: Any = 3
+    with pytest.raises(TypeError, match="the net's name is 3: it should be a str or a Path"):
+        roads.load(odd)
 
 
 def test_flips_and_turns_are_averaged(weights: Path) -> None:

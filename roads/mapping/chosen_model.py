@@ -31,7 +31,7 @@ PIPELINE = Path("models") / WEIGHTS_FILE
 EVALUATED = Path("metrics/test") / THRESHOLDS_FILE
 
 
-def resolve_weights(name: str | None) -> Path:
+def resolve_weights(name: str | Path | None) -> Path:
     """The weights file that `name` means: a file, a folder with one, or a released net.
 
     None means the pipeline's. Released nets are looked for here, then where this code lies.
@@ -49,10 +49,10 @@ def resolve_weights(name: str | None) -> Path:
     path = Path(name)
     if (path / WEIGHTS_FILE).is_file():
         return path / WEIGHTS_FILE
-    if name.endswith(WEIGHTS_SUFFIX):
+    if path.name.endswith(WEIGHTS_SUFFIX):
         return path
     is_here = (RELEASED / name / WEIGHTS_FILE).is_file()
-    return find_weights(name, RELEASED if is_here else CHECKOUT / RELEASED)
+    return find_weights(str(name), RELEASED if is_here else CHECKOUT / RELEASED)
 
 
 def choose_model(weights: Path, window: int, batch: int | None, tta: bool) -> Model:
@@ -71,8 +71,8 @@ def choose_model(weights: Path, window: int, batch: int | None, tta: bool) -> Mo
     step = size_step(unet)
     if window % step:
         raise UserError(
-            f"--window is {window}: the net of {weights}, of depth {unet.depth}, "
-            f"takes multiples of {step}"
+            f"windows of {window} pixels are not for the net of {weights}: with its depth of "
+            f"{unet.depth} it takes multiples of {step}. Set --window or evaluate.window"
         )
     if batch is None:
         batch = CPU_BATCH if device_name() == "CPU" else GPU_BATCH
