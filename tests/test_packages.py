@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.project import ROOT, STAGES, imported_modules, stage_module
+from tests.project import ROOT, STAGES, stage_module
 
 # Each package may import those on its right, and nothing else of roads/.
 ARROWS = {
@@ -30,24 +30,57 @@ ARROWS = {
 ON_TOP = {"__init__.py", "__main__.py", "recipes.py", "verify.py"}  # may import any package
 
 
-def packages_imported(path: Path) -> set[str]:
-    """The packages of roads/ that a file imports, anywhere in it."""
+OURS = {"roads", "stages", "benchmarks", "tests"}
+
+
+def modules_imported(code: str) -> set[str]:
+    """The modules, and names in them, of this project that code imports, anywhere in it.
+
+    Imports that this would miss are refused: `from .a import b`, `import roads` (which has the
+    packages that others imported), `importlib.import_module("roads.a")`.
+    """
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        modules = []
+    for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import):
-            modules = [alias.name for alias in node.names]
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path} has a relative import"
-            modules = [f"{node.module}.{alias.name}" for alias in node.names]
-        found |= {module.split(".")[1] for module in modules if module.startswith("roads.")}
-    return found
+            assert node.level == 0, "a relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Call) and "import" in ast.unparse(node.func):
+            named = [str(each.value) for each in node.args if isinstance(each, ast.Constant)]
+            assert not any(name.split(".")[0] in OURS for name in named), "a call imports"
+    ours = {module for module in found if module.split(".")[0] in OURS}
+    assert "roads" not in ours, "import roads"
+    return ours
+
+
+def packages_imported(path: Path) -> set[str]:
+    """The packages of roads/ that a file in roads/ imports; it may import nothing else of ours."""
+    modules = [module.split(".") for module in modules_imported(path.read_text(encoding="utf-8"))]
+    assert {module[0] for module in modules} <= {"roads"}, path
+    return {module[1] for module in modules}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from .binarize import binarize",
+        "import roads",
+        'importlib.import_module("roads.metrics.counts")',
+        'import_module("stages.binarize")',
+        '__import__("stages.binarize")',
+    ],
+)
+def test_an_import_that_hides_what_it_imports_is_found(line: str) -> None:
+    with pytest.raises(AssertionError):
+        modules_imported(line)
 
 
 def test_every_module_lies_in_a_package() -> None:
     assert {path.name for path in (ROOT / "roads").glob("*.py")} == ON_TOP
-    folders = {path.parent.name for path in (ROOT / "roads").glob("*/__init__.py")}
-    assert folders == set(ARROWS)
+    folders = {path.parent for path in (ROOT / "roads").glob("*/**/*.py")}
+    assert {folder.relative_to(ROOT / "roads").parts[0] for folder in folders} == set(ARROWS)
+    assert all((folder / "__init__.py").is_file() for folder in folders)
 
 
 @pytest.mark.parametrize("package", ARROWS)
@@ -57,6 +90,11 @@ def test_arrows_between_packages_go_one_way(package: str) -> None:
         assert packages_imported(path) <= allowed, path
 
 
+@pytest.mark.parametrize("name", sorted(ON_TOP))
+def test_what_is_on_top_imports_packages_alone(name: str) -> None:
+    assert packages_imported(ROOT / "roads" / name) <= {*ARROWS, "recipes", "verify"}
+
+
 def test_the_arrows_have_no_circle() -> None:
     above: set[str] = set()
     for package, imported in ARROWS.items():
@@ -64,10 +102,11 @@ def test_the_arrows_have_no_circle() -> None:
         above.add(package)
 
 
-def test_no_stage_imports_another_and_nothing_shared_imports_a_stage() -> None:
-    for stage in STAGES:
-        others = {path for path in imported_modules(stage_module(stage)) if "stages/" in path}
-        assert others == {stage_module(stage)}
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_imports_packages_alone(stage: str) -> None:
+    modules = modules_imported((ROOT / stage_module(stage)).read_text(encoding="utf-8"))
+    assert {module.split(".")[0] for module in modules} == {"roads"}
+    assert {module.split(".")[1] for module in modules} <= set(ARROWS)
 
 
 @pytest.mark.parametrize("package", ["stages", *(f"roads.{name}" for name in ARROWS)])
