@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -259,8 +260,8 @@ def look_for_damage(whole_cache: bool, quarantine: bool) -> None:
     if not quarantine:
         raise UserError(f"{len(found.lines)} problems found. {WAY_OUT}")
     if found.damaged:
-        to = state_folder("quarantine")
-        for path in found.damaged:
-            shutil.move(path, to / "_".join(path.parts[-3:]))
+        to = Path(tempfile.mkdtemp(dir=state_folder("quarantine")))
+        for number, path in enumerate(found.damaged):
+            shutil.move(path, to / f"{number}_{path.name}")
         print(f"the damaged files were moved to {to}")
     print(f"{MAKE_AGAIN}.")

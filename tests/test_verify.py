@@ -190,6 +190,18 @@ def test_an_odd_record_of_a_download_is_named_and_quarantined(
     assert verify(repository).returncode == 0
 
 
+def test_damaged_files_of_one_name_are_all_kept(repository: Path) -> None:
+    for host in ("a.org", "b.org"):
+        download = repository / f".dvc/roads/downloads/{host}/train/sat/one.tiff"
+        download.parent.mkdir(parents=True)
+        download.write_text(host)
+        record = download.with_name(download.name + RECORD_SUFFIX)
+        record.write_text('{"sha256": "as it came"}')
+    assert verify(repository, "--quarantine").returncode == 0
+    moved = (repository / ".dvc/roads/quarantine").rglob("*.tiff")
+    assert sorted(path.read_text() for path in moved) == ["a.org", "b.org"]
+
+
 def test_elsewhere_it_says_what_is_missing(tmp_path: Path) -> None:
     said = verify(tmp_path)
     assert (said.returncode, said.stdout) == (1, "")
