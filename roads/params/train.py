@@ -1,9 +1,9 @@
 """The section `train:` of params.yaml: how a net is trained."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from roads.runtime.params import Section
 
@@ -34,10 +34,17 @@ class TrainParams(Section):
     keep: Literal["best", "last"]
     precision: Literal["auto", "float32", "mixed_bfloat16"]
     loop: Literal["auto", "fit", "resident"]
-    devices: Literal["auto"] | Annotated[int, Field(ge=1)]
+    devices: Literal["auto"] | int
     weights_folder: Path
     initial_weights: str
     seed: int = Field(ge=0, lt=2**32)
+
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _auto_or_a_number(cls, value: Any) -> Any:
+        if value == "auto" or (type(value) is int and value >= 1):
+            return value
+        raise ValueError("auto or a number from 1 on")
 
     @model_validator(mode="after")
     def _epochs_leave_some_to_train(self) -> Self:

@@ -16,7 +16,7 @@ from roads.params.parallel import ParallelParams
 from roads.params.sample import SampleParams
 from roads.params.split import SplitParams
 from roads.params.train import NO_NET, TrainParams
-from roads.params.unet import PRETRAINED, UnetParams, size_step
+from roads.params.unet import NO_WEIGHTS, PRETRAINED, UnetParams, size_step
 from roads.runtime.params import PARAMS_FILE, Section, load_params, validated
 
 
@@ -65,6 +65,17 @@ class Params(Section):
                 f"unet.encoder {self.unet.encoder} has no pretrained weights to keep. Set the "
                 f"first to 0, or the second to {' or '.join(PRETRAINED)}"
             )
+        if self.train.epochs > 0 and self.unet.encoder_weights != NO_WEIGHTS:
+            other = None
+            if self.unet.encoder not in PRETRAINED:
+                other = f"unet.encoder {self.unet.encoder}, which has no such weights"
+            elif self.train.initial_weights != NO_NET:
+                other = f"train.initial_weights {self.train.initial_weights}, which would win"
+            if other:
+                raise ValueError(
+                    f"unet.encoder_weights {self.unet.encoder_weights} does not go with {other}. "
+                    f"Set the first to {NO_WEIGHTS}"
+                )
         return self
 
 

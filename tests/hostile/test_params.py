@@ -86,6 +86,21 @@ def check(values: dict[str, Any]) -> Params:
         ({"train.epochs": 0}, "train.epochs is 0 and train.initial_weights is none"),
         ({"train.freeze_encoder_epochs": 2}, "2, but unet.encoder plain has no pretrained"),
         (
+            {"unet.encoder_weights": "imagenet"},
+            "unet.encoder_weights imagenet does not go with unet.encoder plain",
+        ),
+        (
+            {
+                "unet.encoder": "resnet50",
+                "unet.encoder_weights": "imagenet",
+                "train.initial_weights": "mine",
+            },
+            "unet.encoder_weights imagenet does not go with train.initial_weights mine",
+        ),
+        ({"train.devices": True}, "train.devices is True: should be auto or a number from 1 on"),
+        ({"train.devices": "all"}, "train.devices is 'all': should be auto or a number from 1 on"),
+        ({"train.devices": 0}, "train.devices is 0: should be auto or a number from 1 on"),
+        (
             {"train.minutes": 5, "train.freeze_encoder_epochs": 2, "unet.encoder": "resnet50"},
             "train.minutes does not go with train.freeze_encoder_epochs",
         ),
@@ -117,7 +132,7 @@ def test_keys_that_contradict_each_other_are_both_named(
 def test_with_no_epochs_sizes_need_not_suit_the_net_of_params_yaml(tmp_path: Path) -> None:
     values = params()
     values["train"] |= {"epochs": 0, "initial_weights": "massachusetts-cpu"}
-    values["unet"]["depth"] = 7
+    values["unet"] |= {"depth": 7, "encoder_weights": "imagenet"}
     values["evaluate"]["window"] = 544
     write_params(tmp_path, values)
     assert read_params(tmp_path / "params.yaml").evaluate.window == 544
