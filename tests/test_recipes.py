@@ -26,7 +26,9 @@ def test_every_recipe_has_valid_params_and_says_what_it_is_for(path: Path) -> No
     for name, value in recipe.items():
         section, _, key = name.partition(".")
         assert params[section][key] == value
-    assert path.read_text(encoding="utf-8").startswith("# ")
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("# ")
+    assert max(map(len, text.splitlines())) <= 100
 
 
 def test_documents_name_recipes_that_there_are() -> None:
@@ -34,6 +36,12 @@ def test_documents_name_recipes_that_there_are() -> None:
         text = page.read_text(encoding="utf-8")
         named = re.findall(r"roads run ([a-z]+)|recipes/([a-z]+)\.yaml", text)
         assert {name for pair in named for name in pair if name} <= set(NAMES), page
+
+
+def test_the_page_of_the_best_recipe_has_its_repeats() -> None:
+    repeats = read_recipe(ROOT / "recipes/best.yaml")["augment.repeats"]
+    text = (ROOT / "docs/recipes.md").read_text(encoding="utf-8")
+    assert f"drawn {repeats} times an epoch" in text
 
 
 def test_changes_are_numbers_truth_values_nothing_or_text() -> None:
