@@ -22,12 +22,15 @@ from roads.runtime.errors import UserError
 from roads.runtime.files import replacing_folder, write_csv
 from roads.runtime.stage import stage_paths, stage_status
 
+NAMED = 20  # tiles in a warning
+
 
 def binarize(crops: Path, masks: Path, params: BinarizeParams) -> None:
     """Threshold the map stacks of `crops` into the folder `masks`: above is road.
 
     Raises:
-        UserError: no map has a pixel above the threshold, or a stack is broken.
+        UserError: no map has a pixel above the threshold, or none has another, or a stack is
+            broken.
     """
     pages = Counter(crop.tile for crop in kept_crops(crops / CROPS_FILE))
     tiles = sorted(pages)
@@ -51,10 +54,30 @@ def binarize(crops: Path, masks: Path, params: BinarizeParams) -> None:
                 f"binarize.threshold is {params.threshold}. Set it below the value of a road."
             )
         rows = [row for count in counts for row in count.rows]
+        if sum(row[3] for row in rows) == sum(count.pixels for count in counts):
+            raise UserError(
+                f"every pixel of every map is road: all are above binarize.threshold "
+                f"{params.threshold}. Maps are white roads on black"
+            )
         write_csv(folder / PIXELS_FILE, PIXELS_COLUMNS, rows)
+    dim = [t for t, c in zip(tiles, counts, strict=True) if 0 < c.brightest <= params.threshold]
+    if dim:
+        more = f" and {len(dim) - NAMED} more" if len(dim) > NAMED else ""
+        print(
+            f"binarize: {len(dim)} of {len(tiles)} maps have values, but none above "
+            f"binarize.threshold {params.threshold}, so no road: {', '.join(dim[:NAMED])}{more}. "
+            "If road is 1 in some maps and 255 in others, set it to 0",
+            file=sys.stderr,
+        )
     pixels = sum(count.pixels for count in counts)
     grey = sum(row[2] for row in rows)
     road = sum(row[3] for row in rows)
+    if road > pixels / 2:
+        print(
+            "binarize: more than half of all pixels are road. Maps are white roads on black: are "
+            "these inverted?",
+            file=sys.stderr,
+        )
     print(
         f"binarize: {len(rows)} masks, {road / pixels:.2%} of their pixels road; "
         f"{grey / pixels:.2%} of the maps' pixels were grey",

@@ -55,16 +55,25 @@ def missing_pixels(picture: Image.Image, image: Image8, mask: Bool | None) -> Bo
     Returns:
         (height, width) bool.
     """
-    missing = black_collar(image)
-    if mask is not None:
-        missing |= ~mask
+    missing = black_collar(image) | without_value(picture, image, mask)
     if picture.has_transparency_data:
-        missing |= np.asarray(picture.convert("RGBA").getchannel("A")) < OPAQUE
+        missing |= alpha_of(picture) < OPAQUE
+    return missing
+
+
+def without_value(picture: Image.Image, image: Image8, mask: Bool | None) -> Bool:
+    """Where a decoded picture is nodata or masked out; arguments and result as `missing_pixels`."""
+    missing = np.zeros(image.shape[:2], np.bool_) if mask is None else ~mask
     nodata = _nodata(picture)
     if nodata is not None:
         values = np.asarray(picture)[..., None] if picture.mode == "P" else image
         missing |= (values == nodata).all(axis=2)
     return missing
+
+
+def alpha_of(picture: Image.Image) -> Image8:
+    """The alpha of a picture that has transparency data, (height, width), 255 where opaque."""
+    return np.asarray(picture.convert("RGBA").getchannel("A"))
 
 
 def _nodata(picture: Image.Image) -> float | None:

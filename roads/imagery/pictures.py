@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
-from roads.imagery.missing import missing_pixels
+from roads.imagery.missing import alpha_of, missing_pixels, without_value
 from roads.runtime.arrays import Bool, Image8
 from roads.runtime.errors import UserError, one_line
 
@@ -46,8 +46,11 @@ def read_image(path: Path) -> Image8:
 def read_map(path: Path) -> Image8:
     """Decode a road map to (height, width) uint8 grey levels, 255 for road.
 
+    Pixels that are nodata, or masked out by the file itself, are 0.
+
     Raises:
-        UserError: as `read_image`.
+        UserError: as `read_image`; or the road may be in its alpha: transparent pixels are not
+            black, or all opaque ones are.
     """
     return _read_map(path)[0]
 
@@ -84,6 +87,21 @@ def _upright(path: Path) -> str:
     return f'`python -c "import sys; from PIL import Image, ImageOps; {code}" {quote(str(path))}`'
 
 
+def _road_is_opaque(picture: Image.Image, map_: Image8) -> bool:
+    """Whether the map is the same with and without its alpha."""
+    opaque = alpha_of(picture) == 255
+    return bool(opaque.all() or (not map_[~opaque].any() and (map_.any() or not opaque.any())))
+
+
+def _saved_as(band: str, path: Path) -> str:
+    """A command that keeps one band of a picture, as a PNG beside it, and removes the picture."""
+    code = (
+        "p = pathlib.Path(sys.argv[1]); q = p.with_suffix('.png'); "
+        f"Image.open(p).convert('RGBA').getchannel('{band}').save(q); p == q or p.unlink()"
+    )
+    return f'`python -c "import pathlib, sys; from PIL import Image; {code}" {quote(str(path))}`'
+
+
 def _read_image(path: Path) -> tuple[Image8, int]:
     with decoding(path, WAY_OUT):
         decoded = load_picture(path, WAY_OUT)
@@ -98,7 +116,17 @@ def _read_image(path: Path) -> tuple[Image8, int]:
 def _read_map(path: Path) -> tuple[Image8, int]:
     with decoding(path, WAY_OUT):
         decoded = load_picture(path, WAY_OUT)
-        return _converted(decoded.picture, "L"), decoded.orientation
+        map_ = _converted(decoded.picture, "L")
+        if decoded.picture.has_transparency_data and not _road_is_opaque(decoded.picture, map_):
+            raise UserError(
+                f"{path} has transparent pixels: where is its road? Save it as one band, white "
+                f"where the road is. If that is the alpha band: {_saved_as('A', path)}; if it is "
+                f"the red one: {_saved_as('R', path)}"
+            )
+        unknown = without_value(decoded.picture, map_[..., None], decoded.mask)
+        if unknown.any():
+            map_ = np.where(unknown, np.uint8(0), map_)
+        return map_, decoded.orientation
 
 
 def _converted(picture: Image.Image, mode: str) -> Image8:

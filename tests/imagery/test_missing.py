@@ -1,5 +1,8 @@
 """Missing imagery is one thing: the stages and `roads predict` find the same pixels."""
 
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from roads.imagery.missing import COLLAR, black_collar
 from roads.imagery.pictures import read_image, read_map
 from roads.mapping.rasters import open_raster, quiet_gdal
 from roads.runtime.arrays import Bool, Image8
+from roads.runtime.errors import UserError
 from tests.pictures import write_tiff
 
 HEIGHT, WIDTH = 48, 64
@@ -114,7 +118,7 @@ def test_the_same_pixels_are_missing_to_stages_and_predict(tmp_path: Path, kind:
     staged, predicted, missing = read_both(path)
     np.testing.assert_array_equal(missing, HOLE)
     np.testing.assert_array_equal(staged, predicted)
-    np.testing.assert_array_equal((staged == 255).all(axis=2), HOLE | (read_map(path) == 255))
+    assert (staged[HOLE] == 255).all()
 
 
 def test_one_band_alone_may_be_nodata(tmp_path: Path) -> None:
@@ -176,3 +180,56 @@ def test_black_within_a_picture_is_imagery() -> None:
     image[20, : COLLAR - 1] = 0  # too short for a collar were it to end here
     image[20, COLLAR - 1] = 1
     assert not black_collar(image).any()
+
+
+ROAD = np.where(HOLE, 255, 0).astype(np.uint8)  # a map; here the hole is the road
+
+
+@pytest.mark.parametrize(
+    ("grey", "alpha"), [(ROAD, ROAD), (ROAD * 0, ROAD * 0)], ids=["cut out", "all transparent"]
+)
+def test_a_map_that_is_the_same_without_its_alpha_is_read(
+    tmp_path: Path, grey: Image8, alpha: Image8
+) -> None:
+    Image.fromarray(np.dstack([grey] * 3 + [alpha])).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_map(tmp_path / "a.png"), grey)
+
+
+def test_a_black_map_with_the_road_in_alpha_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.dstack([ROAD * 0] * 3 + [ROAD])).save(tmp_path / "a.png")
+    with pytest.raises(UserError, match="has transparent pixels"):
+        read_map(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("band", ["A", "R"])
+def test_a_map_with_transparent_pixels_is_refused_with_commands_that_help(
+    tmp_path: Path, band: str
+) -> None:
+    """White with the road in alpha, and a road on what was cut out."""
+    path = tmp_path / "it's.tif"
+    grey, alpha = (np.full_like(ROAD, 255), ROAD) if band == "A" else (ROAD, 255 - ROAD)
+    Image.fromarray(np.dstack([grey] * 3 + [alpha])).save(path)
+    with pytest.raises(UserError, match="has transparent pixels") as refused:
+        read_map(path)
+    commands = str(refused.value).split("`")[1::2]
+    (command,) = (command for command in commands if f"'{band}'" in command)
+    python = f"{shlex.quote(sys.executable)} "
+    subprocess.run(command.replace("python ", python, 1), shell=True, check=True)
+    (saved,) = tmp_path.iterdir()
+    np.testing.assert_array_equal(read_map(saved), ROAD)
+
+
+def test_an_opaque_alpha_band_of_a_map_does_not_matter(tmp_path: Path) -> None:
+    Image.fromarray(np.dstack([ROAD] * 3 + [np.full_like(ROAD, 255)])).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_map(tmp_path / "a.png"), ROAD)
+
+
+def test_nodata_and_what_is_masked_out_are_no_road(tmp_path: Path) -> None:
+    zero_or_one = np.minimum(ROAD, 1)[..., None].copy()
+    zero_or_one[:4, :4] = 255
+    tiff(zero_or_one, nodata=255)(tmp_path / "nodata.tif")
+    expected = zero_or_one[..., 0].copy()
+    expected[:4, :4] = 0
+    np.testing.assert_array_equal(read_map(tmp_path / "nodata.tif"), expected)
+    tiff(np.full_like(ROAD, 255)[..., None], HOLE)(tmp_path / "masked.tif")
+    np.testing.assert_array_equal(read_map(tmp_path / "masked.tif"), ROAD)

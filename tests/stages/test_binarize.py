@@ -51,6 +51,34 @@ def test_maps_of_0_and_1_are_noticed(crops: Path, tmp_path: Path) -> None:
     binarize(crops, tmp_path / "masks", BinarizeParams(threshold=0))
 
 
+def test_single_maps_without_road_for_their_values_are_named(
+    crops: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index = [Crop(name, "train", 0, 0, 0, 0.0, "") for name in ("a", "b", "c")]
+    write_crops(crops / "index.csv", index)
+    write_stack(crops / "map" / "a.tif", [LEVELS])
+    write_stack(crops / "map" / "b.tif", [np.minimum(LEVELS, 1)])
+    write_stack(crops / "map" / "c.tif", [np.zeros_like(LEVELS)])
+    binarize(crops, tmp_path / "masks", BinarizeParams(threshold=100))
+    assert "1 of 3 maps have values, but none above" in capsys.readouterr().err
+    binarize(crops, tmp_path / "masks", BinarizeParams(threshold=0))
+    assert "maps have values" not in capsys.readouterr().err
+
+
+def test_inverted_maps_are_noticed(
+    crops: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mostly = np.full_like(LEVELS, 255)
+    write_stack(crops / "map" / "a.tif", [mostly, mostly])
+    with pytest.raises(UserError, match="every pixel of every map is road"):
+        binarize(crops, tmp_path / "masks", BinarizeParams(threshold=100))
+    assert not (tmp_path / "masks").exists()
+    mostly[0, 0] = 0
+    write_stack(crops / "map" / "a.tif", [mostly, mostly])
+    binarize(crops, tmp_path / "masks", BinarizeParams(threshold=100))
+    assert "more than half of all pixels are road" in capsys.readouterr().err
+
+
 def test_a_truncated_stack_is_named(crops: Path, tmp_path: Path) -> None:
     stack = crops / "map" / "a.tif"
     stack.write_bytes(stack.read_bytes()[:200])
