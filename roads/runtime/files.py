@@ -129,7 +129,7 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, st
         ValueError: it is not CSV in UTF-8, it has other columns, or a line more or fewer fields;
             the message says which.
     """
-    with path.open(newline="", encoding="utf-8") as stream:
+    with path.open(newline="", encoding="utf-8-sig") as stream:  # Excel's begin with a mark
         reader = csv.DictReader(stream, strict=True)
         try:
             if reader.fieldnames != list(columns):

@@ -2,6 +2,8 @@
 
 import functools
 import shutil
+import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -56,6 +58,7 @@ def fetch(raw: Path, *, folder: Path) -> list[Tile]:
     if not folder.is_dir():
         raise UserError(f"download.folder: {folder} is not a directory")
     pairs = find_pairs(folder)
+    _tell_of_others(folder, pairs)
     return list(in_order(functools.partial(_copy_pair, raw.absolute()), pairs, "copy tiles"))
 
 
@@ -81,6 +84,8 @@ def find_pairs(folder: Path) -> list[Pair]:
     - `sat` + `map`, without splits
     - `NAME_sat.jpg` beside `NAME_mask.png`, without splits or inside `train`, `valid`, `test`
 
+    A split that has no map at all is left out: DeepGlobe's valid and test have none.
+
     Raises:
         UserError: nothing of these is there, or a picture has no partner, or a name comes twice.
     """
@@ -95,14 +100,16 @@ def find_pairs(folder: Path) -> list[Pair]:
             for split, inside in [(UNDIVIDED, folder), *_split_folders(folder)]
         ]
     pairs: list[Pair] = []
-    alone: list[str] = []
+    alone: list[Path] = []
     for split, images, maps in found:
-        both, either = images.keys() & maps.keys(), images.keys() ^ maps.keys()
-        pairs += [Pair(name, split, images[name], maps[name]) for name in both]
-        alone += sorted(str((images | maps)[name].relative_to(folder)) for name in either)
+        if maps:
+            both, either = images.keys() & maps.keys(), images.keys() ^ maps.keys()
+            pairs += [Pair(name, split, images[name], maps[name]) for name in both]
+            alone += sorted((images | maps)[name].relative_to(folder) for name in either)
     if alone:
         raise UserError(
-            f"{folder}: {len(alone)} pictures have no partner of the same name: {_some(alone)}. "
+            f"{folder}: {len(alone)} pictures have no partner of the same name: "
+            f"{_some([str(path) for path in alone])}. {_near_miss(alone)}"
             "Add the missing ones or take these out."
         )
     if not pairs:
@@ -115,6 +122,38 @@ def find_pairs(folder: Path) -> list[Pair]:
     if twice:
         raise UserError(f"{folder} has tiles of one name in two splits: {_some(twice)}. Rename.")
     return sorted(pairs, key=lambda pair: pair.name)
+
+
+def _near_miss(alone: Sequence[Path]) -> str:
+    """A sentence on two of the pictures that were most likely meant to be a pair, if there are."""
+    likely: dict[str, Path] = {}
+    for path in alone:
+        stem = unicodedata.normalize("NFC", path.stem).casefold()
+        for ending in (*IMAGE_ENDINGS, *MAP_ENDINGS):
+            stem = stem.removesuffix(ending)
+        other = likely.setdefault(stem, path)
+        if other.parent != path.parent:
+            return (
+                f"{other} and {path} differ only in case, in how an accent is written, or in an "
+                f"ending such as {MAP_ENDINGS[0]}: give both one name. "
+            )
+    return ""
+
+
+def _tell_of_others(folder: Path, pairs: Sequence[Pair]) -> None:
+    """Name the pictures, at any depth, that belong to no pair."""
+    taken = {path for pair in pairs for path in (pair.image, pair.map)}
+    others = [
+        str(path.relative_to(folder))
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in PICTURES and path not in taken and path.is_file()
+    ]
+    if others:
+        print(
+            f"download: {len(others)} pictures of {folder} are left out, for they do not belong to "
+            f"the pairs that were found, or to a split with maps: {_some(others)}",
+            file=sys.stderr,
+        )
 
 
 def _split_folders(root: Path) -> Iterator[tuple[str, Path]]:

@@ -76,6 +76,41 @@ def test_pictures_without_partner_are_listed(tmp_path: Path) -> None:
         fetch(tmp_path / "raw", folder=tmp_path / "own")
 
 
+@pytest.mark.parametrize(
+    ("image", "map_"), [("e\u0301.png", "\u00e9.png"), ("A.png", "a.png"), ("a.png", "a_mask.png")]
+)
+def test_a_pair_that_nearly_matches_is_named(tmp_path: Path, image: str, map_: str) -> None:
+    put(tmp_path / "own" / "sat" / image)
+    put(tmp_path / "own" / "map" / map_, "map")
+    with pytest.raises(UserError, match="2 pictures have no partner") as refused:
+        fetch(tmp_path / "raw", folder=tmp_path / "own")
+    assert f"map/{map_} and sat/{image} differ only in case" in str(refused.value)
+
+
+def test_what_belongs_to_no_pair_is_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("", "more/"):
+        put(tmp_path / "own" / "images" / folder / "a.png")
+        put(tmp_path / "own" / "masks" / folder / "a.png", "map")
+    (tmp_path / "own" / "notes.txt").touch()
+    assert fetched(tmp_path) == {"a": "train"}
+    assert "2 pictures of" in (told := capsys.readouterr().err)
+    assert told.endswith("images/more/a.png, masks/more/a.png\n")
+
+
+def test_deepglobes_splits_without_maps_are_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(tmp_path / "own" / "train" / "7_sat.jpg")
+    put(tmp_path / "own" / "train" / "7_mask.png", "map")
+    put(tmp_path / "own" / "train" / "8-sat.jpg")
+    for split in ("valid", "test"):
+        put(tmp_path / "own" / split / "9_sat.jpg")
+    assert fetched(tmp_path) == {"7": "train"}
+    assert "3 pictures of" in capsys.readouterr().err
+
+
 def test_an_image_and_a_map_of_two_sizes(tmp_path: Path) -> None:
     put(tmp_path / "own" / "sat" / "a.png", size=(40, 50))
     put(tmp_path / "own" / "map" / "a.png", "map", size=(40, 40))

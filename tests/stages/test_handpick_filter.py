@@ -8,7 +8,7 @@ from PIL import Image
 from roads.dataset.tiles import write_tiles
 from roads.params.handpick import HandpickParams
 from roads.runtime.errors import UserError
-from stages.handpick_filter import handpick_filter
+from stages.handpick_filter import handpick_filter, read_picks
 from tests.tiles import picture, road_map, save_tile
 
 
@@ -86,3 +86,9 @@ def test_imagery_that_the_file_says_is_missing_is_blank(raw: Path, how: str) -> 
     else:
         Image.fromarray(image).save(path, tiffinfo={42113: "0"} if how == "nodata" else {})
     assert judge(raw)["whole"] == ("no", "blank over 0.25")
+
+
+def test_picks_may_come_from_excel(tmp_path: Path) -> None:
+    picks = tmp_path / "picks.csv"
+    picks.write_text("name,decision,reason\r\na,drop,blurred\r\n", encoding="utf-8-sig", newline="")
+    assert read_picks(picks) == {"a": (False, "blurred")}
