@@ -1,5 +1,6 @@
 """The files in recipes/, and `roads run` up to where DVC takes over."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 import yaml
 from dvc.utils.hydra import apply_overrides
 
+from roads.__main__ import main
 from roads.recipes import _as_dvc_reads_it, changed_params, read_changes, read_recipe
 from roads.runtime.errors import UserError
 from tests.project import ROOT, run, write_params
@@ -147,10 +149,35 @@ def test_a_mistake_takes_one_line_and_changes_nothing(
     assert run(project, "git", "status", "--porcelain").stdout == ""
 
 
-def test_a_recipe_starts_from_the_committed_params(project: Path, tmp_path: Path) -> None:
+def test_dvc_is_run_with_the_changes_the_options_and_this_python(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("PATH", f"/other{os.pathsep}{os.environ['PATH']}")
+    run_by: list[tuple[Any, ...]] = []
+    monkeypatch.setattr("os.execve", lambda *how: run_by.append(how))
+    assert main(["run", "released", "train.seed=3", "--temp", "--queue"]) == 0
+    ((program, command, environment),) = run_by
+    assert (program, command) == (
+        sys.executable,
+        [
+            *(sys.executable, "-m", "dvc", "exp", "run", "--queue", "--temp"),
+            *("-S", "train.initial_weights='massachusetts-gpu'"),
+            *("-S", "train.epochs=0", "-S", "train.seed=3"),
+        ],
+    )
+    assert environment["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
+
+
+@pytest.mark.parametrize("staged", [False, True])
+def test_a_recipe_starts_from_the_committed_params(
+    project: Path, tmp_path: Path, staged: bool
+) -> None:
     edited = Path(shutil.copytree(project, tmp_path / "edited"))
     path = edited / "params.yaml"
     path.write_text(path.read_text(encoding="utf-8").replace("epochs: 10 ", "epochs: 11 "))
+    if staged:
+        run(edited, "git", "add", "params.yaml")
     told = refused(edited, "best")
     assert "params.yaml has changes that are not committed" in told
     way_out = re.search(r"`(.*)`", told)

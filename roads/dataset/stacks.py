@@ -71,10 +71,9 @@ def _page_size(page: TiffPage) -> int:
         TiffFileError: it is not a page as `write_stack` writes it.
     """
     kind = (page.photometric, page.samplesperpixel, page.bitspersample)
-    # 1: uncompressed, pixel by pixel, no predictor, high bits first, unsigned, no third dimension.
+    # 1: uncompressed, pixel by pixel, no predictor, high bits first, unsigned.
     plain = (
         page.compression, page.planarconfig, page.predictor, page.fillorder, page.sampleformat,
-        page.imagedepth,
     )  # fmt: skip
     if kind not in PAGE_KINDS or plain != (1,) * len(plain) or page.is_tiled:
         raise TiffFileError(f"page {page.index} is not uncompressed 8-bit RGB, 8-bit grey or 1-bit")

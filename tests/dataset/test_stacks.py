@@ -149,6 +149,13 @@ def test_what_is_no_stack_is_refused(tmp_path: Path, name: str) -> None:
         list(read_stack(tmp_path / "a.tif"))
 
 
+@pytest.mark.parametrize("name", ["LZW", "deflate"])
+def test_a_compressed_page_is_refused_before_it_is_decoded(tmp_path: Path, name: str) -> None:
+    FOREIGN[name](tmp_path / "a.tif")
+    with pytest.raises(UserError, match="page 0 is not uncompressed"):
+        list(read_stack(tmp_path / "a.tif"))
+
+
 @pytest.mark.parametrize(("page", "goes_on_at"), [(2, 0), (2, 2), (199, 150)])
 def test_a_chain_of_pages_without_end_is_refused(
     tmp_path: Path, page: int, goes_on_at: int

@@ -1,6 +1,8 @@
 """Which devices a training takes; tests/training/test_processes.py trains on two of them."""
 
+import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -42,6 +44,19 @@ def test_as_many_devices_as_asked_for_or_as_share_a_batch(
     assert found.distribution == (None if count == 1 else count)
     told = capsys.readouterr().out.startswith(f"training on {count} of {there} devices: train.b")
     assert told == (wanted == "auto" and count < there)
+
+
+def test_each_process_gives_as_many_devices_as_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def local_devices(process: int) -> list[SimpleNamespace]:
+        return [SimpleNamespace(platform="gpu", id=4 * process + number) for number in range(4)]
+
+    monkeypatch.setitem(sys.modules, "jax", SimpleNamespace(local_devices=local_devices))
+    taken: list[str] = []
+    monkeypatch.setattr(
+        devices.keras.distribution, "DataParallel", lambda devices, **_: taken.extend(devices)
+    )
+    devices._distribution(2, processes=2)
+    assert taken == ["gpu:0", "gpu:1", "gpu:4", "gpu:5"]
 
 
 def test_what_cannot_be_is_said_in_a_line(
