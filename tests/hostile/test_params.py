@@ -1,18 +1,16 @@
 """Whatever stands in params.yaml: a section comes out, or one line that names the key."""
 
 import math
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roads.params.whole import Params, read_params
+from roads.params.whole import Params
 from roads.runtime.errors import UserError
 from roads.runtime.params import PARAMS_FILE, validated
-from tests.project import params, write_params
+from tests.project import params
 
 ODD = st.one_of(
     st.none(), st.booleans(), st.integers(), st.integers(-3, 5000), st.floats(), st.text(),
@@ -61,97 +59,3 @@ def change_one_value(data: st.DataObject) -> None:
 def check(values: dict[str, Any]) -> Params:
     """What `read_params` gives for a file of these values."""
     return validated(Params, values, PARAMS_FILE)
-
-
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({"crop.stride": 300}, "crop.stride 300 is larger than crop.size 256"),
-        ({"split.valid": 0.5, "split.test": 0.5}, "leave nothing to train on"),
-        ({"split.valid": 1.2}, "split.valid is 1.2: should be less than 1"),
-        ({"split.valid": 0}, "split.valid is 0: should be greater than 0"),
-        ({"evaluate.overlap": 512}, "evaluate.overlap 512 is not less than"),
-        ({"unet.filters": 512}, "unet.filters 512 and unet.depth 5 make 8,192"),
-        ({"unet.encoder": "resnet50", "unet.depth": 1}, "unet.depth is 1: with unet.encoder resn"),
-        ({"train.batch_size": 10**9}, "train.batch_size is 1000000000"),
-        ({"train.learning_rate": math.inf}, "train.learning_rate is inf"),
-        ({"train.clip_norm": math.inf}, "train.clip_norm is inf"),
-        ({"train.ema": 1}, "train.ema is 1: should be less than 1"),
-        ({"train.minutes": 5, "train.schedule": "plateau"}, "train.minutes does not go with"),
-        (
-            {"unet.encoder": "resnet50", "train.freeze_encoder_epochs": 10},
-            "train.freeze_encoder_epochs is 10 and train.epochs 10",
-        ),
-        ({"train.warmup_epochs": 12}, "train.warmup_epochs is 12 and train.epochs 10"),
-        ({"train.epochs": 0}, "train.epochs is 0 and train.initial_weights is none"),
-        ({"train.freeze_encoder_epochs": 2}, "2, but unet.encoder plain has no pretrained"),
-        (
-            {"unet.encoder_weights": "imagenet"},
-            "unet.encoder_weights imagenet does not go with unet.encoder plain",
-        ),
-        (
-            {
-                "unet.encoder": "resnet50",
-                "unet.encoder_weights": "imagenet",
-                "train.initial_weights": "mine",
-            },
-            "unet.encoder_weights imagenet does not go with train.initial_weights mine",
-        ),
-        ({"train.devices": True}, "train.devices is True: should be auto or a number from 1 on"),
-        ({"train.devices": "all"}, "train.devices is 'all': should be auto or a number from 1 on"),
-        ({"train.devices": 0}, "train.devices is 0: should be auto or a number from 1 on"),
-        (
-            {"train.minutes": 5, "train.freeze_encoder_epochs": 2, "unet.encoder": "resnet50"},
-            "train.minutes does not go with train.freeze_encoder_epochs",
-        ),
-        ({"crop.size": 250}, "crop.stride 256 is larger than crop.size 250"),
-        (
-            {"crop.size": 250, "crop.stride": 250},
-            "crop.size is 250: with unet.depth 5 it must be a multiple of 16",
-        ),
-        ({"evaluate.window": 500}, "evaluate.window is 500: with unet.depth 5"),
-        ({"augment.window": 100}, "augment.window is 100: with unet.depth 5"),
-        ({"augment.window": 512}, "augment.window 512 is larger than crop.size 256"),
-    ],
-)
-def test_keys_that_contradict_each_other_are_both_named(
-    tmp_path: Path, changes: dict[str, Any], told: str
-) -> None:
-    values = params()
-    for name, value in changes.items():
-        section, _, key = name.partition(".")
-        values[section][key] = value
-    write_params(tmp_path, values)
-    with pytest.raises(UserError) as error:
-        read_params(tmp_path / "params.yaml")
-    assert told in str(error.value)
-    assert str(error.value).isprintable()
-    assert "{" not in str(error.value)
-
-
-def test_with_no_epochs_sizes_need_not_suit_the_net_of_params_yaml(tmp_path: Path) -> None:
-    values = params()
-    values["train"] |= {"epochs": 0, "initial_weights": "massachusetts-cpu"}
-    values["unet"] |= {"depth": 7, "encoder_weights": "imagenet"}
-    values["evaluate"]["window"] = 544
-    write_params(tmp_path, values)
-    assert read_params(tmp_path / "params.yaml").evaluate.window == 544
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        (lambda values: values.pop("crop"), "params.yaml: the section `crop:` is missing"),
-        (lambda values: values.update(crop=None), "the section `crop:` is missing"),
-        (lambda values: values.update(corp={}), "corp is not a section (known: augment, bin"),
-    ],
-)
-def test_sections_missing_and_unknown_are_named(
-    tmp_path: Path, change: Callable[[dict[str, Any]], Any], told: str
-) -> None:
-    values = params()
-    change(values)
-    write_params(tmp_path, values)
-    with pytest.raises(UserError) as error:
-        read_params(tmp_path / "params.yaml")
-    assert told in str(error.value)

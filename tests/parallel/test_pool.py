@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from roads.parallel.pool import FEW, WORKERS_VARIABLE, in_order
-from roads.params.parallel import ParallelParams
 from roads.runtime.errors import UserError
 
 ITEMS = list(range(10))
@@ -85,9 +84,3 @@ def test_no_more_is_computed_than_is_soon_taken(
 
 def touch(path: Path) -> None:
     path.touch()
-
-
-@pytest.mark.parametrize("address", ["localhost:8786", "http://localhost:8786", "tcp://localhost"])
-def test_an_address_in_another_form_is_refused(address: str) -> None:
-    with pytest.raises(ValueError, match="scheduler"):
-        ParallelParams(scheduler=address)
