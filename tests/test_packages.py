@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import re
 import shutil
 import subprocess
 import sys
@@ -107,6 +108,14 @@ def test_a_stage_imports_packages_alone(stage: str) -> None:
     modules = modules_imported((ROOT / stage_module(stage)).read_text(encoding="utf-8"))
     assert {module.split(".")[0] for module in modules} == {"roads"}
     assert {module.split(".")[1] for module in modules} <= set(ARROWS)
+
+
+@pytest.mark.parametrize("package", ARROWS)
+def test_packages_say_what_they_may_import(package: str) -> None:
+    said = re.search(r"Imports (.*)\.\n", importlib.import_module(f"roads.{package}").__doc__ or "")
+    assert said
+    allowed = ARROWS[package].split() or ["no other package"]
+    assert set(re.split(", | and ", said[1])) == set(allowed)
 
 
 @pytest.mark.parametrize("package", ["stages", *(f"roads.{name}" for name in ARROWS)])
