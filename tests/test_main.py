@@ -120,7 +120,7 @@ def test_a_model_is_a_file_a_folder_or_a_released_name(
         resolve_weights("nobody")
 
 
-@pytest.mark.parametrize("others", [None, "train: {lr: 0.1}\n"])
+@pytest.mark.parametrize("others", [None, "train: {lr: 0.1}", "a: &a 1\nb: *a", "- 1"])
 def test_pictures_are_mapped_from_any_folder_with_the_windows_of_params_yaml(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: str | None
 ) -> None:

@@ -83,8 +83,11 @@ def load_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
 
 
 def has_section(name: str, path: Path = PARAMS_FILE) -> bool:
-    """Whether the file exists and has the section; in any folder, it may be somebody else's."""
-    return path.is_file() and name in load_params(path)
+    """Whether the file can be read and has the section; in any folder, it may be a foreign one."""
+    try:
+        return name in load_params(path)
+    except UserError:
+        return False
 
 
 def read_section(section: type[SomeSection], name: str, path: Path = PARAMS_FILE) -> SomeSection:
