@@ -6,6 +6,7 @@ so that recipes run one after another do not pile up there.
 
 import contextlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -55,8 +56,9 @@ def read_changes(words: Sequence[str]) -> dict[str, Any]:
 def _read_value(text: str) -> Any:
     """As YAML, but numbers are Python's: in YAML 1.1 010 is 8, 1:30 is 90, and 1e-4 is text."""
     for number in (int, float):
-        with contextlib.suppress(ValueError):
-            return number(text)
+        with contextlib.suppress(ValueError, OverflowError):
+            if math.isfinite(value := number(text)):
+                return value
     try:
         value = yaml.safe_load(text)
     except Exception:  # not YAML, or a date or nesting that Python cannot make
