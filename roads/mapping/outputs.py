@@ -56,15 +56,19 @@ class RoadMapFiles(NamedTuple):
         return cls(*(folder / f"{name}{ending}" for ending in endings))
 
 
+def file_sizes(files: RoadMapFiles) -> dict[str, int]:
+    """Bytes of each file that was written so far into the folder of `files`, by name."""
+    return {path.name: path.stat().st_size for path in sorted(files.facts.parent.iterdir())}
+
+
 def is_done(files: RoadMapFiles, made_from: Mapping[str, Any]) -> bool:
-    """Whether all files are there, and were made from just that."""
-    if not all(path.is_file() for path in files):
-        return False
+    """Whether all files are there, of the size that was written, and were made from just that."""
     try:
         facts: dict[str, Any] = json.loads(files.facts.read_bytes())
-    except ValueError:
+        sizes = {name: files.facts.with_name(name).stat().st_size for name in facts["files"]}
+    except (FileNotFoundError, ValueError, KeyError):
         return False
-    return made_from.items() <= facts.items()
+    return sizes == facts["files"] and made_from.items() <= facts.items()
 
 
 def remove_leftovers(folder: Path) -> None:

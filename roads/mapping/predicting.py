@@ -17,6 +17,7 @@ from roads.mapping.outputs import (
     RowWriter,
     convert_to_png,
     draw_overlay,
+    file_sizes,
     finishing,
     is_done,
     overlay_shape,
@@ -184,7 +185,8 @@ def map_file(path: Path, *, out: Path, model: Model, options: Options, force: bo
             if options.gsd is None and raster.metres is None:
                 notes.append(ASSUMED)
             facts = map_picture(raster, unfinished, model, options)
-            write_json(unfinished.facts, made_from | facts)
+            sizes = {"files": file_sizes(unfinished)}
+            write_json(unfinished.facts, made_from | facts | sizes)
     except (UserError, OSError) as error:
         return Outcome(str(error), notes, failed=True)
     return Outcome(

@@ -348,6 +348,10 @@ def test_what_is_done_is_left_and_what_changed_is_redone(
     assert redone(threshold=0.7)
     (out / "a_mask.tif").unlink()
     assert redone(threshold=0.7)
+    for name in ("a_probability.tif", "a_mask.tif", "a_overlay.jpg", "a_roads.geojson"):
+        (out / name).write_bytes(b"")  # as after a power cut
+        assert redone(threshold=0.7)
+    assert not redone(threshold=0.7)
     write_tiff(picture, crossing(70, 70, 40, 40), metres=1)
     assert redone(threshold=0.7)
     facts.write_text("{")
