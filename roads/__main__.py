@@ -112,7 +112,7 @@ def predict(arguments: argparse.Namespace) -> None:
     """`roads predict`; raises a UserError where an argument, the model or a picture is no good."""
     from roads.mapping.predicting import Options, Spread, find_pictures, map_roads
 
-    pictures = find_pictures(arguments.images, arguments.out)
+    pictures = find_pictures(arguments.images, arguments.out, arguments.format)
     evaluate = _as_evaluated(arguments)
 
     from roads.mapping.chosen_model import choose_model, resolve_weights, validation_threshold

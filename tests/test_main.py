@@ -213,7 +213,7 @@ def test_a_killed_run_goes_on_with_the_next_picture(weights: Path, tmp_path: Pat
     run = command(*words)
     try:
         deadline = time.monotonic() + 300
-        while not (out / ".2.partial" / "2_mask.tif").exists():
+        while not (out / ".2.roads-map.partial" / "2_mask.tif").exists():
             assert run.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -221,7 +221,7 @@ def test_a_killed_run_goes_on_with_the_next_picture(weights: Path, tmp_path: Pat
         run.send_signal(signal.SIGKILL)
         run.communicate()
     names = {"_mask.tif", "_overlay.jpg", "_probability.tif", "_roads.geojson", ".json"}
-    left = {f"1{end}" for end in names} | {".2.partial", ".lock"}
+    left = {f"1{end}" for end in names} | {".2.roads-map.partial", ".roads-map.lock"}
     assert {path.name for path in out.iterdir()} == left
     again = command(*words, backend="jax")
     said, errors = again.communicate(timeout=300)

@@ -1,11 +1,13 @@
 """The files of a road map: probability, mask, overlay, centrelines, and the facts about them.
 
 They are written into a hidden folder and get their final names together, the facts last: where
-`NAME.json` is, the map is whole.
+`NAME.json` is, the map is whole. The facts list the other files, so that no file is replaced or
+removed that a user put there.
 """
 
 import contextlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -24,7 +26,8 @@ from roads.graph.tracing import CERTAIN, RoadGraph
 from roads.mapping.rasters import Raster, naming_errors
 from roads.mapping.resampling import Shape
 from roads.runtime.arrays import Bool, Image8
-from roads.runtime.files import PARTIAL, check_room, partial_folder, told_if_full
+from roads.runtime.errors import UserError
+from roads.runtime.files import PARTIAL, check_room, partial_folder, take_name, told_if_full
 
 BLOCK = 256  # side of the tiles in the GeoTIFFs, in pixels
 MOST_UNWRITTEN = 300_000_000  # bytes that GDAL holds back, its cache and a strip of rows
@@ -36,6 +39,9 @@ ROAD_COLOUR = (230, 30, 30)
 LINE_COLOUR = (255, 230, 0)
 WORLD_FILE = ".pgw"
 PNG_MASK = ".png.msk"  # GDAL's, beside a PNG
+FORMATS = ("tif", "png")
+FACTS_KEYS = {"picture", "model", "options", "files"}
+READY = ".roads-map"  # ends the name of a hidden folder that holds a whole map
 
 
 class RoadMapFiles(NamedTuple):
@@ -62,19 +68,67 @@ def file_sizes(files: RoadMapFiles) -> dict[str, int]:
 
 
 def is_done(files: RoadMapFiles, made_from: Mapping[str, Any]) -> bool:
-    """Whether all files are there, of the size that was written, and were made from just that."""
+    """Whether all files are there, of the size that was written, and were made from just that.
+
+    Raises:
+        UserError: a file has another size, and is not empty as after a power cut.
+    """
+    facts = read_facts(files.facts)
+    sizes: dict[str, int] = facts.get("files", {})
+    found = {
+        path.name: path.stat().st_size
+        for path in map(files.facts.with_name, sizes)
+        if path.is_file()
+    }
+    for name, size in found.items():
+        if size not in (0, sizes[name]):
+            raise UserError(
+                f"{files.facts.with_name(name)} was changed after it was written. Move it away, "
+                "or choose another --out."
+            )
+    return found == sizes and made_from.items() <= facts.items()
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """The facts of a road map; empty where the file is missing or another program's."""
     try:
-        facts: dict[str, Any] = json.loads(files.facts.read_bytes())
-        sizes = {name: files.facts.with_name(name).stat().st_size for name in facts["files"]}
-    except (FileNotFoundError, ValueError, KeyError):
-        return False
-    return sizes == facts["files"] and made_from.items() <= facts.items()
+        facts = json.loads(path.read_bytes()) if path.is_file() else None
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(facts, dict) or not facts.keys() >= FACTS_KEYS:
+        return {}
+    both = (RoadMapFiles.named(path.parent, path.stem, format) for format in FORMATS)
+    names = {each.name for files in both for each in _may_write(files)}
+    sizes = facts["files"]
+    return facts if isinstance(sizes, dict) and sizes.keys() <= names else {}
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed run left half-written in an output folder."""
-    for partial in folder.glob(f".*{PARTIAL}"):
+def in_the_way(files: RoadMapFiles) -> list[Path]:
+    """The files that a map would replace and that are not of an earlier map of that name."""
+    ours = set()
+    for facts in (files.facts, _ready_folder(files) / files.facts.name):
+        if known := read_facts(facts):
+            ours |= {facts.name, *known["files"]}
+    return [path for path in _may_write(files) if os.path.lexists(path) and path.name not in ours]
+
+
+def _may_write(files: RoadMapFiles) -> list[Path]:
+    """The files of a map, and what may go with its PNGs."""
+    pngs = [path for path in (files.probability, files.mask) if path.suffix == ".png"]
+    beside = [path.with_suffix(suffix) for path in pngs for suffix in (WORLD_FILE, PNG_MASK)]
+    return [*files, *beside]
+
+
+def _ready_folder(files: RoadMapFiles) -> Path:
+    return files.facts.with_name(f".{files.facts.stem}{READY}")
+
+
+def settle_leftovers(folder: Path) -> None:
+    """End what a killed run began in an output folder: whole maps are kept, parts removed."""
+    for partial in folder.glob(f".*{READY}{PARTIAL}"):
         shutil.rmtree(partial, ignore_errors=True)
+    for ready in folder.glob(f".*{READY}"):
+        _move_out(ready)
 
 
 @contextlib.contextmanager
@@ -84,15 +138,25 @@ def finishing(files: RoadMapFiles) -> Iterator[RoadMapFiles]:
     Raises:
         FullDiskError: the disk is full.
     """
-    hidden = files.facts.with_name(f".{files.facts.stem}")
-    with told_if_full(files.facts), partial_folder(hidden) as partial:
+    ready = _ready_folder(files)
+    with told_if_full(files.facts), partial_folder(ready) as partial:
         yield RoadMapFiles(*(partial / path.name for path in files))
-        files.facts.unlink(missing_ok=True)
-        for path in (files.probability, files.mask):
-            for suffix in (".tif", ".png", WORLD_FILE, PNG_MASK):  # a map of another format
-                path.with_suffix(suffix).unlink(missing_ok=True)
-        for path in sorted(partial.iterdir(), key=lambda path: path.name == files.facts.name):
-            path.replace(files.facts.with_name(path.name))
+        take_name(partial, ready)  # from now on `settle_leftovers` can end it
+        _move_out(ready)
+
+
+def _move_out(ready: Path) -> None:
+    """Give the files of a whole map their names, in place of the earlier map of that name."""
+    facts = ready.with_name(ready.name[1:].removesuffix(READY) + ".json")
+    names = {path.name for path in ready.iterdir()}
+    if facts.name in names:  # it is the last to go
+        for old in read_facts(facts).get("files", {}).keys() - names:  # of another format
+            facts.with_name(old).unlink(missing_ok=True)
+        facts.unlink(missing_ok=True)
+        for name in names - {facts.name}:
+            (ready / name).replace(facts.with_name(name))
+        take_name(ready / facts.name, facts)
+    ready.rmdir()
 
 
 class RowWriter:

@@ -19,10 +19,11 @@ from roads.mapping.outputs import (
     draw_overlay,
     file_sizes,
     finishing,
+    in_the_way,
     is_done,
     overlay_shape,
     reading_rows,
-    remove_leftovers,
+    settle_leftovers,
 )
 from roads.mapping.picture_rows import PictureRows
 from roads.mapping.rasters import Raster, open_raster
@@ -40,7 +41,7 @@ FINEST, COARSEST = 0.01, 5.0  # metres per pixel; roads are 7 m wide
 ROW_MEMORY = 500_000_000  # bytes that rows of windows may take, at WINDOW_BYTES a pixel
 WINDOW_BYTES = 14  # two rows of windows of RGB, float sums, and their finished part
 ASSUMED = "some pictures do not say how large their pixels are: 1 m is assumed. Say it with --gsd."
-LOCK = ".lock"  # in the output folder
+LOCK = ".roads-map.lock"  # in the output folder
 SIDECARS = (
     ".tfw", ".tifw", ".tiffw", ".pgw", ".pngw", ".jgw", ".jpgw", ".wld", ".xml", ".ovr", ".msk",
     ".prj", ".json", ".geojson", ".csv",
@@ -87,13 +88,14 @@ class Model:
     sha256: str
 
 
-def find_pictures(paths: Sequence[Path], out: Path) -> list[Path]:
+def find_pictures(paths: Sequence[Path], out: Path, format: str) -> list[Path]:
     """The pictures that are meant by files and folders, in order; no two of the same name.
 
     Of a folder, all files but hidden ones and those that go with a picture (world files).
 
     Raises:
-        UserError: there is none, two have the same stem, or one is in the output folder.
+        UserError: there is none, two have the same stem, one is in the output folder, or a map of
+            that format would replace a file there that is not of an earlier map.
     """
     found: list[Path] = []
     for path in paths:
@@ -119,6 +121,13 @@ def find_pictures(paths: Sequence[Path], out: Path) -> list[Path]:
                 f"{by_stem[path.stem]} and {path} would give files of the same names. Map them "
                 "into two folders."
             )
+    maps = (RoadMapFiles.named(out, path.stem, format) for path in found)
+    if others := [path for files in maps for path in in_the_way(files)]:
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        raise UserError(
+            f"{others[0]}{more} would be replaced, but no facts file (NAME.json) says that `roads "
+            "predict` wrote it. Choose another --out, or move it away."
+        )
     return found
 
 
@@ -146,8 +155,8 @@ def map_roads(
 ) -> None:
     """Map the roads of each picture into the folder `out`; see `find_pictures`.
 
-    What is there already, made from the same picture, model and options, is left as it is, unless
-    `force` is on.
+    A map that is there already, made from the same picture, model and options, is left as it is,
+    unless `force` is on. One whose files were changed since is left in any case, with an error.
 
     Raises:
         UserError: some pictures failed, each told in a line on stderr before; or another run
@@ -156,7 +165,7 @@ def map_roads(
     failed = 0
     said: set[str] = set()
     with held(out / LOCK, f"another run is writing to {out}. Wait for it."):
-        remove_leftovers(out)
+        settle_leftovers(out)
         work = functools.partial(map_file, out=out, model=model, options=options, force=force)
         for outcome in spread(work, pictures):
             for note in outcome.notes:
@@ -178,7 +187,7 @@ def map_file(path: Path, *, out: Path, model: Model, options: Options, force: bo
     notes: list[str] = []
     try:
         made_from = _made_from(path, model, options)
-        if not force and is_done(files, made_from):
+        if is_done(files, made_from) and not force:
             return Outcome(f"{path}: done before, in {out}")
         with open_raster(path) as raster, finishing(files) as unfinished:
             notes += [f"{path} {note}" for note in raster.notes]

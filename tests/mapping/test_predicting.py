@@ -313,7 +313,7 @@ def test_broken_pictures_take_a_line_each_and_the_rest_goes_on(
     (folder / "text.tif").write_text("no picture")
     (folder / "zero.jpg").touch()
     (folder / "good.pgw").write_text("1\n0\n0\n-1\n0\n0\n")
-    pictures = [*find_pictures([folder], tmp_path / "out"), tmp_path / "gone.tif"]
+    pictures = [*find_pictures([folder], tmp_path / "out", "tif"), tmp_path / "gone.tif"]
     with pytest.raises(UserError, match="4 of 5 pictures"):
         map_roads(pictures, tmp_path / "out", BRIGHTNESS, options(gsd=1.0), force=False)
     errors = capsys.readouterr().err.splitlines()
@@ -354,10 +354,13 @@ def test_what_is_done_is_left_and_what_changed_is_redone(
     assert not redone(threshold=0.7)
     write_tiff(picture, crossing(70, 70, 40, 40), metres=1)
     assert redone(threshold=0.7)
-    facts.write_text("{")
-    assert redone(threshold=0.7)
+    (out / "a_mask.png").touch()  # the user's, as long as a map is written in another format
+    (out / "a_mask.tfw").touch()
+    assert redone(threshold=0.6)
+    (out / "a_mask.png").unlink()
     assert redone(threshold=0.7, format="png")
     assert not list(out.glob("*.tif"))
+    (out / "a_mask.tfw").unlink()
     assert redone(threshold=0.7)
     assert not list(out.glob("*.p*"))
 
@@ -382,8 +385,10 @@ def test_a_run_that_fails_midway_leaves_the_old_map_and_no_part_of_a_new_one(
 def test_leftovers_are_removed_and_a_second_writer_is_refused(tmp_path: Path) -> None:
     picture = write_tiff(tmp_path / "a.tif", noise(40, 40))
     out = tmp_path / "out"
-    (out / ".gone.partial").mkdir(parents=True)
-    (out / ".gone.partial/gone_mask.tif").touch()
+    for name in (".gone.roads-map.partial", ".mine.partial"):
+        (out / name).mkdir(parents=True)
+        (out / name / "gone_mask.tif").touch()
+    (out / ".lock").write_text("mine")
 
     def second(windows: Image8) -> Float32:
         with pytest.raises(UserError, match="another run is writing"):
@@ -391,7 +396,79 @@ def test_leftovers_are_removed_and_a_second_writer_is_refused(tmp_path: Path) ->
         return brightness(windows)
 
     map_one(picture, out, replace(BRIGHTNESS, predict=second))
-    assert not list(out.glob(".*"))
+    assert {path.name for path in out.glob(".*")} == {".mine.partial", ".lock"}
+    assert (out / ".mine.partial/gone_mask.tif").exists()
+    assert (out / ".lock").read_text() == "mine"
+
+
+@pytest.mark.parametrize("moved", range(6))
+def test_a_map_is_whole_after_a_kill_while_its_files_get_their_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], moved: int
+) -> None:
+    picture = write_tiff(tmp_path / "a.tif", crossing(70, 70, 30, 30))
+    out, ready = tmp_path / "out", tmp_path / "out/.a.roads-map"
+    map_one(picture, out)
+    whole = {path.name: path.read_bytes() for path in out.iterdir()}
+    ready.mkdir()
+    for name in sorted(whole, key=lambda name: name == "a.json")[moved:]:
+        (out / name).replace(ready / name)
+    if moved == 0:  # there may be an earlier map, of another format
+        map_one(picture, tmp_path / "png", format="png")
+        for path in (tmp_path / "png").iterdir():
+            path.replace(out / path.name)
+    assert find_pictures([picture], out, "tif") == [picture]
+    capsys.readouterr()
+    map_one(picture, out)
+    assert "done before" in capsys.readouterr().out
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == whole
+
+
+@pytest.mark.parametrize(
+    ("format", "name"),
+    [
+        *(("tif", f"7{end}") for end in ("_mask.tif", "_overlay.jpg", "_roads.geojson", ".json")),
+        *(("png", f"7{end}") for end in ("_probability.png", "_mask.pgw", "_mask.png.msk")),
+    ],
+)
+def test_files_of_the_user_are_not_replaced(tmp_path: Path, format: str, name: str) -> None:
+    picture, out = tmp_path / "7.tif", tmp_path / "out"
+    picture.touch()
+    out.mkdir()
+    for there in ("7_mask.csv", "8_mask.tif"):
+        (out / there).touch()
+    assert find_pictures([picture], out, format) == [picture]
+    (out / name).write_text('{"files": {}}')
+    with pytest.raises(UserError, match=rf"out/{name} would be replaced.* Choose another --out"):
+        find_pictures([picture], out, format)
+    (out / name).unlink()
+    (out / name).symlink_to("nowhere")
+    with pytest.raises(UserError, match=rf"out/{name} would be replaced"):
+        find_pictures([picture], out, format)
+
+
+def test_facts_that_list_files_of_another_name_are_not_ours(tmp_path: Path) -> None:
+    picture, out = write_tiff(tmp_path / "a.tif", noise(40, 40)), tmp_path / "out"
+    facts = map_one(picture, out)
+    facts["files"] |= {"../a.tif": picture.stat().st_size}
+    (out / "a.json").write_text(json.dumps(facts))
+    with pytest.raises(UserError, match=r"out/a_probability\.tif and 4 more would be replaced"):
+        find_pictures([picture], out, "tif")
+
+
+def test_a_result_that_the_user_edited_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture, out = write_tiff(tmp_path / "a.tif", noise(40, 40)), tmp_path / "out"
+    map_one(picture, out)
+    (out / "a_roads.geojson").write_text("edited")
+    for force in (True, False):
+        with pytest.raises(UserError, match="1 of 1"):
+            map_roads([picture], out, BRIGHTNESS, options(), force=force)
+        assert "a_roads.geojson was changed after it was written" in capsys.readouterr().err
+    assert (out / "a_roads.geojson").read_text() == "edited"
+    (out / "a_roads.geojson").rename(tmp_path / "mine.geojson")
+    map_one(picture, out)
+    assert lines(out / "a_roads.geojson") == []
 
 
 def test_pictures_of_one_name_are_refused(tmp_path: Path) -> None:
@@ -399,9 +476,9 @@ def test_pictures_of_one_name_are_refused(tmp_path: Path) -> None:
     for name in ("a.tif", "a.png"):
         (tmp_path / "in" / name).touch()
     with pytest.raises(UserError, match=r"a\.png and .*a\.tif would give files of the same names"):
-        find_pictures([tmp_path / "in"], tmp_path / "out")
+        find_pictures([tmp_path / "in"], tmp_path / "out", "tif")
     with pytest.raises(UserError, match="in the folder to write to"):
-        find_pictures([tmp_path / "in/a.tif"], tmp_path / "in")
+        find_pictures([tmp_path / "in/a.tif"], tmp_path / "in", "tif")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="has no pictures"):
-        find_pictures([tmp_path / "empty"], tmp_path / "out")
+        find_pictures([tmp_path / "empty"], tmp_path / "out", "tif")
