@@ -1,6 +1,8 @@
-"""Where on the Earth a picture lies: metres per pixel, longitude and latitude."""
+"""Where on the Earth a picture lies: world files, metres per pixel, longitude and latitude."""
 
+import contextlib
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from rasterio import Affine
@@ -14,6 +16,7 @@ from roads.runtime.arrays import Float64
 ToLonLat = Callable[[Float64, Float64], tuple[Float64, Float64]]  # columns, rows → degrees
 
 LONGITUDE_LATITUDE = CRS.from_epsg(4326)
+WORLD_FILE_BYTES = 1000  # six numbers, each in a line
 STEP = 8  # pixels to either side of the middle over which a pixel is measured
 
 
@@ -37,6 +40,25 @@ def lonlat_converter(crs: CRS | None, transform: Affine) -> ToLonLat | None:
     except (RasterioError, CPLE_BaseError):
         return None
     return to_lonlat if np.isfinite([lon, lat]).all() else None
+
+
+def read_world_file(picture: Path) -> Affine | None:
+    """From columns and rows to coordinates, by the world file of a picture; None without one.
+
+    That of `a.tif` is `a.tfw`, `a.tifw` or `a.wld`, in small or capital letters. One that does not
+    hold six numbers is passed over, as GDAL does.
+    """
+    ending = picture.suffix[1:]
+    for suffix in (f"{ending[:1]}{ending[-1:]}w", f"{ending}w", "wld"):
+        for path in (picture.with_suffix(f".{each}") for each in (suffix.lower(), suffix.upper())):
+            if path.is_file():
+                with contextlib.suppress(ValueError), path.open(encoding="ascii") as stream:
+                    lines = stream.read(WORLD_FILE_BYTES).replace(",", ".").split()
+                    a, d, b, e, c, f = map(float, lines[:6])
+                    place = Affine(a, b, c, d, e, f) @ Affine.translation(-0.5, -0.5)
+                    if np.isfinite(place).all() and not place.is_degenerate:
+                        return place
+    return None
 
 
 def metres_per_pixel(to_lonlat: ToLonLat, height: int, width: int) -> tuple[float, float]:

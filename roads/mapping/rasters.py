@@ -1,6 +1,8 @@
 """Reads pictures of any size by rows: TIFF, GeoTIFF, PNG and JPEG, as 8-bit RGB.
 
-GDAL decodes them, through rasterio, only from local files and by these three drivers. JPEGs that
+GDAL decodes them, through rasterio, only from local files and by these three drivers. It would open
+the files that go with a picture (`.msk`, `.ovr`) by any driver, and some drivers read other files,
+addresses and programs; so it is told of none, and masks and world files are read here. JPEGs that
 are not too large Pillow decodes, as in the stages: libjpeg 9, which GDAL has here, fills in the
 colours of subsampled JPEGs differently than libjpeg-turbo. A broken file is a UserError of one
 line; what a header claims is checked against the file's size.
@@ -29,13 +31,13 @@ from rasterio.windows import Window
 
 from roads.imagery.missing import OPAQUE, black_collar
 from roads.imagery.pictures import decoding, load_picture
-from roads.mapping.georeference import lonlat_converter, metres_per_pixel
+from roads.mapping.georeference import lonlat_converter, metres_per_pixel, read_world_file
 from roads.runtime.arrays import Bool, Image8
 from roads.runtime.errors import UserError, one_line
 
 GDAL_OPTIONS = {
     "GDAL_CACHEMAX": 128,  # MB: a row of 512×512 tiles of a picture 50,000 pixels wide
-    "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # opens no file but the picture
     "GDAL_ERROR_ON_LIBJPEG_WARNING": True,  # else a truncated JPEG ends in grey
     "GDAL_PNG_WHOLE_IMAGE_OPTIM": False,  # else a truncated PNG ends in black
     "GDAL_PAM_ENABLED": False,  # neither reads nor leaves .aux.xml files
@@ -45,6 +47,8 @@ SIGNATURES = {
     b"II*\0": "GTiff", b"MM\0*": "GTiff", b"II+\0": "GTiff", b"MM\0+": "GTiff",
     b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG",
 }  # fmt: skip
+MASK_SUFFIXES = (".msk", ".MSK")  # of a mask file, after the picture's whole name
+MASK_FLAGS = {"INTERNAL_MASK_FLAGS_1": "2"}  # by which GDAL says that it is of the whole picture
 PIXELS_A_BYTE = 50_000  # of the file; even a mosaic that is nearly all empty has fewer
 DECODED_AT_ONCE = 300_000_000  # bytes; what a decoder may need for one strip, or a whole picture
 WHOLE_JPEG = DECODED_AT_ONCE // 4  # pixels: Pillow holds all of a JPEG, at 4 bytes a pixel
@@ -72,11 +76,13 @@ class Raster:
             than 8 or 16 bits, or does not say which of many bands are red, green and blue.
     """
 
-    def __init__(self, path: Path, dataset: DatasetReader):
-        self.path, self._dataset = path, dataset
+    def __init__(self, path: Path, dataset: DatasetReader, mask: DatasetReader | None):
+        self.path, self._dataset, self._mask = path, dataset, mask
         self.height, self.width = dataset.shape
         self.crs: CRS | None = dataset.crs
         self.transform: Affine = dataset.transform
+        if self.transform.is_identity:
+            self.transform = read_world_file(path.resolve()) or self.transform
         self.notes: list[str] = []
         _check_size(path, dataset)
         self._bands = self._choose_bands()
@@ -137,6 +143,8 @@ class Raster:
         missing = np.zeros(values.shape[:2], np.bool_)
         if MaskFlags.per_dataset in flags:
             missing |= self._dataset.read_masks(1, window=window) < OPAQUE
+        if self._mask is not None:
+            missing |= self._mask.read(1, window=window) < OPAQUE
         if self._dataset.nodata is not None:
             missing |= (values == self._dataset.nodata).all(axis=2)
         if ColorInterp.alpha in colours and MaskFlags.alpha not in flags:
@@ -238,12 +246,38 @@ def open_raster(path: Path) -> Iterator[Raster]:
     Raises:
         UserError: as `Raster`; or the file is missing, or neither TIFF, PNG nor JPEG.
     """
-    driver = _driver(path)
+    driver, real = _driver(path), path.resolve()
+    beside = (real.with_name(real.name + suffix) for suffix in MASK_SUFFIXES)
+    mask_path = next(filter(Path.is_file, beside), None)
     with quiet_gdal():
         with naming_errors(path):
-            dataset = rasterio.open(path.resolve(), driver=driver, sharing=False)
-        with dataset:
-            yield Raster(path, dataset)
+            dataset = rasterio.open(real, driver=driver, sharing=False)
+        with dataset, _open_mask(mask_path, dataset.shape) as mask:
+            raster = Raster(path, dataset, mask)
+            if mask_path and mask is None:
+                raster.notes.append(f"is mapped without {mask_path.name}: not a mask by GDAL")
+            yield raster
+
+
+@contextlib.contextmanager
+def _open_mask(path: Path | None, shape: tuple[int, int]) -> Iterator[DatasetReader | None]:
+    """A mask file as GDAL writes it, for a picture of that shape; else None.
+
+    Raises:
+        UserError: it is broken.
+    """
+    if path is None or _signature(path) != "GTiff":
+        yield None
+        return
+    with naming_errors(path):
+        mask = rasterio.open(path, driver="GTiff", sharing=False)
+    with mask:
+        sound = mask.dtypes == ("uint8",) and mask.tags().items() >= MASK_FLAGS.items()
+        if not sound or mask.shape != shape:
+            yield None
+            return
+        _check_size(path, mask)
+        yield mask
 
 
 @contextlib.contextmanager
@@ -273,12 +307,16 @@ def _driver(path: Path) -> str:
     if not path.is_file():
         missing = "is no file" if path.exists() else "is missing"
         raise UserError(f"{path} {missing}; local files are read, no addresses")
+    driver = _signature(path)
+    if driver is None:
+        raise UserError(f"{path} is not a TIFF, PNG or JPEG picture")
+    return driver
+
+
+def _signature(path: Path) -> str | None:
     with path.open("rb") as stream:
         start = stream.read(4)
-    for signature, driver in SIGNATURES.items():
-        if start.startswith(signature):
-            return driver
-    raise UserError(f"{path} is not a TIFF, PNG or JPEG picture")
+    return next((driver for each, driver in SIGNATURES.items() if start.startswith(each)), None)
 
 
 def _check_size(path: Path, dataset: DatasetReader) -> None:

@@ -1,13 +1,17 @@
 """Metres per pixel on the ground, against geodesic formulas and known places."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
+from PIL import Image
 from rasterio import Affine
 from rasterio.crs import CRS
 
-from roads.mapping.georeference import lonlat_converter, metres_per_pixel
+from roads.mapping.georeference import lonlat_converter, metres_per_pixel, read_world_file
+from roads.mapping.rasters import quiet_gdal
 
 FOOT = 1200 / 3937  # US survey foot in metres
 
@@ -45,3 +49,43 @@ def test_a_picture_without_a_place_on_the_earth_has_no_converter() -> None:
     assert lonlat_converter(None, Affine.identity()) is None
     local = CRS.from_wkt('LOCAL_CS["site",UNIT["metre",1]]')
     assert lonlat_converter(local, Affine.identity()) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "sound"),
+    [
+        ("0.5\n0\n0\n-0.5\n300000.25\n4689999.75\n", True),
+        ("0.4\r\n0.1\r\n-0.2\r\n-0.3\r\n7e5\r\n-12.125", True),
+        ("0,5\n0\n0\n-0,5\n1,25\n2\nand more", True),
+        ("0.5\n0\n0\n-0.5\n300000.25\n", False),
+        ("0\n0\n0\n0\n1\n2\n", False),
+        ("<html>", False),
+        ("", False),
+    ],
+)
+@pytest.mark.parametrize(
+    ("name", "world"),
+    [
+        *(("a.tif", f"a.{each}") for each in ("tfw", "tifw", "wld", "TFW")),
+        *(("b.c.png", f"b.c.{each}") for each in ("pgw", "pngw", "wld", "PGW")),
+        *(("a.jpeg", f"a.{each}") for each in ("jgw", "jpegw", "wld")),
+        ("a.png", "b.pgw"),
+    ],
+)
+def test_a_world_file_is_read_as_gdal_does(
+    tmp_path: Path, name: str, world: str, text: str, sound: bool
+) -> None:
+    Image.new("L", (3, 2)).save(tmp_path / name)
+    (tmp_path / world).write_text(text, newline="")
+    as_usual = rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="FALSE")
+    with quiet_gdal(), as_usual, rasterio.open(tmp_path / name) as dataset:
+        expected = dataset.transform
+    place = read_world_file(tmp_path / name)
+    assert (place or Affine.identity()) == expected
+    assert (place is not None) == (sound and world != "b.pgw")
+
+
+@pytest.mark.parametrize("text", ["nan\n0\n0\n1\n0\n0\n", "1\n0\n0\n1\ninf\n0\n", "ä" * 600])
+def test_what_holds_no_six_numbers_is_no_world_file(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.tfw").write_text(text)
+    assert read_world_file(tmp_path / "a.tif") is None

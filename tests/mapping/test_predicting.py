@@ -40,8 +40,9 @@ def map_one(path: Path, out: Path, model: Model = BRIGHTNESS, **changes: Any) ->
 
 
 def band(path: Path) -> tuple[Image8, Any, Image8]:
-    """A result's band, profile, and mask of valid pixels."""
-    with quiet_gdal(), rasterio.open(path) as dataset:
+    """A result's band, profile, and mask of valid pixels, as other programs read them."""
+    as_usual = rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="FALSE")
+    with quiet_gdal(), as_usual, rasterio.open(path) as dataset:
         return dataset.read(1), dataset.profile, dataset.read_masks(1)
 
 
@@ -273,13 +274,16 @@ def test_windows_without_imagery_are_skipped_without_a_trace(tmp_path: Path) -> 
     assert not probability[100:].any()
 
 
-def test_png_has_a_world_file(tmp_path: Path) -> None:
-    picture = write_tiff(tmp_path / "a.tif", crossing(120, 100, 50, 50), metres=1)
+def test_png_has_a_world_file_and_a_mask(tmp_path: Path) -> None:
+    image = crossing(120, 100, 50, 50)
+    image[:20, :20] = 9
+    picture = write_tiff(tmp_path / "a.tif", image, metres=1, nodata=9)
     map_one(picture, tmp_path / "tif")
     map_one(picture, tmp_path / "png", format="png")
     for kind in ("probability", "mask"):
-        expected, _, _ = band(tmp_path / f"tif/a_{kind}.tif")
-        values, profile, _ = band(tmp_path / f"png/a_{kind}.png")
+        expected, _, expected_valid = band(tmp_path / f"tif/a_{kind}.tif")
+        values, profile, valid = band(tmp_path / f"png/a_{kind}.png")
+        np.testing.assert_array_equal(valid, expected_valid)
         assert profile["driver"] == "PNG"
         assert profile["transform"] == place_of(1)
         assert profile["dtype"] == ("uint16" if kind == "probability" else "uint8")

@@ -167,6 +167,55 @@ def test_a_place_is_read_from_geotiff_and_world_file(tmp_path: Path) -> None:
     assert raster.metres is None  # a world file does not say what its units are
 
 
+VRT = """<VRTDataset rasterXSize="50" rasterYSize="40">
+  <Metadata><MDI key="INTERNAL_MASK_FLAGS_1">2</MDI></Metadata>
+  <VRTRasterBand dataType="Byte" band="1"><SimpleSource>
+    <SourceFilename relativeToVRT="0">{source}</SourceFilename><SourceBand>1</SourceBand>
+  </SimpleSource></VRTRasterBand>
+</VRTDataset>"""
+
+
+@pytest.mark.parametrize("suffix", [".msk", ".MSK", ".ovr"])
+@pytest.mark.parametrize("name", ["a.tif", "a.png", "a.jpg"])
+def test_files_beside_a_picture_lead_to_no_other_file(
+    tmp_path: Path, name: str, suffix: str
+) -> None:
+    Image.fromarray(IMAGE).save(tmp_path / name)
+    expected, _, _ = read(tmp_path / name)
+    other = write_tiff(tmp_path / "other.tif", np.zeros((40, 50, 1), np.uint8))
+    (tmp_path / f"{name}{suffix}").write_text(VRT.format(source=other))
+    with open_raster(tmp_path / name) as raster:
+        assert [Path(each).name for each in raster._dataset.files] == [name]
+    image, missing, raster = read(tmp_path / name)
+    np.testing.assert_array_equal(image, expected)
+    assert not missing.any()
+    notes = [] if suffix == ".ovr" else [f"is mapped without {name}{suffix}: not a mask by GDAL"]
+    assert raster.notes == notes
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.png", "a.jpg"])
+def test_a_mask_file_by_gdal_is_read(tmp_path: Path, name: str) -> None:
+    Image.fromarray(IMAGE).save(tmp_path / name)
+    valid = np.ones(IMAGE.shape[:2], np.bool_)
+    valid[3:20, 5:9] = False
+    other = write_tiff(tmp_path / "other.tif", IMAGE)
+    outside = rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False)
+    with quiet_gdal(), outside, rasterio.open(other, "r+") as dataset:
+        dataset.write_mask(valid)
+    mask = (tmp_path / "other.tif.msk").rename(tmp_path / f"{name}.msk")
+    _, missing, raster = read(tmp_path / name)
+    np.testing.assert_array_equal(missing, ~valid)
+    assert raster.notes == []
+    mask.write_bytes(mask.read_bytes()[:20])
+    with pytest.raises(UserError, match=rf"{name}\.msk is broken"):
+        read(tmp_path / name)
+    mask.unlink()
+    write_tiff(mask, np.zeros((10, 10, 1), np.uint8))
+    _, missing, raster = read(tmp_path / name)
+    assert not missing.any()
+    assert raster.notes == [f"is mapped without {name}.msk: not a mask by GDAL"]
+
+
 def test_a_turned_photograph_is_read_as_stored_and_told(tmp_path: Path) -> None:
     turned = Image.Exif()
     turned[0x0112] = 6
