@@ -31,13 +31,13 @@ def save_contact_sheet(path: Path, pictures: list[tuple[str, Image8]], title: st
     rows = max(1, -(-len(shown) // COLUMNS))
     figure = Figure(figsize=(COLUMNS * INCHES, rows * (INCHES + 0.5) + 0.5), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     if shown:
         for axes in figure.subplots(rows, COLUMNS, squeeze=False).flat:
             axes.set_axis_off()
         for axes, (caption, picture) in zip(figure.axes, shown, strict=False):
             axes.imshow(picture)
-            axes.set_title(caption, fontsize=8)
+            axes.set_title(caption, fontsize=8, parse_math=False)  # names may have $ in them
             height, width = picture.shape[:2]
             frame = Rectangle(
                 (-0.5, -0.5), width, height, fill=False, edgecolor="0.6", linewidth=0.8

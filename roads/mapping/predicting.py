@@ -30,7 +30,7 @@ from roads.mapping.rasters import Raster, open_raster
 from roads.mapping.resampling import RowResizer, Shape, strip_rows
 from roads.prediction.blending import Predict, Windows, predict_rows, spread_starts
 from roads.runtime.arrays import Bool, Float32, Image8
-from roads.runtime.errors import UserError
+from roads.runtime.errors import UserError, ascii_controls
 from roads.runtime.files import write_json
 from roads.runtime.locks import held
 from roads.runtime.progress import progress
@@ -170,13 +170,13 @@ def map_roads(
         for outcome in spread(work, pictures):
             for note in outcome.notes:
                 if note not in said:
-                    print(f"predict: {note}", file=sys.stderr)
+                    print(f"predict: {ascii_controls(note)}", file=sys.stderr)
                     said.add(note)
             if outcome.failed:
-                print(f"error: {outcome.line}", file=sys.stderr)
+                print(f"error: {ascii_controls(outcome.line)}", file=sys.stderr)
                 failed += 1
             else:
-                print(outcome.line)
+                print(ascii_controls(outcome.line))
     if failed:
         raise UserError(f"{failed} of {len(pictures)} pictures could not be mapped, see above")
 

@@ -300,6 +300,8 @@ def naming_errors(path: Path) -> Iterator[None]:
             cause = cause.__cause__
         reason = one_line(cause).removeprefix(f"{path.name}: ")
         raise UserError(f"{path} is broken or cannot be read: {reason}") from None
+    except UnicodeEncodeError:
+        raise UserError(f"{path} has a name that is not in UTF-8. Rename it.") from None
 
 
 def _driver(path: Path) -> str:

@@ -103,7 +103,7 @@ def draw_overlay(
     panel = PICTURE_INCHES / columns * height / width
     size = (PICTURE_INCHES, rows * (panel + 0.3) + 0.7)
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)  # tiles may have $ in their names
     panels: dict[str, NDArray[Any]] = {
         "image": image,
         "map": road,

@@ -1,5 +1,6 @@
 """Errors that a user can cause, told in one line."""
 
+import io
 import os
 import reprlib
 import sys
@@ -42,23 +43,26 @@ def ascii_controls(text: str) -> str:
 def exit_status(main: Callable[[], None]) -> int:
     """Run a command line and turn what the user can fix into one line on stderr.
 
+    What a terminal's encoding lacks is printed escaped; so are control characters in that line.
     Returns 0, 1 after a UserError or a full or unwritable disk, 130 after Ctrl-C.
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # it was closed: what is said goes nowhere
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main()
     except KeyboardInterrupt as error:
         print(str(error) or "interrupted; run the same command to go on", file=sys.stderr)
         return INTERRUPTED
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {ascii_controls(str(error))}", file=sys.stderr)
         return 1
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise
         place = f"{os.fspath(error.filename)}: " if error.filename else ""
-        print(f"error: {place}{error.strerror or error}", file=sys.stderr)
+        print(f"error: {ascii_controls(f'{place}{error.strerror or error}')}", file=sys.stderr)
         return 1
     return 0

@@ -1,6 +1,9 @@
 """Road maps of whole pictures: where roads land, what is kept, blank areas, resumed runs."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +33,7 @@ from tests.pictures import (
     place_of,
     write_tiff,
 )  # fmt: skip
+from tests.project import ROOT
 
 
 def map_one(path: Path, out: Path, model: Model = BRIGHTNESS, **changes: Any) -> dict[str, Any]:
@@ -327,6 +331,36 @@ def test_broken_pictures_take_a_line_each_and_the_rest_goes_on(
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert "good.json" in names
     assert all(name.startswith("good") for name in names)
+
+
+def test_names_are_printed_escaped_on_any_terminal(tmp_path: Path) -> None:
+    names = ["1\x1b[2J\n.tif", "2→$\\frac$.tif", os.fsdecode(b"3\xff.tif"), "4\x1b.tif"]
+    for name in names[:3]:
+        write_tiff(tmp_path / "a.tif", noise(40, 40)).rename(tmp_path / name)
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from roads.mapping.predicting import map_roads\n"
+        "from roads.runtime.errors import exit_status\n"
+        "from tests.pictures import BRIGHTNESS, options\n"
+        "pictures = list(map(Path, sys.argv[2:]))\n"
+        "how = {'options': options(gsd=1.0), 'force': False}\n"
+        "sys.exit(exit_status(lambda: map_roads(pictures, Path(sys.argv[1]), BRIGHTNESS, **how)))\n"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "out", *(tmp_path / name for name in names)],
+        cwd=ROOT, env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert answer.returncode == 1
+    done = answer.stdout.splitlines()
+    assert [line.split(": ")[0] for line in done] == [
+        rf"{tmp_path}/1\x1b[2J\n.tif", rf"{tmp_path}/2\u2192$\frac$.tif",
+    ]  # fmt: skip
+    assert answer.stderr.splitlines() == [
+        rf"error: {tmp_path}/3\udcff.tif has a name that is not in UTF-8. Rename it.",
+        rf"error: {tmp_path}/4\x1b.tif is missing; local files are read, no addresses",
+        "error: 2 of 4 pictures could not be mapped, see above",
+    ]
 
 
 def test_what_is_done_is_left_and_what_changed_is_redone(

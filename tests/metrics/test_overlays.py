@@ -32,7 +32,7 @@ def test_picture_is_a_png_wide_enough_to_see_every_pixel(tmp_path: Path) -> None
         probability > 0.5,
         probability,
         0.4,
-        "Best of 3 crops",
+        r"Best of 3 crops (tile x$\frac$)",
     )
     with Image.open(tmp_path / "crops" / "1.png") as picture:
         assert picture.format == "PNG"

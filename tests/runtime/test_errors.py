@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from roads.runtime.errors import UserError, exit_status
 from tests.project import ROOT
 
 RUN = """
@@ -60,3 +61,22 @@ def test_a_limit_on_the_size_of_files_names_the_file(tmp_path: Path) -> None:
     assert answer.returncode == 1
     assert answer.stderr.startswith("error: table.csv is not written: file too large. ")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UserError("photos/\x1b[2J\n7.tif is broken"),
+        OSError(13, "is broken", "photos/\x1b[2J\n7.tif"),
+    ],
+)
+def test_control_characters_in_file_names_are_escaped(
+    error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise error
+
+    assert exit_status(fail) == 1
+    line = capsys.readouterr().err
+    assert line.startswith(r"error: photos/\x1b[2J\n7.tif")
+    assert line[:-1].isprintable()
