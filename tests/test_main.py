@@ -100,6 +100,18 @@ def test_what_does_not_go_together_takes_one_line(
     assert not (tmp_path / "out").exists()
 
 
+def test_files_of_the_user_are_refused_before_the_net_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = write_tiff(tmp_path / "7.tif", noise(30, 30))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/7_mask.png").touch()
+    words = ["predict", str(picture), "--out", str(tmp_path / "out"), "--model", "nobody"]
+    for further, told in (([], "no net `nobody`"), (["--format", "png"], "would be replaced")):
+        assert main([*words, *further, "--force"]) == 1
+        assert told in capsys.readouterr().err
+
+
 def test_a_model_is_a_file_a_folder_or_a_released_name(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
