@@ -84,8 +84,8 @@ class Raster:
         if self.transform.is_identity:
             self.transform = read_world_file(path.resolve()) or self.transform
         self.notes: list[str] = []
-        _check_size(path, dataset)
         self._bands = self._choose_bands()
+        _check_size(path, dataset)
         self._jpeg = self._load_jpeg()
         located = not (self.transform.is_identity or self.transform.is_degenerate)
         self.to_lonlat = lonlat_converter(self.crs, self.transform) if located else None
