@@ -23,7 +23,7 @@ from typing import Any
 import yaml
 
 from roads.parallel.pool import worker_count
-from roads.runtime.errors import UserError
+from roads.runtime.errors import UserError, ascii_controls
 from roads.runtime.files import file_hash, replacing
 from roads.runtime.progress import progress
 from roads.runtime.state import dvc_cache, state_folder
@@ -253,7 +253,7 @@ def look_for_damage(whole_cache: bool, quarantine: bool) -> None:
         raise UserError("this is no DVC repository, or DVC is not installed: run `make verify`")
     found = verify(cache, state_folder("downloads"), whole_cache)
     for line in found.lines:
-        print(line)
+        print(ascii_controls(line))
     if not found.lines:
         print(f"no damage found in {found.looked_at} files of DVC's cache and the downloads")
         return

@@ -9,7 +9,7 @@ from pathlib import Path
 
 STATE_VARIABLE = "ROADS_STATE"
 KEPT = 30 * 24 * 3600  # seconds that half-finished work is kept without being touched
-MARK = ".made-by-roads"  # in a folder that was made here: in no other is anything removed
+MARK = ".made-by-roads"  # in a root that was made here: in no other is anything removed
 
 
 def state_folder(kind: str) -> Path:
@@ -21,9 +21,10 @@ def state_folder(kind: str) -> Path:
     named = os.environ.get(STATE_VARIABLE)
     root = Path(named) if named else _beside(dvc_cache())
     folder = (root / kind).resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    if not any(folder.iterdir()):
-        (folder / MARK).touch()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if not any(folder.parent.iterdir()):
+        (folder.parent / MARK).touch()
+    folder.mkdir(exist_ok=True)
     return folder
 
 
@@ -32,7 +33,7 @@ def stale(folder: Path, pattern: str) -> Iterator[Path]:
 
     None of a folder that had content of somebody else's when it was named in $ROADS_STATE.
     """
-    for path in folder.rglob(pattern) if (folder / MARK).exists() else ():
+    for path in folder.rglob(pattern) if (folder.parent / MARK).exists() else ():
         try:
             age = time.time() - path.stat().st_mtime
         except FileNotFoundError:

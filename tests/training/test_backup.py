@@ -84,31 +84,33 @@ def test_a_backup_outlives_a_full_disk(tmp_path: Path) -> None:
 
 def test_backups_that_nobody_came_back_for_go_after_a_month(tmp_path: Path) -> None:
     month, names = time.time() - 31 * 86_400, ("old", "held", "new", "half")
+    folder = tmp_path / "training"
     for name in names:
-        Backup(tmp_path, name).save(PROGRESS)
-    (tmp_path / "half.npz").rename(tmp_path / "half.npz.partial")
-    for path in tmp_path.iterdir():
+        Backup(folder, name).save(PROGRESS)
+    (folder / "half.npz").rename(folder / "half.npz.partial")
+    for path in folder.iterdir():
         if path.stem != "new":
             os.utime(path, (month, month))
-    with Backup(tmp_path, "key").held():
+    with Backup(folder, "key").held():
         pass
-    assert len(list(tmp_path.iterdir())) == len(names)  # the folder may be somebody's own
+    assert len(list(folder.iterdir())) == len(names)  # the folder may be somebody's own
     (tmp_path / MARK).touch()
-    with filelock.FileLock(tmp_path / "held.lock"), Backup(tmp_path, "key").held():
+    with filelock.FileLock(folder / "held.lock"), Backup(folder, "key").held():
         pass
-    left = {path.name for path in tmp_path.iterdir()}
-    assert left == {"held.npz", "held.lock", "new.npz", MARK}
+    left = {path.name for path in folder.iterdir()}
+    assert left == {"held.npz", "held.lock", "new.npz"}
 
 
-def test_only_a_folder_that_was_made_here_is_marked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("theirs", [[], ["mine"], ["training/mine"]])
+def test_only_a_root_that_was_made_here_is_marked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theirs: list[str]
 ) -> None:
-    monkeypatch.setenv("ROADS_STATE", str(tmp_path))
-    (tmp_path / "downloads").mkdir()
-    (tmp_path / "downloads" / "mine").touch()
+    monkeypatch.setenv("ROADS_STATE", str(tmp_path / "state"))
+    for name in theirs:
+        (tmp_path / "state" / name).mkdir(parents=True)
     for kind in ("training", "downloads"):
         state_folder(kind)
-    assert [path.parent.name for path in tmp_path.rglob(MARK)] == ["training"]
+    assert (tmp_path / "state" / MARK).exists() == (not theirs)
 
 
 def test_whatever_decides_the_outcome_is_in_the_fingerprint(tmp_path: Path) -> None:
