@@ -30,8 +30,8 @@ repro: $(VENV)/pipeline $(if $(CUDA),$(VENV)/cuda)
 
 # Columns of files, intervals, counts and of what repeats another column are left out.
 experiments: $(VENV)/pipeline
-	@COLUMNS=120 dvc exp show --no-pager --only-changed --hide-workspace --sort-by metrics/test.json:tile_iou \
-	  --sort-order desc --drop '.*/|.*_95_|.*_crops|Created|best_epoch|valid_loss|iou|break_even|cldice'
+	@COLUMNS=120 dvc exp show --no-pager --only-changed --hide-workspace \
+	  --drop '.*/|.*_95_|.*_crops|Created|best_epoch|valid_loss|iou|break_even|cldice'
 
 # Files with slow tests come first (tests/conftest.py): keep pytest-xdist from ordering them.
 PYTEST := python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
@@ -49,7 +49,8 @@ verify: $(VENV)/pipeline
 	python -m roads verify $(if $(QUARANTINE),--quarantine)
 
 cards: $(VENV)/development
-	python -m benchmarks.release --tiles $(FOLDER) --work build/cards
+	rm -rf build/cards # it would be taken for done, whatever the tiles are now
+	python -m benchmarks.release --tiles "$(FOLDER)" --work build/cards
 
 audit: $(VENV)/development $(VENV)/audit
 	$(VENV)/audit/bin/pip-audit --strict --path "$$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"

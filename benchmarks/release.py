@@ -109,8 +109,8 @@ def write_card(
 ) -> None:
     """Write the scores of the weights in `folder`, and their card."""
     weights = folder / WEIGHTS_FILE
-    write_json(folder / SCORES_FILE, scores)
     card = model_card(name, read_description(weights), record, scores, weights.stat().st_size)
+    write_json(folder / SCORES_FILE, scores)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 

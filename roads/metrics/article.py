@@ -19,7 +19,7 @@ def soft_sums(probabilities: Float32, road: Bool) -> Float64:
 def article_dice(sums: Float64) -> float:
     """The article's soft Dice, (2·Σpy + 1) / (Σp + Σy + 1): of each batch of 16, then the mean.
 
-    The mean is weighted by the number of crops in a batch, as in Keras' `evaluate`, whose number
+    The mean is weighted by the number of crops in a batch, as Keras weights a loss, whose number
     the article prints.
 
     Args:

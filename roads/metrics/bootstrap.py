@@ -18,11 +18,12 @@ def dice_interval(tiles: Sequence[Counts]) -> tuple[float, float]:
     Each draw takes as many tiles as there are, with replacement, and pools their counts. The
     interval leaves out the lowest and the highest 2.5 % of the scores: Efron and Tibshirani, An
     Introduction to the Bootstrap (1993), chapter 13. It shows how much depends on the choice of
-    test tiles, not on the training. The draws are the same in every run.
+    test tiles, not on the training. The draws are the same in every run. Draws without road, of
+    which there is no Dice, are left out; at least one tile must have some.
     """
     tp, fp, fn = (_draws(len(tiles)) @ np.array(tiles)).T
-    sizes = 2 * tp + fp + fn
-    return _middle(np.divide(2 * tp, sizes, out=np.ones(DRAWS), where=sizes > 0))
+    road = tp + fn > 0
+    return _middle((2 * tp / np.maximum(1, 2 * tp + fp + fn))[road])
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:

@@ -64,6 +64,11 @@ def reported(counts: Counts, *names: str) -> dict[str, float | None]:
     }
 
 
+def rank(counts: Counts, name: str) -> float:
+    """The named score, or -1 where it is not defined: what has none ranks last."""
+    return -1.0 if reported(counts, name)[name] is None else float(getattr(counts, name))
+
+
 def rounded(score: float | None) -> float | None:
     """A score rounded to six digits; None stays None."""
     return None if score is None else round(score, 6)

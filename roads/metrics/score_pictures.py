@@ -8,7 +8,7 @@ import numpy as np
 from roads.dataset.masks import road_mask
 from roads.dataset.packs import CropPlace, PackReader
 from roads.dataset.tiles import Tile, read_pair
-from roads.metrics.counts import LEVELS
+from roads.metrics.counts import LEVELS, rank
 from roads.metrics.crop_scores import CropScores
 from roads.metrics.overlays import best_to_worst, draw_overlay
 from roads.metrics.tile_scores import TileScores
@@ -30,7 +30,8 @@ def draw_crops(
 ) -> None:
     """Draw `count` test crops, evenly spread from the best Dice to the worst."""
     folder.mkdir()
-    dice = {row: scores.each[row].dice for row in _rows_worth_a_picture(scores.soft[:, 2], pack)}
+    rows = _rows_worth_a_picture(scores.soft[:, 2], pack)
+    dice = {row: rank(scores.each[row], "dice") for row in rows}
     for number, pick in enumerate(best_to_worst(dice, count), start=1):
         images, masks = pack.read("test", [pick.key])
         place = places["test", pick.key]
@@ -41,7 +42,7 @@ def draw_crops(
             predictor(images)[0],
             scores.level / LEVELS,
             f"{pick.word.capitalize() or f'No. {pick.rank + 1}'} of {len(dice)} test crops: "
-            f"Dice {dice[pick.key]:.3f} (tile {place.tile}, top {place.top}, left {place.left})",
+            f"Dice {_told(dice[pick.key])} (tile {place.tile}, top {place.top}, left {place.left})",
         )
 
 
@@ -74,7 +75,7 @@ def draw_tiles(
         binarize: what is road in a map.
     """
     folder.mkdir()
-    iou = {number: tile.best.iou for number, tile in enumerate(scores.each)}
+    iou = {number: rank(tile.best, "iou") for number, tile in enumerate(scores.each)}
     for number, pick in enumerate(best_to_worst(iou, PICTURED_TILES), start=1):
         tile = tiles[pick.key]
         image, map_ = read_pair(raw, tile)
@@ -85,9 +86,13 @@ def draw_tiles(
             predict(image),
             scores.level / LEVELS,
             f"{pick.word.capitalize()} of {len(tiles)} whole test tiles: "
-            f"IoU {iou[pick.key]:.3f} (tile {tile.name})",
+            f"IoU {_told(iou[pick.key])} (tile {tile.name})",
             columns=2,
         )
+
+
+def _told(score: float) -> str:
+    return "not defined" if score < 0 else f"{score:.3f}"
 
 
 def _file_name(number: int, word: str) -> str:

@@ -15,6 +15,7 @@ from roads.metrics.counts import (
     LevelCounts,
     count_each,
     mean,
+    rank,
     reported,
     rounded,
     to_levels,
@@ -162,7 +163,7 @@ def table_rows(tiles: Sequence[TileScore]) -> Iterator[tuple[str | float | None,
 
     None, an empty cell, where a score is not defined.
     """
-    for tile in sorted(tiles, key=lambda tile: (-tile.best.iou, tile.name)):
+    for tile in sorted(tiles, key=lambda tile: (-rank(tile.best, "iou"), tile.name)):
         yield (
             tile.name,
             round(tile.blank, 6),

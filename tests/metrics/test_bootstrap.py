@@ -38,7 +38,11 @@ def test_twice_the_same_and_narrower_with_more_tiles() -> None:
 def test_one_tile_and_tiles_without_road() -> None:
     tile = Counts(30, 10, 20)
     assert dice_interval([tile]) == (tile.dice, tile.dice)
-    assert dice_interval([Counts(0, 0, 0)] * 3) == (1, 1)
+    half, nothing = (
+        Counts(500, 300, 300),
+        Counts(0, 0, 0),
+    )  # draws of nothing but the second have no Dice
+    assert dice_interval([half, nothing]) == (0.625, 0.625)
 
 
 def test_a_mean_agrees_with_the_normal_distribution_of_means() -> None:

@@ -27,6 +27,7 @@ from PIL import Image
 from roads.dataset.tiles import Tile, read_pair
 from roads.params.download import DownloadParams
 from roads.runtime.errors import UserError
+from roads.runtime.state import MARK
 from roads.sources import http
 from roads.sources.massachusetts import fetch, read_names
 from tests.project import ROOT
@@ -541,5 +542,6 @@ def test_half_files_that_nobody_came_back_for_go_after_a_month(
         (folder / name).write_bytes(b"{}")
         if not name.startswith("new"):
             os.utime(folder / name, (month, month))
+    (run.folder / MARK).touch()
     run(server)
     assert {path.name for path in folder.iterdir()} == {"new.tiff.part", "whole.tiff"}
