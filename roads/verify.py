@@ -8,6 +8,7 @@ A kill while DVC writes dvc.lock, or a power cut, can leave it empty or cut: the
 and DVC's run cache has what ran since.
 """
 
+import contextlib
 import json
 import re
 import shutil
@@ -26,7 +27,7 @@ from roads.parallel.pool import worker_count
 from roads.runtime.errors import UserError, ascii_controls
 from roads.runtime.files import file_hash, replacing
 from roads.runtime.progress import progress
-from roads.runtime.state import dvc_cache, state_folder
+from roads.runtime.state import MARK, dvc_cache, state_folder
 from roads.sources.cache import PART_SUFFIX, RECORD_SUFFIX
 
 MAKE_AGAIN = (
@@ -34,9 +35,11 @@ MAKE_AGAIN = (
     "`dvc checkout` where only the workspace lacks them)"
 )
 WAY_OUT = f"`make verify QUARANTINE=1` moves damaged files away; then {MAKE_AGAIN}."
+RWLOCK = Path(".dvc/tmp/rwlock")
 LOCK_FILE, PIPELINE_FILE = Path("dvc.lock"), Path("dvc.yaml")
 Inode = tuple[int, int]
 MANIFEST = ".dir"  # ends the name of an object that lists a folder's files
+SHA256 = re.compile(r"[0-9a-f]{64}")
 MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 NO_STAGES = b"schema: '2.0'\nstages: {}\n"  # a dvc.lock
 EMPTY = "d41d8cd98f00b204e9800998ecf8427e"  # the MD5 of no bytes
@@ -91,7 +94,7 @@ def verify(cache: Path, downloads: Path, whole_cache: bool = False) -> Findings:
             found.damaged.append(path)
         else:
             sound.add(_inode(path))
-    for path in sorted(objects.glob("??/*")):  # of any commit: a power cut empties what is new
+    for path in sorted(objects.glob("??/[!.]*")):  # of any commit: a power cut empties what is new
         if path not in paths and path.stat().st_size == 0 and path.parent.name + path.name != EMPTY:
             found.lines.append(f"empty in the cache: {path}")
             found.damaged.append(path)
@@ -175,11 +178,16 @@ def _look_at_workspace(
 def _look_at_downloads(downloads: Path, sound: set[Inode], found: Findings) -> None:
     """Compare finished downloads with the SHA-256 that each had when it was decoded."""
     told: dict[Path, str] = {}
-    for record in sorted(downloads.rglob(f"*{RECORD_SUFFIX}")):
+    records = downloads.rglob(f"*{RECORD_SUFFIX}") if (downloads.parent / MARK).exists() else ()
+    for record in sorted(records):
         file = record.with_name(record.name.removesuffix(RECORD_SUFFIX))
-        if file.suffix != PART_SUFFIX and file.is_file() and _inode(file) not in sound:
+        ours = record.is_file() and file.suffix != PART_SUFFIX and file.is_file()
+        if ours and _inode(file) not in sound:
             try:
-                told[file] = str(json.loads(record.read_bytes())["sha256"])
+                sha256 = json.loads(record.read_bytes())["sha256"]
+                if not SHA256.fullmatch(sha256):
+                    raise ValueError
+                told[file] = sha256
             except (ValueError, KeyError, TypeError, RecursionError):
                 found.looked_at += 1
                 found.lines.append(f"damaged record of a download: {record}")
@@ -215,11 +223,12 @@ def mend_lock() -> None:
     if not LOCK_FILE.exists() or _is_sound(LOCK_FILE):
         return
     command = ["git", "show", f"HEAD:./{LOCK_FILE}"]
-    committed = subprocess.run(command, capture_output=True)
-    in_git = committed.returncode == 0
+    committed = b""
+    with contextlib.suppress(FileNotFoundError, subprocess.CalledProcessError):
+        committed = subprocess.run(command, capture_output=True, check=True).stdout
     with replacing(LOCK_FILE) as partial:
-        partial.write_bytes(committed.stdout if in_git else NO_STAGES)
-    done = "that of the last commit is restored" if in_git else "it starts anew"
+        partial.write_bytes(committed or NO_STAGES)
+    done = "that of the last commit is restored" if committed else "it starts anew"
     print(
         f"{LOCK_FILE} was damaged: {done}. `dvc repro` takes what ran since from the run cache",
         file=sys.stderr,
@@ -231,7 +240,13 @@ def _is_sound(lock: Path) -> bool:
     try:
         stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"].values()
         files = [file for s in stages for file in [*s.get("deps", ()), *s.get("outs", ())]]
-        return all(s["cmd"] for s in stages) and all(MD5.fullmatch(file["md5"]) for file in files)
+        params = [section for s in stages for section in s.get("params", {}).values()]
+        return (
+            all(s["cmd"] for s in stages)
+            and all(MD5.fullmatch(file["md5"]) for file in files)
+            and all(isinstance(file.get(n, 0), int) for file in files for n in ("size", "nfiles"))
+            and all(values is not None for section in params for values in section.values())
+        )
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
         return False
 
@@ -252,6 +267,9 @@ def look_for_damage(whole_cache: bool, quarantine: bool) -> None:
     if cache is None:
         raise UserError("this is no DVC repository, or DVC is not installed: run `make verify`")
     found = verify(cache, state_folder("downloads"), whole_cache)
+    if RWLOCK.exists() and RWLOCK.stat().st_size == 0:
+        found.lines.append(f"empty: {RWLOCK}, which DVC writes around every stage")
+        found.damaged.append(RWLOCK)
     for line in found.lines:
         print(ascii_controls(line))
     if not found.lines:

@@ -31,7 +31,7 @@ def worker_count() -> int:
     told = os.environ.get(WORKERS_VARIABLE)
     if not told:
         return int(joblib.cpu_count())
-    if not (told.isascii() and told.isdigit() and int(told) > 0):
+    if not (told.isascii() and told.isdigit() and len(told) < 6 and int(told) > 0):
         raise UserError(f"{WORKERS_VARIABLE} is {excerpt(told)}: should be a number from 1 on")
     return int(told)
 

@@ -19,6 +19,7 @@ class FullDiskError(UserError):
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 2, 80, 80, 40
 REASON_LENGTH = 200
+INTERRUPTION = "interrupted; run the same command to go on"
 INTERRUPTED = 130  # the exit status of what Ctrl-C ended, by custom
 
 
@@ -54,7 +55,7 @@ def exit_status(main: Callable[[], None]) -> int:
     try:
         main()
     except KeyboardInterrupt as error:
-        print(str(error) or "interrupted; run the same command to go on", file=sys.stderr)
+        print(str(error) or INTERRUPTION, file=sys.stderr)
         return INTERRUPTED
     except UserError as error:
         print(f"error: {ascii_controls(str(error))}", file=sys.stderr)

@@ -32,7 +32,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         with told_if_full(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            for left in path.parent.glob(f"{glob.escape(path.name)}.*{PARTIAL}"):
+            for left in path.parent.glob(f"{glob.escape(path.name)}.{'[0-9a-f]' * 8}{PARTIAL}"):
                 left.unlink(missing_ok=True)  # by a run that was killed
             partial.touch(exist_ok=False)
             yield partial
@@ -79,6 +79,9 @@ def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError:
+        if not path.is_dir():  # not every file system can sync a folder
+            raise
     finally:
         os.close(handle)
 

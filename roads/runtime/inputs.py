@@ -47,7 +47,10 @@ class Inputs:
         Raises:
             ChangedError: something is not as it was.
         """
-        now = seen(self.stage)
+        try:
+            now = seen(self.stage)
+        except UserError as error:
+            raise ChangedError(f"changed while the stage {self.stage} ran: {error}") from None
         changes = [
             f"{PARAMS_FILE}: {key} was {excerpt(before)}, and is {excerpt(after)} now"
             for key, before, after in _differences(self.params, now.params)
@@ -75,7 +78,7 @@ def seen(stage: str) -> Inputs:
     try:
         declared = yaml.safe_load(PIPELINE_FILE.read_text(encoding="utf-8"))["stages"][stage]
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
-        raise ChangedError(
+        raise UserError(
             f"{PIPELINE_FILE} does not have the stage {stage} any more. `git restore` it"
         ) from None
     values = load_params()
@@ -93,7 +96,8 @@ def _filled_in(path: str, values: Mapping[str, Any]) -> str:
 
     def value(match: re.Match[str]) -> str:
         section, key = match[1].split(".")
-        return str((values.get(section) or {}).get(key))
+        found = values.get(section)
+        return str(found.get(key) if isinstance(found, dict) else None)
 
     return re.sub(r"\$\{(\w+\.\w+)\}", value, path)
 
@@ -101,7 +105,7 @@ def _filled_in(path: str, values: Mapping[str, Any]) -> str:
 def _files(path: Path) -> Iterator[Path]:
     """A file, or the files of a folder but those that .dvcignore leaves out."""
     for file in [path, *path.rglob("*")]:
-        if file.is_file() and not any(map(IGNORED.fullmatch, file.parts)):
+        if file.is_file() and not any(map(IGNORED.fullmatch, file.relative_to(path).parts)):
             yield file
 
 
@@ -111,5 +115,5 @@ def _differences(before: Any, after: Any, key: str = "") -> Iterator[tuple[str, 
         for name in {**before, **after}:
             inner = f"{key}.{name}" if key else str(name)
             yield from _differences(before.get(name), after.get(name), inner)
-    elif before != after:
+    elif before != after or type(before) is not type(after):
         yield key, before, after

@@ -37,7 +37,7 @@ def held(path: Path, told: str = "", *, wait: bool = False) -> Iterator[None]:
         print(told, file=sys.stderr)
         lock.acquire()
     except OSError as error:
-        if error.errno != errno.ENOLCK:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL):
             raise
         raise UserError(
             f"{path.parent.resolve()} is on a file system without locks, such as some NFS. Move "

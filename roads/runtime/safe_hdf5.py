@@ -31,7 +31,7 @@ def open_contained(path: Path, way_out: str) -> h5py.File:
             its end, or is no numbers.
     """
     try:
-        file = h5py.File(path, "r")
+        file = h5py.File(path, "r", locking=False)  # some NFS has no locks
     except FileNotFoundError:
         raise UserError(f"{path} is missing. {way_out}") from None
     except Exception as error:  # of any type where the bytes are damaged

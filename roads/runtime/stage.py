@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from roads.runtime.errors import UserError, exit_status
+from roads.runtime.errors import INTERRUPTED, INTERRUPTION, UserError, exit_status
 from roads.runtime.inputs import PIPELINE_FILE, Inputs, seen
 from roads.runtime.locks import held
 
@@ -26,9 +26,25 @@ PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
 _inputs: list[Inputs] = []  # of the stage that runs in this process
 
 
+def begin() -> None:
+    """Under DVC, note what the stage reads; for a stage's process, before anything is imported."""
+    stage = os.environ.get(STAGE_VARIABLE)
+    if stage and PIPELINE_FILE.is_file():
+        signal.signal(signal.SIGINT, _leave)
+        with contextlib.suppress(UserError):  # the stage tells it
+            _inputs.append(seen(stage))
+
+
+def _leave(*_: object) -> None:
+    print(INTERRUPTION, file=sys.stderr, flush=True)
+    os._exit(INTERRUPTED)
+
+
 def stage_status(main: Callable[[], None]) -> int:
     """Run a stage's command line as `exit_status` does; under DVC, tied to it and alone."""
     stage = os.environ.get(STAGE_VARIABLE)
+    if signal.getsignal(signal.SIGINT) is _leave:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     return exit_status(functools.partial(_tied_and_alone, main, stage) if stage else main)
 
 
@@ -74,7 +90,5 @@ def _tied_and_alone(main: Callable[[], None], stage: str) -> None:
     )
     in_dvc = Path(".dvc").is_dir()
     with held(lock, running) if in_dvc else contextlib.nullcontext():
-        if PIPELINE_FILE.is_file():
-            _inputs.append(seen(stage))
         main()
         check_inputs()

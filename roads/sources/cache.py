@@ -54,7 +54,7 @@ class Cache:
     def held(self, path: str) -> Verified | None:
         """What is known of a file; None where it is not there or has another size."""
         file = self._folder / path
-        with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
+        with contextlib.suppress(FileNotFoundError, ValueError, TypeError, RecursionError):
             verified = Verified(**json.loads(_record(file).read_text(encoding="utf-8")))
             if file.stat().st_size == verified.bytes:
                 return verified

@@ -48,7 +48,7 @@ class Part:
 
     def origin(self) -> Origin | None:
         """None where there is nothing to go on from."""
-        with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
+        with contextlib.suppress(FileNotFoundError, ValueError, TypeError, RecursionError):
             origin = Origin(**json.loads(self._sidecar.read_text(encoding="utf-8")))
             if self.size and origin.length and origin.version:
                 return origin

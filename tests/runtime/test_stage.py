@@ -84,7 +84,9 @@ PIPELINE = {"stages": {"binarize": {"params": ["crop"], "deps": ["data", "${own.
 WAIT = """
 import sys
 from pathlib import Path
-from roads.runtime.stage import stage_status
+from roads.runtime.stage import begin, stage_status
+
+begin()
 
 def main():
     Path("begun").touch()
@@ -108,6 +110,8 @@ sys.exit(stage_status(main))
         ("mine/c.txt", "c", "mine/c.txt is another file now"),  # as long, but written again
         ("mine", "", "mine/c.txt is gone"),
         ("dvc.yaml", "stages: {}", "dvc.yaml does not have the stage binarize any more"),
+        ("params.yaml", "crop: {size: 32", "params.yaml is not valid YAML"),
+        ("params.yaml", "crop: {size: true}\nown: {folder: mine}", "crop.size was 32, and is True"),
     ],
 )
 def test_what_changes_under_a_running_stage_fails_it(
