@@ -158,8 +158,8 @@ def check_full_then_mapped(kilobytes: int, folder: Path, inputs: Path) -> None:
         full = disk.run(*command, cwd=ROOT, env=environment)
         assert full.returncode == 1
         said = re.findall("^(?!WARNING|predict: ).+", full.stderr, re.MULTILINE)
-        what = f"error: {folder}/out/.large.partial/.* is not written: no space left on device"
-        assert re.match(what, said[0])
+        hidden = f"{folder}/out/.large.roads-map.partial/"
+        assert re.match(f"error: {hidden}.* is not written: no space left on device", said[0])
         assert said[1:] == ["error: 1 of 2 pictures could not be mapped, see above"]
         files = [path.name for path in disk.seen(folder).rglob("*") if path.is_file()]
         assert len(files) == 5

@@ -59,7 +59,7 @@ def test_real_tiles_are_cleaned_cut_and_packed(tmp_path: Path) -> None:
         white = float(listed[name]["white_fraction"])
         assert float(verdict["blank"]) == pytest.approx(white, abs=0.005)
         assert (verdict["keep"] == "yes") == (white <= 0.25)
-    told = json.loads((tmp_path / "data.json").read_text())
+    told = json.loads((tmp_path / "packed" / "counts.json").read_text())
     assert told["tiles"]["dropped_blank"] == 1
     with PackReader(tmp_path / "packed") as pack:
         assert pack.rows("test") == 25

@@ -261,7 +261,7 @@ def test_no_epochs_pass_the_initial_weights_on_with_their_own_net(
     passed_on = tmp_path / "models" / "unet.weights.h5"
     assert passed_on.read_bytes() == trained.read_bytes()
     assert read_description(passed_on) == read_description(trained)
-    assert json.loads((tmp_path / "train.json").read_text())["epochs"] == 0
+    assert json.loads((tmp_path / "train.json").read_text()) == {"best_epoch": 0}
     assert (tmp_path / "log").is_dir()
 
 
