@@ -213,7 +213,7 @@ def test_released_weights_bring_their_threshold(weights: Path, tmp_path: Path) -
         assert validation_threshold(tmp_path / weights.name, "1") is None, text
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_killed_run_goes_on_with_the_next_picture(weights: Path, tmp_path: Path) -> None:
     pictures = tmp_path / "in"
     pictures.mkdir()

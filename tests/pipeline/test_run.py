@@ -192,7 +192,9 @@ def test_a_recipe_is_one_command_and_the_next_starts_from_the_committed_params(
     assert "params.yaml has changes that are not committed" in again.stderr
 
 
-def test_a_killed_run_keeps_others_out_goes_on_and_ends_in_the_same_weights(project: Path) -> None:
+def test_a_killed_run_keeps_others_out_goes_on_and_ends_in_the_same_weights(
+    project: Path,
+) -> None:
     set_param(project, "train", epochs=10, seed=5, early_stopping_patience=0)
     process = start(project, "dvc", "repro", "train")
     assert process.stdout is not None
@@ -207,32 +209,23 @@ def test_a_killed_run_keeps_others_out_goes_on_and_ends_in_the_same_weights(proj
     process.wait()
     process.stdout.close()
 
-    again = run(project, "dvc", "repro", "train")
-    assert re.search(r"going on after epoch \d+ of 10", again.stdout)
-    assert ran(again.stdout) == ["train"]
-    resumed = outs(project, "train")
-    run(project, "dvc", "repro", "--force", "--single-item", "--no-run-cache", "train")
-    assert outs(project, "train") == resumed
-
-
-def test_params_edited_under_a_training_fail_it_and_set_back_it_ends(project: Path) -> None:
-    set_param(project, "train", epochs=4, seed=6)
-    process = start(project, "dvc", "repro", "train")
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("epoch 1/4"):
-            break
+    # Whoever edits the params of the training as it goes on gets an error, and no lock that lies.
+    going_on = start(project, "dvc", "repro", "train")
+    assert going_on.stdout is not None
+    assert any(re.match(r"going on after epoch \d+ of 10", line) for line in going_on.stdout)
     rate = yaml.safe_load((project / "params.yaml").read_text())["train"]["learning_rate"]
     set_param(project, "train", learning_rate=0.009)
-    process.communicate(timeout=600)
-    assert process.returncode != 0
+    going_on.communicate(timeout=600)
+    assert going_on.returncode != 0
     assert "train" in run(project, "dvc", "status").stdout
 
     set_param(project, "train", learning_rate=rate)
     again = run(project, "dvc", "repro", "train")
-    assert not re.search(r"^epoch \d", again.stdout, re.MULTILINE)  # all of them were done
-    lock = yaml.safe_load((project / "dvc.lock").read_text())["stages"]["train"]
-    assert lock["params"]["params.yaml"]["train"]["learning_rate"] == rate
+    assert "going on after epoch 10 of 10" in again.stdout
+    assert ran(again.stdout) == ["train"]
+    resumed = outs(project, "train")
+    run(project, "dvc", "repro", "--force", "--single-item", "--no-run-cache", "train")
+    assert outs(project, "train") == resumed
 
 
 @pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])  # DVC runs a stage in $SHELL

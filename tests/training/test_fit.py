@@ -174,7 +174,14 @@ class EncoderWeights(keras.callbacks.Callback):
     [
         (FROZEN, [0.01, 0.01, 0.001, 0.0001], ()),
         # Killed in a frozen epoch, in the first that is not, and in a later one.
-        pytest.param(FROZEN | TOGETHER, [0.004, 0.008, 0.0075, 0], (1, 2, 3), id="together"),
+        # (tests/test_on_jax.py runs this one; on TensorFlow it takes 24 s.)
+        pytest.param(
+            FROZEN | TOGETHER,
+            [0.004, 0.008, 0.0075, 0],
+            (1, 2, 3),
+            id="together",
+            marks=pytest.mark.soak,
+        ),
     ],
 )
 def test_an_encoder_keeps_its_weights_while_frozen_and_the_rate_goes_on(

@@ -93,22 +93,34 @@ def check_same_curves(one: Host, other: Host) -> None:
         assert one.curve(name) == pytest.approx(other.curve(name), rel=1e-4, abs=1e-5), name
 
 
+TWO_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory, packed: Path) -> Host:
+    """A training on two devices that nobody disturbed."""
+    host = Host(tmp_path_factory.mktemp("two") / "devices", packed, devices=2)
+    finish(host, host.start(TWO_DEVICES))
+    return host
+
+
 @pytest.mark.slow
-def test_two_devices_train_as_one_does_and_resume_to_the_last_bit(
-    alone: Host, packed: Path, tmp_path: Path
-) -> None:
-    two, killed = (Host(tmp_path / name, packed, devices=2) for name in ("two", "killed"))
-    both = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    finish(two, two.start(both))
+def test_two_devices_train_as_one_does(two: Host, alone: Host) -> None:
     check_same_curves(two, alone)
 
-    process = killed.start(both)
+
+@pytest.mark.soak
+def test_on_two_devices_a_killed_training_resumes_to_the_last_bit(
+    two: Host, packed: Path, tmp_path: Path
+) -> None:
+    killed = Host(tmp_path / "killed", packed, devices=2)
+    process = killed.start(TWO_DEVICES)
     assert process.stdout is not None
     assert any(line.startswith("epoch 2/") for line in process.stdout)
     process.kill()
     process.communicate()
     killed.clear()
-    assert "going on after epoch" in finish(killed, killed.start(both))
+    assert "going on after epoch" in finish(killed, killed.start(TWO_DEVICES))
     assert killed.weights() == two.weights()
 
 
