@@ -50,9 +50,11 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     """
     with told_if_full(folder), partial_folder(folder) as partial:
         yield partial
+        _sync_all(partial)  # takes a while, in which the old folder is still there
         if folder.exists():
             shutil.rmtree(folder)
-        take_name(partial, folder)
+        partial.replace(folder)
+        _sync(folder.parent)
 
 
 @contextlib.contextmanager
@@ -69,10 +71,14 @@ def partial_folder(path: Path) -> Iterator[Path]:
 
 def take_name(partial: Path, path: Path) -> None:
     """Sync a file or folder to the disk, then rename it to `path`, whole even after a power cut."""
-    for each in [partial, *partial.rglob("*")]:
-        _sync(each)
+    _sync_all(partial)
     partial.replace(path)
     _sync(path.parent)
+
+
+def _sync_all(path: Path) -> None:
+    for each in [path, *path.rglob("*")]:
+        _sync(each)
 
 
 def _sync(path: Path) -> None:
