@@ -20,9 +20,8 @@ from roads.params.binarize import BinarizeParams
 from roads.params.whole import read_params
 from roads.runtime.errors import UserError
 from roads.runtime.files import replacing_folder, write_csv
+from roads.runtime.names import some
 from roads.runtime.stage import stage_paths, stage_status
-
-NAMED = 20  # tiles in a warning
 
 
 def binarize(crops: Path, masks: Path, params: BinarizeParams) -> None:
@@ -62,10 +61,9 @@ def binarize(crops: Path, masks: Path, params: BinarizeParams) -> None:
         write_csv(folder / PIXELS_FILE, PIXELS_COLUMNS, rows)
     dim = [t for t, c in zip(tiles, counts, strict=True) if 0 < c.brightest <= params.threshold]
     if dim:
-        more = f" and {len(dim) - NAMED} more" if len(dim) > NAMED else ""
         print(
             f"binarize: {len(dim)} of {len(tiles)} maps have values, but none above "
-            f"binarize.threshold {params.threshold}, so no road: {', '.join(dim[:NAMED])}{more}. "
+            f"binarize.threshold {params.threshold}, so no road: {some(dim)}. "
             "If road is 1 in some maps and 255 in others, set it to 0",
             file=sys.stderr,
         )

@@ -22,6 +22,7 @@ from roads.params.split import SplitParams
 from roads.params.whole import read_params
 from roads.runtime.arrays import Image8
 from roads.runtime.files import replacing_folder
+from roads.runtime.names import some
 from roads.runtime.stage import stage_paths, stage_status
 
 
@@ -44,7 +45,7 @@ def crop(raw: Path, handpicked: Path, crops: Path, params: CropParams, split: Sp
     if too_small:
         print(
             f"crop: {len(too_small)} tiles are smaller than a crop of {params.size} pixels and "
-            f"give none: {', '.join(too_small[:20])}",
+            f"give none: {some(too_small)}",
             file=sys.stderr,
         )
     kept = sum(window.kept for window in windows)

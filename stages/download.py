@@ -41,7 +41,7 @@ def download(raw: Path, names: Path, params: DownloadParams, generated: SamplePa
         write_tiles(partial, tiles)
     counts = Counter(tile.split for tile in tiles)
     told = ", ".join(f"{counts[split]} {split}" for split in SPLITS)
-    if params.source == "folder" and len(counts) == 1:
+    if params.source == "folder" and counts.keys() == {folder.UNDIVIDED}:
         told = "of no split yet: split.by=tile draws them"
     print(f"download: {len(tiles)} tiles ({told})", file=sys.stderr)
 

@@ -20,7 +20,7 @@ from roads.params.whole import read_params
 from roads.runtime.arrays import Image8
 from roads.runtime.errors import UserError, excerpt, one_line
 from roads.runtime.files import read_csv, write_csv
-from roads.runtime.names import sound_name
+from roads.runtime.names import some, sound_name
 from roads.runtime.stage import stage_paths, stage_status
 
 PICK_COLUMNS = ("name", "decision", "reason")
@@ -48,7 +48,7 @@ def handpick_filter(
     unknown = sorted(picks.keys() - {tile.name for tile in tiles})
     if unknown:
         raise UserError(
-            f"{picks_file} names tiles that are not in {raw}: {', '.join(unknown[:20])}. "
+            f"{picks_file} names tiles that are not in {raw}: {some(unknown)}. "
             "Correct the names or remove the lines."
         )
     rows, shown = [], []

@@ -1,6 +1,9 @@
 """Names that files and folders of tiles go by."""
 
+from collections.abc import Sequence
+
 SPLITS = ("train", "valid", "test")
+NAMED = 20  # in a message
 MAX_NAME = 200  # bytes; file systems end at 255, and endings are added
 
 
@@ -12,3 +15,9 @@ def sound_name(name: str) -> bool:
         and not name.startswith(".")
         and "/" not in name
     )
+
+
+def some(names: Sequence[str]) -> str:
+    """The first NAMED of the names, and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more

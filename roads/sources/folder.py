@@ -13,7 +13,7 @@ from roads.dataset.tiles import Tile, stored_file, stored_path
 from roads.imagery.pictures import read_image_and_map
 from roads.parallel.pool import in_order
 from roads.runtime.errors import UserError, excerpt
-from roads.runtime.names import MAX_NAME, sound_name
+from roads.runtime.names import MAX_NAME, some, sound_name
 
 SPLIT_FOLDERS = {"train": "train", "training": "train", "valid": "valid", "val": "valid",
                  "validation": "valid", "test": "test", "testing": "test"}  # fmt: skip
@@ -23,7 +23,6 @@ LABELS = "_labels"  # Kaggle's copy: train/ beside train_labels/
 IMAGE_ENDINGS, MAP_ENDINGS = ("_sat",), ("_mask", "_map")  # DeepGlobe: 7_sat.jpg beside 7_mask.png
 PICTURES = frozenset({".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".webp"})
 UNDIVIDED = "train"  # where tiles go that came without splits; split.by=tile divides them
-NAMED = 20  # files named in an error
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ def find_pairs(folder: Path) -> list[Pair]:
     if alone:
         raise UserError(
             f"{folder}: {len(alone)} pictures have no partner of the same name: "
-            f"{_some([str(path) for path in alone])}. {_near_miss(alone)}"
+            f"{some([str(path) for path in alone])}. {_near_miss(alone)}"
             "Add the missing ones or take these out."
         )
     if not pairs:
@@ -120,7 +119,7 @@ def find_pairs(folder: Path) -> list[Pair]:
     counts = Counter(pair.name for pair in pairs)
     twice = sorted(name for name, count in counts.items() if count > 1)
     if twice:
-        raise UserError(f"{folder} has tiles of one name in two splits: {_some(twice)}. Rename.")
+        raise UserError(f"{folder} has tiles of one name in two splits: {some(twice)}. Rename.")
     return sorted(pairs, key=lambda pair: pair.name)
 
 
@@ -151,7 +150,7 @@ def _tell_of_others(folder: Path, pairs: Sequence[Pair]) -> None:
     if others:
         print(
             f"download: {len(others)} pictures of {folder} are left out, for they do not belong to "
-            f"the pairs that were found, or to a split with maps: {_some(others)}",
+            f"the pairs that were found, or to a split with maps: {some(others)}",
             file=sys.stderr,
         )
 
@@ -203,8 +202,3 @@ def _named(folder: Path, directory: Path, endings: Sequence[str] = ("",)) -> dic
                 )
             found[name] = path
     return found
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
