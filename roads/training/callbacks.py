@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,30 @@ def tensorboard(folder: Path) -> list[keras.callbacks.Callback]:
     if backend_name() != "tensorflow" or importlib.util.find_spec("tensorboard") is None:
         return []
     return [keras.callbacks.TensorBoard(folder, write_graph=False)]
+
+
+class Interrupts(keras.callbacks.Callback):
+    """Raises a Ctrl-C that was lost after the next step.
+
+    Python prints and forgets one that comes while it runs a finalizer or a callback of the garbage
+    collector, as JAX has them.
+    """
+
+    pressed = False  # of the process: signals know no training
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        Interrupts.pressed = False
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, _interrupt)
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        if Interrupts.pressed:
+            raise KeyboardInterrupt
+
+
+def _interrupt(*_: object) -> None:
+    Interrupts.pressed = True
+    raise KeyboardInterrupt
 
 
 class EpochSeeds(keras.callbacks.Callback):

@@ -12,6 +12,7 @@ from roads.training.callbacks import (
     Console,
     EpochSeeds,
     FiniteLoss,
+    Interrupts,
     Keeper,
     TimedRate,
     blindness,
@@ -113,6 +114,7 @@ def fit(
             "epochs": end,
             "initial_epoch": len(rows),
             "callbacks": [
+                Interrupts(),
                 EpochSeeds(train, recipe.seed),
                 FiniteLoss(),
                 Console(train, epochs_told),

@@ -1,5 +1,6 @@
 import math
 import re
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -352,6 +353,25 @@ def test_a_loss_that_is_no_number_ends_training_with_a_way_out(
 
 
 @pytest.mark.slow
+class Finalized:
+    """Is interrupted while Python runs its finalizer."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_ctrl_c_that_python_lost_ends_the_training(pack: PackReader, tmp_path: Path) -> None:
+    class Loses(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+            Finalized()
+
+    rows: list[Row] = []
+    with pytest.raises(KeyboardInterrupt):
+        Training(pack, tmp_path / "run").start(rows.append, Loses())
+    assert rows == []
+
+
 @pytest.mark.parametrize(("bias", "told"), [(-99, "no road at all"), (99, "road everywhere")])
 def test_a_net_that_sees_the_same_everywhere_is_named(
     pack: PackReader, tmp_path: Path, capsys: pytest.CaptureFixture[str], bias: float, told: str
