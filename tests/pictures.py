@@ -8,8 +8,8 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio import Affine
 
+from roads.mapping.opening import quiet_gdal
 from roads.mapping.predicting import Model, Options
-from roads.mapping.rasters import quiet_gdal
 from roads.prediction.blending import Float32
 from roads.runtime.arrays import Image8
 

@@ -17,7 +17,7 @@ import rasterio
 import roads
 from roads.__main__ import main
 from roads.mapping.chosen_model import choose_model, resolve_weights, validation_threshold
-from roads.mapping.rasters import quiet_gdal
+from roads.mapping.opening import quiet_gdal
 from roads.prediction.blending import Windows, predict_tile
 from roads.runtime.errors import UserError
 from roads.runtime.files import file_hash

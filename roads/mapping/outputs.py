@@ -23,7 +23,8 @@ from rasterio.io import DatasetWriter
 from rasterio.windows import Window
 
 from roads.graph.tracing import CERTAIN, RoadGraph
-from roads.mapping.rasters import Raster, naming_errors
+from roads.mapping.opening import naming_errors
+from roads.mapping.rasters import Raster
 from roads.mapping.resampling import Shape
 from roads.runtime.arrays import Bool, Image8
 from roads.runtime.errors import UserError

@@ -17,7 +17,8 @@ from PIL import Image
 from roads.imagery.blank import blank_fraction
 from roads.imagery.missing import COLLAR, black_collar
 from roads.imagery.pictures import read_image, read_map
-from roads.mapping.rasters import open_raster, quiet_gdal
+from roads.mapping.opening import quiet_gdal
+from roads.mapping.rasters import open_raster
 from roads.runtime.arrays import Bool, Image8
 from roads.runtime.errors import UserError
 from tests.pictures import write_tiff

@@ -11,7 +11,7 @@ from rasterio import Affine
 from rasterio.crs import CRS
 
 from roads.mapping.georeference import lonlat_converter, metres_per_pixel, read_world_file
-from roads.mapping.rasters import quiet_gdal
+from roads.mapping.opening import quiet_gdal
 
 FOOT = 1200 / 3937  # US survey foot in metres
 

@@ -15,8 +15,8 @@ import rasterio
 from PIL import Image
 
 from roads.mapping import predicting
+from roads.mapping.opening import quiet_gdal
 from roads.mapping.predicting import Model, find_pictures, map_roads, model_shape
-from roads.mapping.rasters import quiet_gdal
 from roads.models.unet import build_unet
 from roads.prediction.blending import Float32, Windows, predict_tile
 from roads.prediction.inference import Predictor

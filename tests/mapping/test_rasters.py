@@ -15,8 +15,9 @@ from PIL import Image
 from rasterio.enums import ColorInterp
 
 from roads.imagery.pictures import read_image
-from roads.mapping import rasters
-from roads.mapping.rasters import Raster, open_raster, quiet_gdal
+from roads.mapping import opening, rasters
+from roads.mapping.opening import quiet_gdal
+from roads.mapping.rasters import Raster, open_raster
 from roads.runtime.arrays import Bool, Image8
 from roads.runtime.errors import UserError
 from tests.pictures import UTM, noise, place_of, write_tiff
@@ -315,7 +316,7 @@ def test_what_cannot_be_read_by_parts_is_refused_where_it_is_large(
     save(tmp_path / "a")
     with open_raster(tmp_path / "a"):
         pass
-    monkeypatch.setattr(rasters, "DECODED_AT_ONCE", 5000)
+    monkeypatch.setattr(opening, "DECODED_AT_ONCE", 5000)
     with (
         pytest.raises(UserError, match=r"cannot be read by parts.* GB of memory.*rio convert"),
         open_raster(tmp_path / "a"),
@@ -326,7 +327,7 @@ def test_what_cannot_be_read_by_parts_is_refused_where_it_is_large(
 def test_others_are_read_by_parts_however_large(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rasters, "DECODED_AT_ONCE", 5000)
+    monkeypatch.setattr(opening, "DECODED_AT_ONCE", 5000)
     monkeypatch.setattr(rasters, "WHOLE_JPEG", 10)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # Pillow refuses more
     for name in ("a.jpg", "a.png"):
