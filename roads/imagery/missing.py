@@ -1,7 +1,8 @@
 """Missing imagery in a file: nodata, transparent, masked out, or a black collar.
 
 The stages and `roads predict` agree on which pixels are missing, and make them white: so missing
-imagery looks in the Massachusetts tiles, and `blank_mask` finds it.
+imagery looks in the Massachusetts tiles, and `blank_mask` finds it where it is at least as wide as
+its window.
 """
 
 from typing import Any
@@ -19,10 +20,9 @@ BITS, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # TIFF 6.0, pages 29 and 37
 
 
 def black_collar(image: NDArray[Any]) -> Bool:
-    """Where rows begin or end with at least COLLAR pixels that are 0 in every channel.
+    """Where rows or columns begin or end with at least COLLAR pixels of 0 in every channel.
 
-    So the triangles beside a rotated orthophoto are found, and strips along any edge. A row
-    decides alone, so a picture may come in parts.
+    So the triangles beside a rotated orthophoto are found, and strips along any edge.
 
     Args:
         image: (height, width, channels), unsigned.
@@ -30,6 +30,11 @@ def black_collar(image: NDArray[Any]) -> Bool:
     Returns:
         (height, width) bool.
     """
+    return black_ends(image) | black_ends(image.swapaxes(0, 1)).T
+
+
+def black_ends(image: NDArray[Any]) -> Bool:
+    """`black_collar` of rows alone, so of a picture that comes in parts."""
     height, width, _ = image.shape
     collar = np.zeros((height, width), np.bool_)
     ends: Bool = np.any(image[:, [0, -1]], axis=2)  # not black
@@ -80,8 +85,8 @@ def _nodata(picture: Image.Image) -> float | None:
     """What GDAL wrote into a TIFF for missing pixels: an index of a palette, or a level."""
     tags = getattr(picture, "tag_v2", {})
     try:
-        value = float(tags[NODATA])
-    except (KeyError, TypeError, ValueError):
+        value = float(tags[NODATA].split()[0])  # "0 0 0" is 0 to GDAL
+    except (KeyError, AttributeError, IndexError, ValueError):
         return None
     if picture.mode == "P":
         return value

@@ -6,6 +6,7 @@ file is a UserError of one line; what a header claims is checked against the fil
 """
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
-from roads.imagery.missing import OPAQUE, black_collar
+from roads.imagery.missing import COLLAR, OPAQUE, black_ends
 from roads.imagery.pictures import load_picture
 from roads.mapping.bands import choose_bands, colours_of_values, stretch_table
 from roads.mapping.georeference import lonlat_converter, metres_per_pixel, read_world_file
@@ -33,6 +34,7 @@ from roads.mapping.opening import (
     open_mask,
     quiet_gdal,
 )
+from roads.mapping.resampling import strip_rows
 from roads.runtime.arrays import Bool, Image8
 
 WHOLE_JPEG = DECODED_AT_ONCE // 4  # pixels: Pillow holds all of a JPEG, at 4 bytes a pixel
@@ -98,15 +100,26 @@ class Raster:
         Raises:
             UserError: the file is broken there.
         """
-        values, missing = self._read(Window(0, top, self.width, bottom - top))
+        values, missing = self._read(top, bottom)
         image = values if self._stretched is None else self._stretched[values, np.arange(3)]
         if image.shape[2] == 1:
             image = np.repeat(image, 3, axis=2)
         image[missing] = 255
         return image, missing
 
-    def _read(self, window: Window) -> tuple[NDArray[Any], Bool]:
-        """The bands, of 16 bits or as `_colours` has them: (rows, width, 1 or 3); and missing."""
+    def _read(self, top: int, bottom: int) -> tuple[NDArray[Any], Bool]:
+        """Rows of the bands, as `_read_values`, and where imagery is missing."""
+        values, missing = self._read_values(top, bottom)
+        row, (from_top, from_bottom) = np.arange(top, bottom)[:, None], self._black_columns
+        missing |= (row < from_top) | (row >= self.height - from_bottom) | black_ends(values)
+        return values, missing
+
+    def _read_values(self, top: int, bottom: int) -> tuple[NDArray[Any], Bool]:
+        """Rows of the bands, of 16 bits or as `_colours` has them: (rows, width, 1 or 3).
+
+        And where imagery is missing, black collars aside.
+        """
+        window = Window(0, top, self.width, bottom - top)
         with naming_errors(self.path):
             values = self._read_bands(window)
             missing = self._read_missing(values, window)
@@ -114,7 +127,34 @@ class Raster:
             colours = self._colours[values[..., 0]]
             missing |= colours[..., 3] < OPAQUE
             values = np.ascontiguousarray(colours[..., :3])
-        return values, missing | black_collar(values)
+        return values, missing
+
+    @functools.cached_property
+    def _black_columns(self) -> NDArray[np.int64]:
+        """How many pixels of a black collar each column begins and ends with: (2, width).
+
+        The whole picture is read only if there are any.
+        """
+
+        def lit(top: int, bottom: int) -> Bool:
+            rows: Bool = self._read_values(top, min(bottom, self.height))[0].any(axis=2)
+            return rows
+
+        runs = np.zeros((2, self.width), np.int64)
+        shortest = min(COLLAR, self.height)
+        edges = (lit(top, top + shortest) for top in (0, self.height - shortest))
+        if all(edge.any(axis=0).all() for edge in edges):
+            return runs
+        seen = np.zeros(self.width, np.bool_)
+        step = strip_rows(self.width)
+        for top in range(0, self.height, step):
+            rows = lit(top, top + step)
+            dark = ~rows.any(axis=0)
+            runs[0, ~seen] += np.where(dark, len(rows), rows.argmax(axis=0))[~seen]
+            runs[1] = np.where(dark, runs[1] + len(rows), rows[::-1].argmax(axis=0))
+            seen |= ~dark
+        runs[runs < shortest] = 0
+        return runs
 
     def _read_missing(self, values: NDArray[Any], window: Window) -> Bool:
         """Where pixels are nodata in all bands, masked out or transparent.
@@ -159,7 +199,7 @@ class Raster:
         """Values of the imagery, from rows all over the picture: (n, bands)."""
         sampled = []
         for top in np.unique(np.linspace(0, self.height - 1, SAMPLED_ROWS).astype(int)):
-            values, missing = self._read(Window(0, int(top), self.width, 1))
+            values, missing = self._read(int(top), int(top) + 1)
             sampled.append(values[~missing][:: -(-self.width // SAMPLED_COLUMNS)])
         return np.concatenate(sampled)
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from roads.imagery.blank import blank_fraction
-from roads.imagery.missing import COLLAR, black_collar
+from roads.imagery.missing import COLLAR, black_collar, black_ends
 from roads.imagery.pictures import read_image, read_map
 from roads.mapping.opening import quiet_gdal
 from roads.mapping.rasters import open_raster
@@ -74,6 +74,7 @@ JPEG: dict[str, Any] = {
 RGBA: dict[str, Any] = {"photometric": "RGB", "alpha": "YES"}
 KINDS: dict[str, Callable[[Path], Any]] = {
     "nodata": tiff(EMPTY, nodata=0),
+    "nodata of each band": pillow(EMPTY, format="TIFF", tiffinfo={42113: "0 0 0"}),
     "nodata of grey": tiff(EMPTY_GREY, nodata=0),
     "nodata of white": tiff(np.where(HOLE[..., None], 255, IMAGE), nodata=255),
     "nodata of one bit": tiff((~HOLE[..., None]).astype(np.uint8), nodata=0, nbits=1),
@@ -172,12 +173,34 @@ def test_a_collar_is_a_run_of_black_from_an_edge(
     runs = (lit[0], width - 1 - lit[-1]) if len(lit) else (width, width)
     left, right = (run if run >= min(COLLAR, width) else 0 for run in runs)
     expected = [column < left or column >= width - right for column in range(width)]
-    assert black_collar(row)[0].tolist() == expected
+    assert black_ends(row)[0].tolist() == expected
+
+
+@pytest.mark.parametrize("edges", ["top", "bottom", "left", "right", "top and bottom"])
+def test_black_along_any_edge_is_missing(tmp_path: Path, edges: str) -> None:
+    """Also where it touches one edge only; strips of predict end anywhere in it."""
+    image = np.random.default_rng(0).integers(1, 200, (2000, 600, 3), np.uint8)
+    black = np.zeros(image.shape[:2], np.bool_)
+    column = np.arange(600)[None]
+    row = np.arange(2000)[:, None]
+    hill = 700 - 3 * abs(column - 300)  # touches neither the left nor the right edge
+    black |= ("top" in edges) & (row < hill)
+    black |= ("bottom" in edges) & (2000 - row <= hill)
+    black |= ("left" in edges) & (column < 300 - abs(row - 1000))
+    black |= ("right" in edges) & (600 - column <= 300 - abs(row - 1000))
+    image[black] = 0
+    Image.fromarray(image).save(tmp_path / "a.png")
+    with open_raster(tmp_path / "a.png") as raster:
+        rows = [raster.read_rows(top, min(top + 333, 2000)) for top in range(0, 2000, 333)]
+    predicted, missing = map(np.concatenate, zip(*rows, strict=True))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), predicted)
+    assert not missing[~black].any()
+    assert (black & ~missing).sum() < 2 * 2 * 3 * COLLAR**2  # the tips
 
 
 def test_black_within_a_picture_is_imagery() -> None:
     image = IMAGE.copy()
-    image[10:40, 1:-1] = 0
+    image[1:-1, 1:-1] = 0
     image[20, : COLLAR - 1] = 0  # too short for a collar were it to end here
     image[20, COLLAR - 1] = 1
     assert not black_collar(image).any()

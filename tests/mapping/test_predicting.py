@@ -75,9 +75,9 @@ def test_a_threshold_far_below_one_byte_finds_its_road(tmp_path: Path, threshold
     probability, half = np.geomspace(1e-6, 1, 200).astype(np.float32), 0.5001 / 65_535
 
     def rising(windows: Image8) -> Float32:
-        return probability[windows[..., 0]]  # of which the picture's are 0 to 199
+        return probability[windows[..., 0] - 1]  # of which the picture's are 1 to 200
 
-    image = np.broadcast_to(np.arange(200, dtype=np.uint8)[None, :, None], (40, 200, 3))
+    image = np.broadcast_to(np.arange(1, 201, dtype=np.uint8)[None, :, None], (40, 200, 3))
     picture = write_tiff(tmp_path / "a.tif", image, metres=1)
     model = replace(BRIGHTNESS, predict=rising)
     map_one(picture, tmp_path / "out", model, threshold=threshold)
