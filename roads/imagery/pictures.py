@@ -29,6 +29,7 @@ for byte_order in (b"II", b"MM"):  # Pillow knows no masks; they are one bit, 1 
 WAY_OUT = "Run `dvc repro -f download`, or replace the file."
 EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 ORIENTATION, AS_STORED = ExifTags.Base.Orientation, 1
+TIFF_KEPT = ", tiffinfo={k: v for k, v in i.tag_v2.items() if k == 42113}"  # the nodata value
 TURNED_BACK = {2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}  # which orientation undoes which
 
 
@@ -81,9 +82,12 @@ def read_image_and_map(image_path: Path, map_path: Path) -> tuple[Image8, Image8
 
 
 def _upright(path: Path) -> str:
-    """A command that applies a picture's EXIF orientation to its pixels."""
-    quality = ", quality=95" if path.suffix.lower() in (".jpg", ".jpeg") else ""
-    code = f"p = sys.argv[1]; ImageOps.exif_transpose(Image.open(p)).save(p{quality})"
+    """A command that applies a picture's EXIF orientation to its pixels, and keeps its nodata."""
+    kept = {
+        ".jpg": ", quality=95", ".jpeg": ", quality=95", ".webp": ", lossless=True",
+        ".tif": TIFF_KEPT, ".tiff": TIFF_KEPT,
+    }.get(path.suffix.lower(), "")  # fmt: skip
+    code = f"p = sys.argv[1]; i = Image.open(p); ImageOps.exif_transpose(i).save(p{kept})"
     return f'`python -c "import sys; from PIL import Image, ImageOps; {code}" {quote(str(path))}`'
 
 
