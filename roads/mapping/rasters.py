@@ -137,7 +137,7 @@ class Raster:
         """
 
         def lit(top: int, bottom: int) -> Bool:
-            rows: Bool = self._read_values(top, min(bottom, self.height))[0].any(axis=2)
+            rows: Bool = np.any(self._read_values(top, min(bottom, self.height))[0], axis=2)
             return rows
 
         runs = np.zeros((2, self.width), np.int64)
