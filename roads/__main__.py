@@ -44,6 +44,7 @@ def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add("--model", help="a weights file, its folder, or a released name; default: the pipeline's")
     length = _number(float, "a number above 0", lambda value: 0 < value < math.inf)
     add("--gsd", type=length, metavar="M", help="metres per pixel; default: the GeoTIFF's, or 1")
+    add("--bands", type=_bands, metavar="R,G,B", help="numbers of the bands; default: as tagged")
     add(
         "--threshold",
         type=_number(float, "a number from 0 to 1", lambda value: 0 <= value <= 1),
@@ -139,6 +140,7 @@ def predict(arguments: argparse.Namespace) -> None:
         format=arguments.format,
         spur=evaluate.spur,
         tolerance=evaluate.tolerance,
+        bands=arguments.bands,
     )
     out: Path = arguments.out
     spread: Spread = map
@@ -158,6 +160,15 @@ def _as_evaluated(arguments: argparse.Namespace) -> "EvaluateParams":
     given = {key: value for key, value in vars(arguments).items() if value is not None}
     changed = values | {key: given[key] for key in values.keys() & given.keys()}
     return validated(EvaluateParams, changed, "roads predict")
+
+
+def _bands(text: str) -> list[int]:
+    """A type of argument: the numbers from 1 of one band or three."""
+    with contextlib.suppress(ValueError):
+        bands = [int(number) for number in text.split(",")]
+        if len(bands) in (1, 3) and min(bands) > 0:
+            return bands
+    raise argparse.ArgumentTypeError(f"{text} is not one number or three, such as 3,2,1")
 
 
 def _number(

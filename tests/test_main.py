@@ -64,6 +64,9 @@ def test_help_needs_nothing_heavy() -> None:
         (["--gsd", "inf"], "inf is not a number"),
         (["--threshold", "1.5"], "1.5 is not a number from 0 to 1"),
         (["--batch", "0"], "0 is not a number from 1"),
+        (["--bands", "3,2"], "3,2 is not one number or three, such as 3,2,1"),
+        (["--bands", "0,1,2"], "0,1,2 is not"),
+        (["--bands", "red"], "red is not"),
         (["--format", "gif"], "invalid choice"),
     ],
 )
@@ -98,6 +101,24 @@ def test_what_does_not_go_together_takes_one_line(
     assert complaint in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_the_bands_that_a_message_asks_for_are_taken_and_remembered(
+    weights: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    write_tiff(tmp_path / "a.tif", noise(80, 70, 5))
+    words = ["predict", "a.tif", "--out", "out", "--model", str(weights), *SMALL]
+    assert main(words) == 1
+    advised = capsys.readouterr().err.split("`")[1]
+    assert main([*words, *advised.split()]) == 0
+    assert json.loads((tmp_path / "out/a.json").read_text())["options"]["bands"] == [3, 2, 1]
+    assert "done before" not in capsys.readouterr().out
+    assert main([*words, *advised.split()]) == 0
+    assert "done before" in capsys.readouterr().out
+    assert main([*words, "--bands", "2"]) == 0
+    assert "done before" not in capsys.readouterr().out
 
 
 def test_files_of_the_user_are_refused_before_the_net_is_loaded(

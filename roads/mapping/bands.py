@@ -1,58 +1,128 @@
-"""What a picture's bands mean: which are red, green and blue, and which levels their values are."""
+"""What a picture's bands mean: which are red, green and blue, which masks, and their levels."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 from rasterio.io import DatasetReader
+from rasterio.windows import Window
 
-from roads.runtime.arrays import Image8
+from roads.runtime.arrays import Float64, Image8
 from roads.runtime.errors import UserError
 
-STRETCH = (2, 98)  # percentiles that become 0 and 255 where a band has 16 bits
+RGB = ("red", "green", "blue")
+INFRARED = "nir"
+MASK_LIKE = 0.99  # of an alpha band's values are 0 or its maximum, else it is no mask
+STRETCH = (2, 98)  # percentiles that become 0 and 255 in bands of other than 8 bits
+SAMPLED_ROWS = 64  # rows that the percentiles are of
+SAMPLED_COLUMNS = 4096  # at most, of each
 LEVELS_16 = 2**16
 
 
-def choose_bands(path: Path, dataset: DatasetReader) -> tuple[list[int], list[str]]:
-    """Numbers from 1 of the bands that are grey, or red, green and blue.
+class Bands(NamedTuple):
+    """Which bands of a picture are what, numbered from 1.
 
-    Returns:
-        The bands, and notes on what was decided.
+    Attributes:
+        colours: the band that is grey, or those that are red, green and blue.
+        alpha: the band that masks; None without one.
+        opaque: its values from which on there is imagery.
+        notes: what was decided, for the user to know.
+    """
+
+    colours: list[int]
+    alpha: int | None
+    opaque: float
+    notes: list[str]
+
+
+def choose_bands(path: Path, dataset: DatasetReader, wanted: Sequence[int] | None) -> Bands:
+    """Tell the bands of a picture apart: by their descriptions, else by their colour tags.
+
+    Args:
+        path: the file.
+        dataset: the same, open.
+        wanted: the bands for grey, or for red, green and blue; None leaves it to the file.
 
     Raises:
-        UserError: their values have another type than 8 or 16 bits, or the file does not say which
-            of many bands are red, green and blue.
+        UserError: a band is wanted that is not there, or the file does not say which of many bands
+            are red, green and blue.
     """
-    notes = []
-    dtypes = set(dataset.dtypes)
-    if not dtypes <= {"uint8", "uint16"}:
-        raise UserError(
-            f"{path} has pixels of type {', '.join(sorted(dtypes))}. Convert it to 8 or "
-            "16 bits without sign: `rio convert --dtype uint8 --scale-ratio 0.1 IN OUT.tif`."
-        )
-    colours = list(dataset.colorinterp)
-    rgb = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
-    pictures = [n for n, what in enumerate(colours, 1) if what != ColorInterp.alpha]
-    if all(colours.count(colour) == 1 for colour in rgb):
-        chosen = [colours.index(colour) + 1 for colour in rgb]
+    notes: list[str] = []
+    tags = [what.name for what in dataset.colorinterp]
+    named = [(text or "").strip().lower() for text in dataset.descriptions]
+    described = {
+        colour: [n for n, name in enumerate(named, 1) if name in (colour, colour[0])]
+        for colour in (*RGB, INFRARED)
+    }
+    called_alpha = tags.index("alpha") + 1 if "alpha" in tags else None
+    alpha, opaque = None, 0.0
+    if called_alpha and all(
+        called_alpha not in numbers for numbers in (wanted or (), *described.values())
+    ):
+        values = _sample(dataset, called_alpha)
+        highest = values.max()
+        clear = float(np.isin(values, (0, highest)).mean())
+        if clear >= MASK_LIKE:
+            alpha, opaque = called_alpha, max(highest, 1) / 2
+        else:
+            notes.append(
+                f"calls its band {called_alpha} alpha, but only {clear:.0%} of the values there "
+                f"are 0 or {highest}: it is not used as a mask"
+            )
+    if wanted:
+        if max(wanted) > dataset.count:
+            raise UserError(f"{path} has {dataset.count} bands, but --bands asks for {max(wanted)}")
+        return Bands(list(wanted), alpha, opaque, notes)
+
+    infrared = described[INFRARED] + [n for n, tag in enumerate(tags, 1) if tag == INFRARED]
+    tagged = {
+        colour: [n for n, tag in enumerate(tags, 1) if tag == colour and n not in infrared]
+        for colour in RGB
+    }
+    pictures = [n for n in range(1, dataset.count + 1) if n not in (alpha, *infrared)]
+    said = [by for by in (described, tagged) if all(len(by[colour]) == 1 for colour in RGB)]
+    if said:
+        chosen = [said[0][colour][0] for colour in RGB]
     elif len(pictures) == 1:
         chosen = pictures
     elif len(pictures) in (3, 4):
         chosen = pictures[:3]
     else:
         raise UserError(
-            f"{path} has {len(colours)} bands and does not say which are red, green and "
-            "blue. Pick them: `rio stack --bidx 3,2,1 IN -o OUT.tif`."
+            f"{path} has {dataset.count} bands and does not say which are red, green and blue. "
+            "Give their numbers, for example `--bands 3,2,1`."
         )
-    left_out = [n for n in pictures if n not in chosen]
-    if left_out:
+    left_out = [n for n in range(1, dataset.count + 1) if n not in (alpha, *chosen)]
+    if left_out or chosen != sorted(chosen):
+        colours = "red, green and blue" if len(chosen) == 3 else "grey"
+        verb = "are" if len(chosen) == 3 else "is"
+        without = f", {_listed(left_out)} left out" if left_out else ""
         notes.append(
-            f"has {len(colours)} bands: {', '.join(map(str, chosen))} are taken for red, "
-            f"green and blue, {', '.join(map(str, left_out))} left out"
+            f"has {dataset.count} bands: {_listed(chosen)} {verb} taken for {colours}{without}"
         )
-    return chosen, notes
+    return Bands(chosen, alpha, opaque, notes)
+
+
+def _sample(dataset: DatasetReader, band: int) -> NDArray[Any]:
+    """Values of a band, from rows all over the picture."""
+    rows = [
+        dataset.read(band, window=Window(0, top, dataset.width, 1))
+        for top in sampled_rows(dataset.height)
+    ]
+    return np.concatenate(rows)
+
+
+def sampled_rows(height: int) -> list[int]:
+    """The rows by which a picture is judged, from the first to the last."""
+    tops: list[int] = np.unique(np.linspace(0, height - 1, SAMPLED_ROWS).astype(int)).tolist()
+    return tops
+
+
+def _listed(bands: Sequence[int]) -> str:
+    return ", ".join(map(str, bands))
 
 
 def colours_of_values(dataset: DatasetReader) -> Image8 | None:
@@ -72,23 +142,20 @@ def colours_of_values(dataset: DatasetReader) -> Image8 | None:
     return None
 
 
-def stretch_table(values: NDArray[Any]) -> tuple[Image8, str]:
-    """The table that stretches the 2nd to 98th percentile of each 16-bit band to 0 to 255.
+def percentiles(values: NDArray[Any]) -> tuple[Float64, Float64]:
+    """The 2nd and the 98th percentile of each band: (bands,) each.
 
     Args:
         values: (n, bands), a sample of the picture's pixels.
-
-    Returns:
-        (65536, 3), and a note on the percentiles.
     """
     if len(values) == 0:
         values = np.zeros((1, values.shape[1]))
     low, high = np.percentile(values, STRETCH, axis=0)
-    ranges = ", ".join(f"{a:.0f} to {b:.0f}" for a, b in zip(low, high, strict=True))
-    note = (
-        f"has 16 bits: each band's percentiles {STRETCH[0]} to {STRETCH[1]} ({ranges}) "
-        "are stretched to 0 to 255"
-    )
-    levels = np.repeat(np.arange(LEVELS_16)[:, None], 3, axis=1)
-    stretched = (levels - low) * 255 / np.maximum(high - low, 1)
-    return np.rint(stretched.clip(0, 255)).astype(np.uint8), note
+    return low, high
+
+
+def stretched(values: NDArray[Any], low: Float64, high: Float64) -> Image8:
+    """Values (rows, width, bands) as levels, `low` and less as 0, `high` and more as 255."""
+    with np.errstate(invalid="ignore"):  # NaN is missing, and made white later
+        levels = (values - low) * 255 / np.where(high > low, high - low, 1)
+        return np.rint(levels.clip(0, 255)).astype(np.uint8)

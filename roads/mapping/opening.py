@@ -89,7 +89,12 @@ def signature(path: Path) -> str | None:
 
 
 def check_size(path: Path, dataset: DatasetReader) -> None:
-    """Raise a UserError if the file cannot hold what it claims, or not be read by parts."""
+    """Raise a UserError if the file cannot hold what it claims, or not be read by parts.
+
+    Also if its values are complex, as those of radar are.
+    """
+    if any("complex" in dtype for dtype in dataset.dtypes):
+        raise UserError(f"{path} has complex numbers for pixels: it is no photograph")
     height, width = dataset.shape
     size = path.stat().st_size
     if height * width > size * PIXELS_A_BYTE:

@@ -60,6 +60,8 @@ class Options:
         format: of probability and mask: `tif` or `png`.
         spur: metres; dead ends shorter than this are pruned from the centrelines.
         tolerance: metres that simplified lines may be off.
+        bands: the numbers from 1 of the picture's grey band, or of red, green and blue; None
+            leaves it to the picture.
     """
 
     gsd: float | None
@@ -70,6 +72,7 @@ class Options:
     format: str
     spur: float
     tolerance: float
+    bands: list[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -189,7 +192,7 @@ def map_file(path: Path, *, out: Path, model: Model, options: Options, force: bo
         made_from = _made_from(path, model, options)
         if is_done(files, made_from) and not force:
             return Outcome(f"{path}: done before, in {out}")
-        with open_raster(path) as raster, finishing(files) as unfinished:
+        with open_raster(path, options.bands) as raster, finishing(files) as unfinished:
             notes += [f"{path} {note}" for note in raster.notes]
             if options.gsd is None and raster.metres is None:
                 notes.append(ASSUMED)
@@ -198,9 +201,12 @@ def map_file(path: Path, *, out: Path, model: Model, options: Options, force: bo
             write_json(unfinished.facts, made_from | facts | sizes)
     except (UserError, OSError) as error:
         return Outcome(str(error), notes, failed=True)
+    missing = 1 - facts["imagery_fraction"]
+    rounded = f"{missing:.1%}" if missing >= 0.001 else "under 0.1%"
+    without = f"; {rounded} of the picture has no imagery" if missing else ""
     return Outcome(
-        f"{path}: {facts['road_km']:.2f} km of road, {facts['road_fraction']:.1%} of the imagery → "
-        f"{files.overlay}",
+        f"{path}: {facts['road_km']:.2f} km of road, {facts['road_fraction']:.1%} of the imagery"
+        f"{without} → {files.overlay}",
         notes,
     )
 

@@ -7,7 +7,7 @@ file is a UserError of one line; what a header claims is checked against the fil
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,21 @@ from numpy.typing import NDArray
 from PIL import Image
 from rasterio import Affine
 from rasterio.crs import CRS
-from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.enums import MaskFlags
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from roads.imagery.missing import COLLAR, OPAQUE, black_ends
 from roads.imagery.pictures import load_picture
-from roads.mapping.bands import choose_bands, colours_of_values, stretch_table
+from roads.mapping.bands import (
+    SAMPLED_COLUMNS,
+    STRETCH,
+    choose_bands,
+    colours_of_values,
+    percentiles,
+    sampled_rows,
+    stretched,
+)
 from roads.mapping.georeference import lonlat_converter, metres_per_pixel, read_world_file
 from roads.mapping.opening import (
     DECODED_AT_ONCE,
@@ -35,11 +43,9 @@ from roads.mapping.opening import (
     quiet_gdal,
 )
 from roads.mapping.resampling import strip_rows
-from roads.runtime.arrays import Bool, Image8
+from roads.runtime.arrays import Bool, Float64, Image8
 
 WHOLE_JPEG = DECODED_AT_ONCE // 4  # pixels: Pillow holds all of a JPEG, at 4 bytes a pixel
-SAMPLED_ROWS = 64  # rows that the percentiles are of
-SAMPLED_COLUMNS = 4096  # at most, of each
 
 
 class Raster:
@@ -54,19 +60,27 @@ class Raster:
         notes: what was decided about its bands, for the user to know.
 
     Raises:
-        UserError: the file is broken, claims what it cannot hold, has bands of another kind
-            than 8 or 16 bits, or does not say which of many bands are red, green and blue.
+        UserError: the file is broken, claims what it cannot hold, has complex numbers, lacks a
+            band of `bands`, or does not say which of many bands are red, green and blue.
     """
 
-    def __init__(self, path: Path, dataset: DatasetReader, mask: DatasetReader | None):
+    def __init__(
+        self,
+        path: Path,
+        dataset: DatasetReader,
+        mask: DatasetReader | None,
+        bands: Sequence[int] | None = None,
+    ):
         self.path, self._dataset, self._mask = path, dataset, mask
         self.height, self.width = dataset.shape
         self.crs: CRS | None = dataset.crs
         self.transform: Affine = dataset.transform
         if self.transform.is_identity:
             self.transform = read_world_file(path.resolve()) or self.transform
-        self._bands, self.notes = choose_bands(path, dataset)
         check_size(path, dataset)
+        with naming_errors(path):
+            self._bands = choose_bands(path, dataset, bands)
+        self.notes = self._bands.notes
         self._jpeg = self._load_jpeg()
         located = not (self.transform.is_identity or self.transform.is_degenerate)
         self.to_lonlat = lonlat_converter(self.crs, self.transform) if located else None
@@ -75,11 +89,18 @@ class Raster:
             with naming_errors(path):
                 self.metres = metres_per_pixel(self.to_lonlat, self.height, self.width)
         self._colours = colours_of_values(dataset)
-        deep = self._colours is None and dataset.dtypes[self._bands[0] - 1] == "uint16"
-        self._stretched: Image8 | None = None
-        if deep:
-            self._stretched, note = stretch_table(self._sample())
-            self.notes.append(note)
+        dtype = dataset.dtypes[self._bands.colours[0] - 1]
+        self._percentiles: tuple[Float64, Float64] | None = None
+        if self._colours is None and dtype != "uint8":
+            self._percentiles = percentiles(self._sample())
+            ranges = ", ".join(f"{a:.5g} to {b:.5g}" for a, b in np.transpose(self._percentiles))
+            self.notes.append(
+                f"has {dtype} values: each band's percentiles {STRETCH[0]} to {STRETCH[1]} "
+                f"({ranges}) are stretched to 0 to 255"
+            )
+        grey = self._colours is None or not np.ptp(self._colours[:, :3], axis=1).any()
+        if grey and len(self._bands.colours) == 1:
+            self.notes.append("is grey: the net was trained on colour, and misses roads in grey")
         orientation = dataset.tags().get("EXIF_Orientation", "1")
         if orientation not in ("0", "1"):
             self.notes.append(
@@ -101,7 +122,7 @@ class Raster:
             UserError: the file is broken there.
         """
         values, missing = self._read(top, bottom)
-        image = values if self._stretched is None else self._stretched[values, np.arange(3)]
+        image = values if self._percentiles is None else stretched(values, *self._percentiles)
         if image.shape[2] == 1:
             image = np.repeat(image, 3, axis=2)
         image[missing] = 255
@@ -115,7 +136,7 @@ class Raster:
         return values, missing
 
     def _read_values(self, top: int, bottom: int) -> tuple[NDArray[Any], Bool]:
-        """Rows of the bands, of 16 bits or as `_colours` has them: (rows, width, 1 or 3).
+        """Rows of the bands, as stored or as `_colours` has them: (rows, width, 1 or 3).
 
         And where imagery is missing, black collars aside.
         """
@@ -157,30 +178,31 @@ class Raster:
         return runs
 
     def _read_missing(self, values: NDArray[Any], window: Window) -> Bool:
-        """Where pixels are nodata in all bands, masked out or transparent.
+        """Where pixels are nodata in all bands, NaN in any, masked out or transparent.
 
         GDAL's own mask of a picture knows only one of these at a time.
         """
-        flags, colours = self._dataset.mask_flag_enums[0], list(self._dataset.colorinterp)
+        flags = self._dataset.mask_flag_enums[0]
         missing = np.zeros(values.shape[:2], np.bool_)
-        if MaskFlags.per_dataset in flags:
+        if values.dtype.kind == "f":
+            missing |= ~np.isfinite(values).all(axis=2)
+        if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
             missing |= self._dataset.read_masks(1, window=window) < OPAQUE
         if self._mask is not None:
             missing |= self._mask.read(1, window=window) < OPAQUE
         if self._dataset.nodata is not None:
             missing |= (values == self._dataset.nodata).all(axis=2)
-        if ColorInterp.alpha in colours and MaskFlags.alpha not in flags:
-            alpha = self._dataset.read(colours.index(ColorInterp.alpha) + 1, window=window)
-            missing |= alpha < np.iinfo(alpha.dtype).max / 2
+        if self._bands.alpha is not None:
+            missing |= self._dataset.read(self._bands.alpha, window=window) < self._bands.opaque
         return missing
 
     def _read_bands(self, window: Window) -> NDArray[Any]:
         if self._jpeg is None:
-            bands = self._dataset.read(self._bands, window=window)
+            bands = self._dataset.read(self._bands.colours, window=window)
             return np.ascontiguousarray(np.moveaxis(bands, 0, 2))
         left, top = window.col_off, window.row_off
         rows = self._jpeg.crop((left, top, left + window.width, top + window.height))
-        return np.array(rows.convert("RGB"))
+        return np.array(rows.convert("RGB"))[..., [n - 1 for n in self._bands.colours]]
 
     def _load_jpeg(self) -> Image.Image | None:
         """The picture as the stages decode it, if it is a JPEG, or a TIFF of subsampled ones."""
@@ -198,15 +220,20 @@ class Raster:
     def _sample(self) -> NDArray[Any]:
         """Values of the imagery, from rows all over the picture: (n, bands)."""
         sampled = []
-        for top in np.unique(np.linspace(0, self.height - 1, SAMPLED_ROWS).astype(int)):
-            values, missing = self._read(int(top), int(top) + 1)
+        for top in sampled_rows(self.height):
+            values, missing = self._read(top, top + 1)
             sampled.append(values[~missing][:: -(-self.width // SAMPLED_COLUMNS)])
         return np.concatenate(sampled)
 
 
 @contextlib.contextmanager
-def open_raster(path: Path) -> Iterator[Raster]:
+def open_raster(path: Path, bands: Sequence[int] | None = None) -> Iterator[Raster]:
     """Open a picture for reading by rows.
+
+    Args:
+        path: the file.
+        bands: the numbers from 1 of its band that is grey, or of red, green and blue; None leaves
+            it to the file.
 
     Raises:
         UserError: as `Raster`; or the file is missing, or neither TIFF, PNG nor JPEG.
@@ -218,7 +245,7 @@ def open_raster(path: Path) -> Iterator[Raster]:
         with naming_errors(path):
             dataset = rasterio.open(real, driver=driver, sharing=False)
         with dataset, open_mask(mask_path, dataset.shape) as mask:
-            raster = Raster(path, dataset, mask)
+            raster = Raster(path, dataset, mask, bands)
             if mask_path and mask is None:
                 raster.notes.append(f"is mapped without {mask_path.name}: not a mask by GDAL")
             yield raster

@@ -29,7 +29,7 @@ HOLE = np.zeros((HEIGHT, WIDTH), np.bool_)
 HOLE[16:32, 8:24] = True  # does not touch the border; whole blocks of a JPEG
 EMPTY = np.where(HOLE[..., None], 0, IMAGE)  # 0 in the hole
 EVEN = np.repeat(np.where(HOLE, 0, 99).astype(np.uint8)[..., None], 3, axis=2)
-ALPHA = np.where(HOLE, 127, 128).astype(np.uint8)[..., None]
+ALPHA = np.where(HOLE, 0, 255).astype(np.uint8)[..., None]
 
 
 def tiff(image: Image8, mask: Bool | None = None, **how: Any) -> Callable[[Path], Any]:

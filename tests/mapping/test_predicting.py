@@ -244,6 +244,18 @@ def test_the_black_collar_of_an_orthophoto_has_no_road(tmp_path: Path, dtype: An
     assert facts["imagery_fraction"] == pytest.approx(1 - collar.mean(), abs=1e-6)
 
 
+@pytest.mark.parametrize(("rows", "said"), [(0, ""), (50, "12.5%"), (1, "0.2%"), (400, "100.0%")])
+def test_the_fraction_without_imagery_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: int, said: str
+) -> None:
+    image = crossing(400, 100, 300, 50)
+    image[:rows] = 9
+    map_one(write_tiff(tmp_path / "a.tif", image, nodata=9), tmp_path / "out")
+    line = capsys.readouterr().out
+    assert line.count("imagery") == (2 if said else 1)
+    assert f"; {said} of the picture has no imagery → " in line or not said
+
+
 @pytest.mark.parametrize("value", [0, 255])
 def test_a_picture_without_imagery_has_an_empty_map_and_asks_no_net(
     tmp_path: Path, value: int

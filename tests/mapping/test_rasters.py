@@ -45,6 +45,7 @@ def test_rgb_is_read_as_it_is(tmp_path: Path, name: str) -> None:
     assert raster.to_lonlat is None
 
 
+GREY_NOTE = "is grey: the net was trained on colour, and misses roads in grey"
 COLOURFUL = np.random.default_rng(1).integers(0, 256, (40, 50, 3), np.uint8)
 
 
@@ -60,7 +61,7 @@ def test_jpeg_is_read_as_the_stages_read_it(
     )
     image, _, raster = read(path)
     np.testing.assert_array_equal(image, read_image(path))
-    assert raster.notes == []
+    assert raster.notes == ([GREY_NOTE] if mode == "L" else [])
 
 
 @pytest.mark.parametrize("how", [{"tiled": True, "blockxsize": 16, "blockysize": 16}, {}])
@@ -91,9 +92,10 @@ def test_a_jpeg_too_large_for_memory_is_read_by_parts_and_told(
 def test_grey_and_palette_become_rgb(tmp_path: Path, mode: str, suffix: str) -> None:
     picture = Image.fromarray(IMAGE * 4).convert(mode)
     picture.save(tmp_path / f"a.{suffix}")
-    image, missing, _ = read(tmp_path / f"a.{suffix}")
+    image, missing, raster = read(tmp_path / f"a.{suffix}")
     np.testing.assert_array_equal(image, np.asarray(picture.convert("RGB")))
     assert not missing.any()
+    assert raster.notes == ([] if mode == "P" else [GREY_NOTE])
 
 
 def test_a_fourth_band_that_is_no_alpha_is_left_out_and_told(tmp_path: Path) -> None:
@@ -112,8 +114,104 @@ def test_bands_that_say_their_colour_are_found(tmp_path: Path) -> None:
     with quiet_gdal(), rasterio.open(path, "r+") as dataset:
         unknown, (red, green, blue) = ColorInterp.undefined, list(ColorInterp)[3:6]
         dataset.colorinterp = [unknown, blue, green, red, unknown, unknown]
-    image, _, _ = read(path)
+    image, _, raster = read(path)
     np.testing.assert_array_equal(image, bands[..., [3, 2, 1]])
+    assert raster.notes == [
+        "has 6 bands: 4, 3, 2 are taken for red, green and blue, 1, 5, 6 left out"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "chosen"),
+    [
+        (("blue", "green", "red"), (3, 2, 1)),
+        (("Blue", "GREEN", "red ", "NIR"), (3, 2, 1)),
+        (("B", "G", "R", "N"), (3, 2, 1)),
+        (("nir", "r", "g", "b"), (2, 3, 4)),
+        (("coastal", "blue", "green", "yellow", "red", "nir"), (5, 3, 2)),
+        (("nir", None, None, None), (2, 3, 4)),
+        ((None, None, None), (1, 2, 3)),
+        (("red", "red", "green"), (1, 2, 3)),  # says nothing
+    ],
+)
+def test_bands_are_found_by_their_descriptions(
+    tmp_path: Path, names: tuple[str | None, ...], chosen: tuple[int, ...]
+) -> None:
+    bands = noise(40, 50, len(names))
+    path = write_tiff(tmp_path / "a.tif", bands)
+    with quiet_gdal(), rasterio.open(path, "r+") as dataset:
+        dataset.descriptions = names
+    image, missing, raster = read(path)
+    np.testing.assert_array_equal(image, bands[..., [n - 1 for n in chosen]])
+    assert not missing.any()
+    said = f"{len(names)} bands: {', '.join(map(str, chosen))} are taken for red, green and blue"
+    assert [said in note for note in raster.notes if "alpha" not in note] == (
+        [] if chosen == (1, 2, 3) else [True]
+    )
+
+
+def test_false_colours_are_not_taken_for_colours(tmp_path: Path) -> None:
+    path = write_tiff(tmp_path / "a.tif", noise(40, 50), photometric="RGB")
+    with quiet_gdal(), rasterio.open(path, "r+") as dataset:
+        dataset.descriptions = ("NIR", "red", "green")
+    with pytest.raises(UserError, match="does not say which are red, green and blue"):
+        read(path)
+
+
+@pytest.mark.parametrize("wanted", [[3, 2, 1], [1, 1, 4], [2]])
+def test_bands_are_chosen(tmp_path: Path, wanted: list[int]) -> None:
+    path = write_tiff(tmp_path / "a.tif", noise(40, 50, 8))
+    with open_raster(path, wanted) as raster:
+        image, _ = raster.read_rows(0, 40)
+    numbers = [n - 1 for n in (wanted * 3)[:3]]
+    np.testing.assert_array_equal(image, noise(40, 50, 8)[..., numbers])
+    assert raster.notes == ([GREY_NOTE] if len(wanted) == 1 else [])
+    with pytest.raises(UserError, match="has 8 bands, but --bands asks for 9"):
+        open_raster(path, [1, 9, 2]).__enter__()
+
+
+def test_bands_of_a_jpeg_are_chosen(tmp_path: Path) -> None:
+    Image.fromarray(COLOURFUL).save(tmp_path / "a.jpg")
+    with open_raster(tmp_path / "a.jpg", [3, 2, 1]) as raster:
+        image, _ = raster.read_rows(0, 40)
+    np.testing.assert_array_equal(image, read_image(tmp_path / "a.jpg")[..., ::-1])
+
+
+def with_alpha(path: Path, alpha: NDArray[Any], bands: int = 3, **how: Any) -> Path:
+    pixels = np.dstack([noise(40, 50, bands).astype(alpha.dtype), alpha])
+    photometric = "RGB" if bands == 3 else "MINISBLACK"
+    return write_tiff(path, pixels, photometric=photometric, alpha="YES", **how)
+
+
+@pytest.mark.parametrize(("dtype", "top"), [("uint8", 255), ("uint16", 65_535), ("uint16", 255)])
+@pytest.mark.parametrize("top_of_one", [False, True])
+@pytest.mark.parametrize("bands", [1, 3])
+def test_an_alpha_of_two_values_is_a_mask(
+    tmp_path: Path, bands: int, top_of_one: bool, dtype: str, top: int
+) -> None:
+    empty = np.zeros((40, 50), np.bool_)
+    empty[10:20] = True
+    alpha = np.where(empty, 0, 1 if top_of_one else top).astype(dtype)
+    _, missing, raster = read(with_alpha(tmp_path / "a.tif", alpha, bands))
+    np.testing.assert_array_equal(missing, empty)
+    assert not any("alpha" in note or "left out" in note for note in raster.notes)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_infrared_that_is_called_alpha_masks_nothing(tmp_path: Path, dtype: str) -> None:
+    alpha = np.random.default_rng(1).integers(0, 200, (40, 50)).astype(dtype)
+    alpha[:20] = 200
+    path = with_alpha(tmp_path / "a.tif", alpha)
+    _, missing, raster = read(path)
+    assert not missing.any()
+    assert raster.notes[0] == (
+        "calls its band 4 alpha, but only 50% of the values there are 0 or 200: it is not used as "
+        "a mask"
+    )
+    assert "4 left out" in raster.notes[1]
+    with open_raster(path, [4, 1, 2]) as raster:
+        assert not raster.read_rows(0, 40)[1].any()
+    assert not any("alpha" in note for note in raster.notes)
 
 
 @pytest.mark.parametrize("nodata", [0, None])  # None: a black collar
@@ -131,24 +229,54 @@ def test_sixteen_bits_are_stretched_by_percentiles_of_the_imagery(
     np.testing.assert_allclose(
         image[:, 20:], np.broadcast_to(expected[:, 20:], (60, 60, 3)), atol=1
     )
-    assert "16 bits" in raster.notes[0]
+    assert "has uint16 values: each band's percentiles 2 to 98" in raster.notes[0]
+    assert raster.notes[1:] == ([GREY_NOTE] if bands == 1 else [])
 
 
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
 @pytest.mark.parametrize("value", [0, 500])
-def test_sixteen_bits_of_one_value_are_no_error(tmp_path: Path, value: int) -> None:
-    image, _, _ = read(
-        write_tiff(tmp_path / "a.tif", np.full((40, 50, 1), value, np.uint16), nodata=0)
-    )
+def test_pixels_of_one_value_are_no_error(tmp_path: Path, value: int, dtype: str) -> None:
+    image, _, _ = read(write_tiff(tmp_path / "a.tif", np.full((40, 50, 1), value, dtype), nodata=0))
     assert len(np.unique(image)) == 1
 
 
-@pytest.mark.parametrize("dtype", ["float32", "int16", "uint32", "complex_int16"])
-def test_other_types_are_refused(tmp_path: Path, dtype: str) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "scale"),
+    [("float32", 1), ("float64", 0.001), ("int16", 1000), ("int8", 100), ("uint32", 1e8)],
+)
+def test_floats_and_signed_numbers_are_stretched_too(
+    tmp_path: Path, dtype: str, scale: float
+) -> None:
+    values = (np.random.default_rng(0).random((60, 80, 3)) * scale).astype(dtype)
+    values += values.dtype.type(scale / 5)
+    values[:, :20] = 0  # a black collar
+    image, missing, raster = read(write_tiff(tmp_path / "a.tif", values))
+    np.testing.assert_array_equal(missing, np.arange(80) < np.full((60, 1), 20))
+    low, high = np.percentile(values[:, 20:], (2, 98), axis=(0, 1))
+    expected = ((values - low) / (high - low) * 255).clip(0, 255)
+    np.testing.assert_allclose(image[:, 20:], expected[:, 20:], atol=1)
+    assert f"has {dtype} values" in raster.notes[0]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("nodata", [None, np.nan, -9999, float(np.finfo(np.float32).min)])
+def test_nan_and_nodata_of_floats_are_missing(tmp_path: Path, nodata: float | None) -> None:
+    values = np.random.default_rng(0).random((60, 80, 3), np.float32) + 1
+    expected, _, _ = read(write_tiff(tmp_path / "a.tif", values[:, 10:]))
+    values[:, :5] = np.nan
+    values[:, 5:10] = np.inf if nodata is None else nodata
+    image, missing, _ = read(write_tiff(tmp_path / "a.tif", values, nodata=nodata))
+    np.testing.assert_array_equal(missing, np.arange(80) < np.full((60, 1), 10))
+    np.testing.assert_array_equal(image[:, 10:], expected)
+    assert (image[:, :10] == 255).all()
+
+
+def test_complex_numbers_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     size = {"height": 40, "width": 50, "count": 3}
-    with quiet_gdal(), rasterio.open(path, "w", driver="GTiff", dtype=dtype, **size):
+    with quiet_gdal(), rasterio.open(path, "w", driver="GTiff", dtype="complex_int16", **size):
         pass
-    with pytest.raises(UserError, match=rf"a\.tif has pixels of type {dtype}"):
+    with pytest.raises(UserError, match=r"a\.tif has complex numbers"):
         read(path)
 
 
