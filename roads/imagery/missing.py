@@ -13,7 +13,8 @@ from PIL import Image
 
 from roads.runtime.arrays import Bool, Image8
 
-OPAQUE = 128  # of 255: a pixel of less alpha is missing
+OPAQUE = 128  # of 255: a colour of a palette of less alpha is missing
+MASK_LIKE = 0.99  # of an alpha band's values are 0 or its maximum, else it is no mask
 COLLAR = 16  # pixels; a shorter run of black at an edge is taken for a shadow
 NODATA = 42113  # GDAL's TIFF tag, the value as text
 BITS, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # TIFF 6.0, pages 29 and 37
@@ -62,8 +63,21 @@ def missing_pixels(picture: Image.Image, image: Image8, mask: Bool | None) -> Bo
     """
     missing = black_collar(image) | without_value(picture, image, mask)
     if picture.has_transparency_data:
-        missing |= alpha_of(picture) < OPAQUE
+        alpha = alpha_of(picture)
+        level = opaque_level(alpha) if "A" in picture.getbands() else OPAQUE
+        if level is not None:
+            missing |= alpha < level
     return missing
+
+
+def opaque_level(alpha: NDArray[Any]) -> float | None:
+    """The value of an alpha band from which on there is imagery; None where it is no mask.
+
+    A band of more than two values may be infrared that the file calls alpha.
+    """
+    highest = alpha.max()
+    two = (alpha == 0) | (alpha == highest)
+    return max(highest, 1) / 2 if two.mean() >= MASK_LIKE else None
 
 
 def without_value(picture: Image.Image, image: Image8, mask: Bool | None) -> Bool:

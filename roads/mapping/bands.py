@@ -10,12 +10,12 @@ from rasterio.enums import ColorInterp
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
+from roads.imagery.missing import opaque_level
 from roads.runtime.arrays import Float64, Image8
 from roads.runtime.errors import UserError
 
 RGB = ("red", "green", "blue")
 INFRARED = "nir"
-MASK_LIKE = 0.99  # of an alpha band's values are 0 or its maximum, else it is no mask
 STRETCH = (2, 98)  # percentiles that become 0 and 255 in bands of other than 8 bits
 SAMPLED_ROWS = 64  # rows that the percentiles are of
 SAMPLED_COLUMNS = 4096  # at most, of each
@@ -28,13 +28,13 @@ class Bands(NamedTuple):
     Attributes:
         colours: the band that is grey, or those that are red, green and blue.
         alpha: the band that masks; None without one.
-        opaque: its values from which on there is imagery.
+        opaque: its value from which on there is imagery; None without one.
         notes: what was decided, for the user to know.
     """
 
     colours: list[int]
     alpha: int | None
-    opaque: float
+    opaque: float | None
     notes: list[str]
 
 
@@ -58,20 +58,19 @@ def choose_bands(path: Path, dataset: DatasetReader, wanted: Sequence[int] | Non
         for colour in (*RGB, INFRARED)
     }
     called_alpha = tags.index("alpha") + 1 if "alpha" in tags else None
-    alpha, opaque = None, 0.0
+    alpha: int | None = None
+    opaque: float | None = None
     if called_alpha and all(
         called_alpha not in numbers for numbers in (wanted or (), *described.values())
     ):
-        values = _sample(dataset, called_alpha)
-        highest = values.max()
-        clear = float(np.isin(values, (0, highest)).mean())
-        if clear >= MASK_LIKE:
-            alpha, opaque = called_alpha, max(highest, 1) / 2
-        else:
+        opaque = opaque_level(_sample(dataset, called_alpha))
+        if opaque is None:
             notes.append(
-                f"calls its band {called_alpha} alpha, but only {clear:.0%} of the values there "
-                f"are 0 or {highest}: it is not used as a mask"
+                f"calls its band {called_alpha} alpha, but the values there are not only 0 and "
+                "their maximum: it is not used as a mask"
             )
+        else:
+            alpha = called_alpha
     if wanted:
         if max(wanted) > dataset.count:
             raise UserError(f"{path} has {dataset.count} bands, but --bands asks for {max(wanted)}")

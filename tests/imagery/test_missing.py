@@ -123,6 +123,18 @@ def test_the_same_pixels_are_missing_to_stages_and_predict(tmp_path: Path, kind:
     assert (staged[HOLE] == 255).all()
 
 
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_an_alpha_of_many_values_is_no_mask(tmp_path: Path, suffix: str) -> None:
+    """It is infrared, as aerial images of four bands have it."""
+    path = tmp_path / f"a.{suffix}"
+    image = np.dstack([IMAGE, IMAGE[..., 0]])
+    (pillow(image) if suffix == "png" else tiff(image, **RGBA))(path)
+    staged, predicted, missing = read_both(path)
+    assert not missing.any()
+    np.testing.assert_array_equal(staged, IMAGE)
+    np.testing.assert_array_equal(predicted, IMAGE)
+
+
 def test_one_band_alone_may_be_nodata(tmp_path: Path) -> None:
     image = IMAGE.copy()
     image[HOLE, 1] = 0
