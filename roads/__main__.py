@@ -40,6 +40,7 @@ def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     command.set_defaults(run=predict)
     add = command.add_argument
     add("images", nargs="+", type=Path, metavar="IMAGE", help="a picture, or a folder of them")
+    add("--recursive", action="store_true", help="also of folders in these folders")
     add("--out", type=Path, required=True, metavar="DIR", help="the folder to write to")
     add("--model", help="a weights file, its folder, or a released name; default: the pipeline's")
     length = _number(float, "a number above 0", lambda value: 0 < value < math.inf)
@@ -113,7 +114,7 @@ def predict(arguments: argparse.Namespace) -> None:
     """`roads predict`; raises a UserError where an argument, the model or a picture is no good."""
     from roads.mapping.predicting import Options, Spread, find_pictures, map_roads
 
-    pictures = find_pictures(arguments.images, arguments.out, arguments.format)
+    pictures = find_pictures(arguments.images, arguments.out, arguments.format, arguments.recursive)
     evaluate = _as_evaluated(arguments)
 
     from roads.mapping.chosen_model import choose_model, resolve_weights, validation_threshold

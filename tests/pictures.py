@@ -16,6 +16,13 @@ from roads.runtime.arrays import Image8
 UTM = "EPSG:32619"  # the Massachusetts Roads Dataset's part of the Earth; metres
 CORNER = (300_000.0, 4_690_000.0)  # there, its upper left
 
+VRT = """<VRTDataset rasterXSize="50" rasterYSize="40">
+  <Metadata><MDI key="INTERNAL_MASK_FLAGS_1">2</MDI></Metadata>
+  <VRTRasterBand dataType="Byte" band="1"><SimpleSource>
+    <SourceFilename relativeToVRT="0">{source}</SourceFilename><SourceBand>1</SourceBand>
+  </SimpleSource></VRTRasterBand>
+</VRTDataset>"""
+
 
 def brightness(windows: Image8) -> Float32:
     """A net that sees single pixels: road is as probable as a pixel is bright."""

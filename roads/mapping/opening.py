@@ -1,20 +1,24 @@
 """Opens pictures by GDAL: which files, by which drivers, of which size.
 
-GDAL decodes them, through rasterio, only from local files and by three drivers. It would open
-the files that go with a picture (`.msk`, `.ovr`) by any driver, and some drivers read other files,
-addresses and programs; so it is told of none, and masks and world files are read here.
+GDAL decodes them, through rasterio, only from local files and by drivers that open no other file.
+It would open the files that go with a picture (`.msk`, `.ovr`) by any driver, and some drivers read
+other files, addresses and programs; so it is told of none, and masks and world files are read here.
 """
 
 import contextlib
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 import rasterio
+from PIL import ExifTags
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
@@ -30,16 +34,23 @@ GDAL_OPTIONS = {
     "GDAL_PAM_ENABLED": False,  # neither reads nor leaves .aux.xml files
     "GDAL_TIFF_INTERNAL_MASK": True,
 }
-SIGNATURES = {
-    b"II*\0": "GTiff", b"MM\0*": "GTiff", b"II+\0": "GTiff", b"MM\0+": "GTiff",
-    b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG",
-}  # fmt: skip
+SIGNATURES = {  # of GDAL's drivers
+    "GTiff": rb"II[*+]\0|MM\0[*+]",
+    "PNG": rb"\x89PNG",
+    "JPEG": rb"\xff\xd8\xff",
+    "JP2OpenJPEG": rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51",
+    "BMP": rb"BM.{4}\0{4}",
+    "WEBP": rb"RIFF.{4}WEBP",
+}
+FORMATS = "TIFF, PNG, JPEG, JPEG 2000, BMP or WebP"
+VRT = b"<VRTDataset"
+BESIDE = (".msk", ".ovr")  # masks and smaller copies of a picture, which look like one
 MASK_SUFFIXES = (".msk", ".MSK")  # of a mask file, after the picture's whole name
 MASK_FLAGS = {"INTERNAL_MASK_FLAGS_1": "2"}  # by which GDAL says that it is of the whole picture
 PIXELS_A_BYTE = 50_000  # of the file; even a mosaic that is nearly all empty has fewer
 DECODED_AT_ONCE = 300_000_000  # bytes; what a decoder may need for one strip, or a whole picture
+PASSES = {"PNG": PngImageFile, "JPEG": JpegImageFile}  # `Image.open` takes no large ones
 PROGRESSIVE_BYTES = 6  # a pixel that libjpeg holds of a progressive JPEG: 3 coefficients of 2
-TO_TILED = "A tiled GeoTIFF can: `rio convert --co tiled=true IN OUT.tif`"
 
 
 @contextlib.contextmanager
@@ -70,22 +81,54 @@ def driver_of(path: Path) -> str:
     """The GDAL driver for what a file begins with.
 
     Raises:
-        UserError: the file is missing, or neither TIFF, PNG nor JPEG.
+        UserError: the file is missing, or begins as none of FORMATS does.
     """
     if not path.is_file():
         missing = "is no file" if path.exists() else "is missing"
         raise UserError(f"{path} {missing}; local files are read, no addresses")
     driver = signature(path)
     if driver is None:
-        raise UserError(f"{path} is not a TIFF, PNG or JPEG picture")
+        if VRT in _start(path):
+            raise UserError(
+                f"{path} is a VRT, which refers to other files. Make it a GeoTIFF, with "
+                f"gdal_translate or {copied(path)}."
+            )
+        raise UserError(f"{path} is not a {FORMATS} picture")
     return driver
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file begins like a picture, and does not go with another one."""
+    return path.suffix.lower() not in BESIDE and signature(path) is not None
+
+
+def copied(path: Path, source: str | None = None, ending: str = "_tiled") -> str:
+    """A command that copies a picture, or what else GDAL reads, into a tiled GeoTIFF beside it."""
+    code = (
+        "import sys, rasterio.shutil; rasterio.shutil.copy(*sys.argv[1:], driver='GTiff', "
+        "tiled=True, compress='deflate', bigtiff='if_safer')"
+    )
+    files = quote(source or str(path)), quote(str(path.with_name(f"{path.stem}{ending}.tif")))
+    return f'`python -c "{code}" {" ".join(files)}`'
 
 
 def signature(path: Path) -> str | None:
     """The GDAL driver for what a file begins with; None if it is no such picture."""
+    start = _start(path)
+    return next((each for each, begin in SIGNATURES.items() if re.match(begin, start, re.S)), None)
+
+
+def _start(path: Path) -> bytes:
     with path.open("rb") as stream:
-        start = stream.read(4)
-    return next((driver for each, driver in SIGNATURES.items() if start.startswith(each)), None)
+        return stream.read(300)
+
+
+def orientation(path: Path, dataset: DatasetReader) -> str:
+    """The EXIF orientation of a JPEG or TIFF, "1" where it is as stored."""
+    if dataset.driver == "GTiff":  # GDAL does not tell
+        with contextlib.suppress(UserError), decoding(path, ""), TiffImageFile(path) as picture:
+            return str(picture.tag_v2.get(ExifTags.Base.Orientation, 1))
+    return str(dataset.tags().get("EXIF_Orientation", 1))
 
 
 def check_size(path: Path, dataset: DatasetReader) -> None:
@@ -102,7 +145,9 @@ def check_size(path: Path, dataset: DatasetReader) -> None:
             f"{path} is broken: it claims {width:,}×{height:,} pixels in {size:,} bytes"
         )
     pixel = sum(np.dtype(dtype).itemsize for dtype in dataset.dtypes)
-    if dataset.driver == "GTiff" or not _comes_in_passes(path, dataset.driver):
+    if dataset.driver == "WEBP":
+        at_once, what = height * width * pixel, "a WebP"
+    elif dataset.driver not in PASSES or not _comes_in_passes(path, dataset.driver):
         block = max(rows * columns for rows, columns in dataset.block_shapes)
         at_once, what = block * pixel, "stored in too large pieces"
     elif dataset.driver == "PNG":
@@ -112,14 +157,14 @@ def check_size(path: Path, dataset: DatasetReader) -> None:
     if at_once > DECODED_AT_ONCE:
         raise UserError(
             f"{path} is {what} of {width:,}×{height:,} pixels, which cannot be read by parts: "
-            f"that would take {at_once / 1e9:.1f} GB of memory. {TO_TILED}."
+            f"that would take {at_once / 1e9:.1f} GB of memory. A tiled GeoTIFF can: "
+            f"{copied(path)}."
         )
 
 
 def _comes_in_passes(path: Path, driver: str) -> bool:
     """Whether a PNG is interlaced, or a JPEG progressive."""
-    plugin = PngImageFile if driver == "PNG" else JpegImageFile  # `Image.open` takes no large ones
-    with decoding(path, "Replace the file."), plugin(path) as picture:
+    with decoding(path, "Replace the file."), PASSES[driver](path) as picture:
         return not {"interlace", "progressive"}.isdisjoint(picture.info)
 
 

@@ -1,6 +1,7 @@
 """Maps roads in pictures that nobody labelled."""
 
 import functools
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy as np
 
 from roads.graph.tracing import CERTAIN, trace_roads
 from roads.mapping.geojson import write_geojson
+from roads.mapping.opening import is_picture
 from roads.mapping.outputs import (
     ROAD,
     RoadMapFiles,
@@ -33,6 +35,7 @@ from roads.runtime.arrays import Bool, Float32, Image8
 from roads.runtime.errors import UserError, ascii_controls
 from roads.runtime.files import write_json
 from roads.runtime.locks import held
+from roads.runtime.names import some
 from roads.runtime.progress import progress
 
 MODEL_METRES = 1.0  # a pixel of the tiles that nets are trained on (Mnih 2013, chapter 6)
@@ -42,10 +45,6 @@ ROW_MEMORY = 500_000_000  # bytes that rows of windows may take, at WINDOW_BYTES
 WINDOW_BYTES = 14  # two rows of windows of RGB, float sums, and their finished part
 ASSUMED = "some pictures do not say how large their pixels are: 1 m is assumed. Say it with --gsd."
 LOCK = ".roads-map.lock"  # in the output folder
-SIDECARS = (
-    ".tfw", ".tifw", ".tiffw", ".pgw", ".pngw", ".jgw", ".jpgw", ".wld", ".xml", ".ovr", ".msk",
-    ".prj", ".json", ".geojson", ".csv",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -91,10 +90,13 @@ class Model:
     sha256: str
 
 
-def find_pictures(paths: Sequence[Path], out: Path, format: str) -> list[Path]:
+def find_pictures(
+    paths: Sequence[Path], out: Path, format: str, recursive: bool = False
+) -> list[Path]:
     """The pictures that are meant by files and folders, in order; no two of the same name.
 
-    Of a folder, all files but hidden ones and those that go with a picture (world files).
+    Of a folder, the files that begin like a picture, but hidden ones; the others are named on
+    stderr. With `recursive` also of the folders in it, but hidden ones, links, and `out`.
 
     Raises:
         UserError: there is none, two have the same stem, one is in the output folder, or a map of
@@ -103,15 +105,19 @@ def find_pictures(paths: Sequence[Path], out: Path, format: str) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = [
-                each
-                for each in sorted(path.iterdir())
-                if each.is_file()
-                and not each.name.startswith(".")
-                and each.suffix.lower() not in SIDECARS
-            ]
+            inside: list[Path] = []
+            left_out: list[str] = []
+            for each in _files(path, out, recursive):
+                if is_picture(each):
+                    inside.append(each)
+                else:
+                    left_out.append(str(each.relative_to(path)))
+            if left_out:
+                line = f"{len(left_out)} files of {path} are not pictures: {some(left_out)}"
+                print(f"predict: {ascii_controls(line)}", file=sys.stderr)
             if not inside:
-                raise UserError(f"{path} has no pictures")
+                deeper = "" if recursive else "; --recursive looks into its folders too"
+                raise UserError(f"{path} has no pictures{deeper}")
             found += inside
         else:
             found.append(path)
@@ -132,6 +138,20 @@ def find_pictures(paths: Sequence[Path], out: Path, format: str) -> list[Path]:
             "predict` wrote it. Choose another --out, or move it away."
         )
     return found
+
+
+def _files(folder: Path, out: Path, recursive: bool) -> Iterator[Path]:
+    for directory, folders, names in os.walk(folder):
+        inside = sorted(folders) if recursive else []
+        folders[:] = [
+            name
+            for name in inside
+            if not name.startswith(".") and Path(directory, name).resolve() != out.resolve()
+        ]
+        for name in sorted(names):
+            path = Path(directory, name)
+            if path.is_file() and not name.startswith("."):
+                yield path
 
 
 @dataclass(frozen=True)

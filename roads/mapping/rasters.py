@@ -1,4 +1,4 @@
-"""Reads pictures of any size by rows: TIFF, GeoTIFF, PNG and JPEG, as 8-bit RGB.
+"""Reads pictures of any size by rows, as 8-bit RGB.
 
 GDAL decodes them. JPEGs that are not too large Pillow decodes, as in the stages: libjpeg 9, which
 GDAL has here, fills in the colours of subsampled JPEGs differently than libjpeg-turbo. A broken
@@ -9,6 +9,7 @@ import contextlib
 import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -37,13 +38,16 @@ from roads.mapping.opening import (
     DECODED_AT_ONCE,
     MASK_SUFFIXES,
     check_size,
+    copied,
     driver_of,
     naming_errors,
     open_mask,
+    orientation,
     quiet_gdal,
 )
 from roads.mapping.resampling import strip_rows
 from roads.runtime.arrays import Bool, Float64, Image8
+from roads.runtime.errors import UserError
 
 WHOLE_JPEG = DECODED_AT_ONCE // 4  # pixels: Pillow holds all of a JPEG, at 4 bytes a pixel
 
@@ -101,11 +105,9 @@ class Raster:
         grey = self._colours is None or not np.ptp(self._colours[:, :3], axis=1).any()
         if grey and len(self._bands.colours) == 1:
             self.notes.append("is grey: the net was trained on colour, and misses roads in grey")
-        orientation = dataset.tags().get("EXIF_Orientation", "1")
-        if orientation not in ("0", "1"):
-            self.notes.append(
-                f"is mapped as stored; its EXIF orientation {orientation} is not applied"
-            )
+        turned = orientation(path, dataset)
+        if turned not in ("0", "1"):
+            self.notes.append(f"is mapped as stored; its EXIF orientation {turned} is not applied")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -236,15 +238,26 @@ def open_raster(path: Path, bands: Sequence[int] | None = None) -> Iterator[Rast
             it to the file.
 
     Raises:
-        UserError: as `Raster`; or the file is missing, or neither TIFF, PNG nor JPEG.
+        UserError: as `Raster`; or the file is missing, of no known format, or holds several
+            pictures.
     """
     driver, real = driver_of(path), path.resolve()
     beside = (real.with_name(real.name + suffix) for suffix in MASK_SUFFIXES)
     mask_path = next(filter(Path.is_file, beside), None)
-    with quiet_gdal():
+    with quiet_gdal(), contextlib.ExitStack() as stack:
+        if driver == "BMP":  # it looks for files beside the picture: here are none
+            alone = Path(stack.enter_context(TemporaryDirectory()), path.name)
+            alone.symlink_to(real)
+            real = alone
         with naming_errors(path):
             dataset = rasterio.open(real, driver=driver, sharing=False)
         with dataset, open_mask(mask_path, dataset.shape) as mask:
+            if dataset.driver == "GTiff" and dataset.subdatasets:
+                first = copied(path, f"GTIFF_DIR:1:{path}", "_1")
+                raise UserError(
+                    f"{path} holds several pictures. Save each in a file of its own: {first}, and "
+                    "so on."
+                )
             raster = Raster(path, dataset, mask, bands)
             if mask_path and mask is None:
                 raster.notes.append(f"is mapped without {mask_path.name}: not a mask by GDAL")

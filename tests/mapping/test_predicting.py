@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from tests.packed import unet_params
 from tests.pictures import (
     BRIGHTNESS,
     UTM,
+    VRT,
     brightness,
     crossing,
     noise,
@@ -330,15 +332,15 @@ def test_broken_pictures_take_a_line_each_and_the_rest_goes_on(
     Image.fromarray(noise(40, 40)).save(folder / "good.png")
     Image.fromarray(noise(400, 400)).save(folder / "half.png")
     (folder / "half.png").write_bytes((folder / "half.png").read_bytes()[:5000])
-    (folder / "text.tif").write_text("no picture")
-    (folder / "zero.jpg").touch()
-    (folder / "good.pgw").write_text("1\n0\n0\n-1\n0\n0\n")
-    pictures = [*find_pictures([folder], tmp_path / "out", "tif"), tmp_path / "gone.tif"]
+    (folder / "begin.tif").write_bytes(b"II*\0")
+    others = [tmp_path / "gone.tif", tmp_path / "text.tif"]
+    others[1].write_text("no picture")
+    pictures = [*find_pictures([folder], tmp_path / "out", "tif"), *others]
     with pytest.raises(UserError, match="4 of 5 pictures"):
         map_roads(pictures, tmp_path / "out", BRIGHTNESS, options(gsd=1.0), force=False)
     errors = capsys.readouterr().err.splitlines()
     assert [line.split()[1].rsplit("/", 1)[1] for line in errors] == [
-        "half.png", "text.tif", "zero.jpg", "gone.tif",
+        "begin.tif", "half.png", "gone.tif", "text.tif",
     ]  # fmt: skip
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert "good.json" in names
@@ -524,11 +526,44 @@ def test_a_result_that_the_user_edited_is_kept(
 def test_pictures_of_one_name_are_refused(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for name in ("a.tif", "a.png"):
-        (tmp_path / "in" / name).touch()
+        Image.fromarray(noise(4, 4)).save(tmp_path / "in" / name)
     with pytest.raises(UserError, match=r"a\.png and .*a\.tif would give files of the same names"):
         find_pictures([tmp_path / "in"], tmp_path / "out", "tif")
     with pytest.raises(UserError, match="in the folder to write to"):
         find_pictures([tmp_path / "in/a.tif"], tmp_path / "in", "tif")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="has no pictures"):
+    with pytest.raises(UserError, match="has no pictures; --recursive looks into its folders too"):
         find_pictures([tmp_path / "empty"], tmp_path / "out", "tif")
+
+
+def test_of_a_folder_only_pictures_are_taken_and_the_others_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / "in/deep/out"
+    for path in (folder / "deep/er/c.jpg", folder / "deep/.cache/d.png", out / "e.png"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise(4, 4)).save(path)
+    Image.fromarray(noise(4, 4)).save(folder / ".hidden.png")
+    Image.fromarray(noise(4, 4)).save(folder / "b", "WEBP")
+    write_tiff(folder / "a.tif", noise(4, 4))
+    for name in ("a.tif.msk", "a.TIF.OVR"):
+        shutil.copy(folder / "a.tif", folder / name)
+    for name in ("a.shp", "a.dbf", "a.tfw", "a.txt", "Thumbs.db", "zero.jpg", "deep/a.csv"):
+        (folder / name).touch()
+    (folder / "a.vrt").write_text(VRT)
+    (folder / "BM.txt").write_text("BM is the name of a text")
+    (folder / "link").symlink_to(folder / "deep")
+    os.mkfifo(folder / "pipe")
+    assert find_pictures([folder], out, "tif") == [folder / "a.tif", folder / "b"]
+    assert capsys.readouterr().err == (
+        f"predict: 10 files of {folder} are not pictures: BM.txt, Thumbs.db, a.TIF.OVR, a.dbf, "
+        "a.shp, a.tfw, a.tif.msk, a.txt, a.vrt, zero.jpg\n"
+    )
+    found = find_pictures([folder], out, "tif", recursive=True)
+    assert found == [folder / name for name in ("a.tif", "b", "deep/er/c.jpg")]
+    assert "11 files of" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"deep has no pictures; --recursive looks"):
+        find_pictures([folder / "deep"], out, "tif")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"empty has no pictures$"):
+        find_pictures([tmp_path / "empty"], out, "tif", recursive=True)
