@@ -1,14 +1,13 @@
 """handpick-filter: drop the tiles whose imagery is missing over a big part.
 
 The result is `handpicked.csv`, every tile with its blank fraction, kept or dropped, and why; and
-a contact sheet of what was dropped or nearly so, for a person to look at.
+a contact sheet for a person to look at: some of the tiles that were kept, then what was dropped or
+nearly so, the maps' roads drawn over the images. A map that is shifted, inverted or empty shows.
 """
 
 import functools
 import sys
 from pathlib import Path
-
-import numpy as np
 
 from roads.dataset.contact_sheet import save_contact_sheet
 from roads.dataset.handpicked import HANDPICKED_COLUMNS
@@ -25,7 +24,10 @@ from roads.runtime.stage import stage_paths, stage_status
 
 PICK_COLUMNS = ("name", "decision", "reason")
 BORDERLINE = 0.1  # a blank fraction this near the limit is worth a person's look
+SAMPLED = 24  # tiles, spread evenly over the table, that are shown if they are kept
 THUMBNAIL = 250  # pixels
+ROAD_FROM = 128  # of 255: a map's pixel that is drawn as road
+ROAD_COLOUR = (255, 0, 0)
 
 
 def handpick_filter(
@@ -51,28 +53,41 @@ def handpick_filter(
             f"{picks_file} names tiles that are not in {raw}: {some(unknown)}. "
             "Correct the names or remove the lines."
         )
-    rows, shown = [], []
-    looks = in_order(functools.partial(_look, raw.absolute()), tiles, "handpick")
-    for tile, (blank, thumbnail) in zip(tiles, looks, strict=True):
+    rows, doubtful, sampled = [], [], []
+    step = -(-len(tiles) // SAMPLED)
+    looked_at = [
+        (tile, number % step == 0 or tile.name in picks) for number, tile in enumerate(tiles)
+    ]
+    looks = in_order(functools.partial(_look, raw.absolute()), looked_at, "handpick")
+    for (tile, wanted), (blank, thumbnail) in zip(looked_at, looks, strict=True):
         keep, why = _judge(blank, picks.get(tile.name), params.max_blank)
         rows.append((tile.name, tile.split, f"{blank:.4f}", "yes" if keep else "no", why))
-        if thumbnail is not None and (
-            not keep or tile.name in picks or abs(blank - params.max_blank) <= BORDERLINE
-        ):
-            verdict = "kept" if keep else "dropped"
-            shown.append((f"{tile.name}\n{blank:.1%} blank, {verdict}", thumbnail))
+        if thumbnail is None:
+            continue
+        shown = f"{tile.name}\n{blank:.1%} blank, {'kept' if keep else 'dropped'}", thumbnail
+        near = blank > 0 and abs(blank - params.max_blank) <= BORDERLINE
+        if not keep or tile.name in picks or near:
+            doubtful.append(shown)
+        elif wanted:
+            sampled.append(shown)
     write_csv(handpicked, HANDPICKED_COLUMNS, rows)
-    save_contact_sheet(sheet, shown, "Tiles with missing imagery: dropped, or near the limit")
+    title = "Some tiles that were kept; then those dropped, near the limit or picked by hand"
+    save_contact_sheet(sheet, sampled + doubtful, f"{title}. Roads of the maps are red")
     kept = sum(row[3] == "yes" for row in rows)
     print(f"handpick-filter: {kept} of {len(rows)} tiles kept", file=sys.stderr)
 
 
-def _look(raw: Path, tile: Tile) -> tuple[float, Image8 | None]:
-    """The blank fraction of a tile, and a thumbnail where any of it is blank."""
-    image, _ = read_pair(raw, tile)
+def _look(raw: Path, looked_at: tuple[Tile, bool]) -> tuple[float, Image8 | None]:
+    """The blank fraction of a tile; and a thumbnail if some of it is blank, or one is wanted."""
+    tile, wanted = looked_at
+    image, map_ = read_pair(raw, tile)
     blank = blank_fraction(image)
-    step = max(1, max(image.shape) // THUMBNAIL)
-    return blank, np.ascontiguousarray(image[::step, ::step]) if blank > 0 else None
+    if blank == 0 and not wanted:
+        return blank, None
+    step = max(1, max(map_.shape) // THUMBNAIL)
+    thumbnail = image[::step, ::step].copy()
+    thumbnail[map_[::step, ::step] >= ROAD_FROM] = ROAD_COLOUR
+    return blank, thumbnail
 
 
 def _judge(blank: float, pick: tuple[bool, str] | None, max_blank: float) -> tuple[bool, str]:

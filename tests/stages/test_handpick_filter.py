@@ -5,8 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import stages.handpick_filter
+from roads.dataset.contact_sheet import save_contact_sheet
 from roads.dataset.tiles import write_tiles
 from roads.params.handpick import HandpickParams
+from roads.runtime.arrays import Image8
 from roads.runtime.errors import UserError
 from stages.handpick_filter import handpick_filter, read_picks
 from tests.tiles import picture, road_map, save_tile
@@ -55,13 +58,30 @@ def test_a_person_decides_against_the_rule(raw: Path) -> None:
     assert verdicts["whole"] == ("no", "by hand: clouds")
 
 
-def test_the_contact_sheet_shows_dropped_and_borderline_tiles(raw: Path) -> None:
+def test_the_contact_sheet_shows_dropped_and_borderline_tiles(
+    raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And some that were kept; all with their roads in red, a name with mathtext in it as it is."""
     for kind in ("sat", "map"):
         for path in (raw / "train" / kind).glob("much.*"):
             path.rename(path.with_stem("x$\\frac$"))
     tiles = raw / "tiles.csv"
     tiles.write_text(tiles.read_text().replace("much", "x$\\frac$"))
+    shown: list[tuple[str, Image8]] = []
+
+    def save(path: Path, pictures: list[tuple[str, Image8]], title: str) -> None:
+        shown.extend(pictures)
+        save_contact_sheet(path, pictures, title)
+
+    monkeypatch.setattr(stages.handpick_filter, "save_contact_sheet", save)
     assert judge(raw)["x$\\frac$"][0] == "no"
+    assert [caption for caption, _ in shown] == [
+        "whole\n0.0% blank, kept", "x$\\frac$\n40.0% blank, dropped", "some\n20.0% blank, kept",
+    ]  # fmt: skip
+    for _, thumbnail in shown:
+        np.testing.assert_array_equal(
+            (thumbnail == (255, 0, 0)).all(axis=2), road_map(100, 100) == 255
+        )
     with Image.open(raw.parent / "sheet.png") as sheet:
         assert sheet.width == 1200
 
