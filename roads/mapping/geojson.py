@@ -20,6 +20,8 @@ PROBABILITY_DIGITS = 5  # of a probability in steps of 1/65535
 def write_geojson(path: Path, graph: RoadGraph, to_lonlat: ToLonLat | None) -> None:
     """Write the edges as lines (GeoJSON, RFC 7946), those that meet with the same coordinates.
 
+    A line over the 180th meridian becomes a MultiLineString; its length is that of all of it.
+
     Args:
         path: the file to write or replace.
         graph: the roads.
@@ -46,6 +48,8 @@ def _write_features(stream: TextIO, graph: RoadGraph, to_lonlat: ToLonLat | None
             zip(edges, np.split(places, bounds), strict=True), start=first
         ):
             line[0], line[-1] = nodes[edge.start], nodes[edge.end]
+            parts = [line.tolist()] if to_lonlat is None else cut_at_180(line)
+            single = len(parts) == 1
             feature = {
                 "type": "Feature",
                 "properties": {
@@ -54,7 +58,10 @@ def _write_features(stream: TextIO, graph: RoadGraph, to_lonlat: ToLonLat | None
                     "start": edge.start,
                     "end": edge.end,
                 },
-                "geometry": {"type": "LineString", "coordinates": line.tolist()},
+                "geometry": {
+                    "type": "LineString" if single else "MultiLineString",
+                    "coordinates": parts[0] if single else parts,
+                },
             }
             stream.write(("," if number else "") + "\n" + json.dumps(feature))
 
@@ -65,3 +72,23 @@ def _coordinates(places: Float64, to_lonlat: ToLonLat | None) -> Float64:
     if to_lonlat is None:
         return np.stack([columns, rows], axis=1).round(PIXEL_DIGITS)
     return np.stack(to_lonlat(columns, rows), axis=1).round(DEGREE_DIGITS)
+
+
+def cut_at_180(line: Float64) -> list[list[list[float]]]:
+    """Cut a line of longitudes and latitudes where it crosses the 180th meridian.
+
+    Both parts end on the meridian, one at 180 and the other at -180 (RFC 7946, 3.1.9).
+    """
+    east = np.unwrap(line[:, 0], period=360)
+    turns = np.floor((east + 180) / 360)
+    cuts = np.flatnonzero(np.diff(turns))  # between these points and the next
+    meridians = 360 * np.maximum(turns[cuts], turns[cuts + 1]) - 180
+    along = (meridians - east[cuts]) / (east[cuts + 1] - east[cuts])
+    latitudes = (line[cuts, 1] * (1 - along) + line[cuts + 1, 1] * along).round(DEGREE_DIGITS)
+    ends = np.repeat(np.stack([meridians, latitudes], axis=1), 2, axis=0)
+    points = np.insert(np.stack([east, line[:, 1]], axis=1), np.repeat(cuts + 1, 2), ends, axis=0)
+    parts = np.split(points, cuts + 2 + 2 * np.arange(len(cuts)))
+    for part, turn in zip(parts, turns[[0, *(cuts + 1)]], strict=True):
+        part[:, 0] = (part[:, 0] - 360 * turn).round(DEGREE_DIGITS)
+    parts = [part for part in parts if (part != part[0]).any()] or parts[:1]  # some touch it only
+    return [part.tolist() for part in parts]

@@ -18,7 +18,7 @@ from skimage.morphology import skeletonize
 
 from roads.graph import chains, skeleton
 from roads.graph.tracing import RoadGraph, trace_mask, trace_roads
-from roads.mapping.geojson import write_geojson
+from roads.mapping.geojson import cut_at_180, write_geojson
 from roads.runtime.arrays import Bool, Float64
 from roads.runtime.errors import UserError
 
@@ -345,6 +345,45 @@ def test_without_a_georeference_geojson_is_in_pixels_and_says_so(tmp_path: Path)
     assert "pixels" in values["unit"]
     (feature,) = values["features"]
     assert feature["geometry"]["coordinates"] == [[2.5, 1.5], [6.5, 1.5]]
+
+
+def test_lines_over_the_180th_meridian_are_cut_there(tmp_path: Path) -> None:
+    """RFC 7946, 3.1.9: a line over it is two that end on it, at 180 and at -180."""
+
+    def fiji(columns: Float64, rows: Float64) -> tuple[Float64, Float64]:
+        lon = 179.99 + columns * 0.001
+        return np.where(lon > 180, lon - 360, lon), -17 - rows * 0.001
+
+    mask = np.zeros((9, 30), np.bool_)
+    mask[2, 2:28] = True
+    mask[5, 2:8] = True
+    mask[7, 13:28] = True
+    graph = trace(mask)
+    write_geojson(tmp_path / "roads.geojson", graph, fiji)
+    features = json.loads((tmp_path / "roads.geojson").read_text())["features"]
+    assert [each["geometry"]["type"] for each in features] == [
+        "MultiLineString", "LineString", "LineString",
+    ]  # fmt: skip
+    over, west, east = (each["geometry"]["coordinates"] for each in features)
+    assert over == [
+        [[179.9925, -17.0025], [180, -17.0025]],
+        [[-180, -17.0025], [-179.9825, -17.0025]],
+    ]
+    assert west == [[179.9925, -17.0055], [179.9975, -17.0055]]
+    assert east == [[-179.9965, -17.0075], [-179.9825, -17.0075]]
+    assert [each["properties"]["length_m"] for each in features] == [25, 5, 14]
+
+
+def test_a_line_that_zigzags_over_the_180th_meridian_is_cut_at_each_crossing() -> None:
+    line = np.array([(179.9, 0), (-179.9, 1), (179.8, 2), (179.9, 3), (180, 4), (179.9, 5)])
+    assert cut_at_180(line) == [
+        [[179.9, 0], [180, 0.5]],
+        [[-180, 0.5], [-179.9, 1], [-180, 1.3333333]],
+        [[180, 1.3333333], [179.8, 2], [179.9, 3], [180, 4]],
+        [[180, 4], [179.9, 5]],
+    ]
+    assert cut_at_180(line[2:5]) == [line[2:5].tolist()]
+    assert cut_at_180(np.array([(180.1, 0), (180.2, 1)])) == [[[-179.9, 0], [-179.8, 1]]]
 
 
 def test_a_geojson_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
