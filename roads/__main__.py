@@ -44,7 +44,8 @@ def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add("--out", type=Path, required=True, metavar="DIR", help="the folder to write to")
     add("--model", help="a weights file, its folder, or a released name; default: the pipeline's")
     length = _number(float, "a number above 0", lambda value: 0 < value < math.inf)
-    add("--gsd", type=length, metavar="M", help="metres per pixel; default: the GeoTIFF's, or 1")
+    add("--gsd", type=length, metavar="M", help="metres per pixel, if no file says it; default: 1")
+    add("--crs", type=_crs, metavar="EPSG:N", help="the coordinate system, if no file says it")
     add("--bands", type=_bands, metavar="R,G,B", help="numbers of the bands; default: as tagged")
     add(
         "--threshold",
@@ -134,6 +135,7 @@ def predict(arguments: argparse.Namespace) -> None:
         )
     options = Options(
         gsd=arguments.gsd,
+        crs=arguments.crs,
         threshold=threshold,
         window=evaluate.window,
         overlap=evaluate.overlap,
@@ -170,6 +172,20 @@ def _bands(text: str) -> list[int]:
         if len(bands) in (1, 3) and min(bands) > 0:
             return bands
     raise argparse.ArgumentTypeError(f"{text} is not one number or three, such as 3,2,1")
+
+
+def _crs(text: str) -> str:
+    """A type of argument: a coordinate system by its number in the EPSG registry."""
+    from rasterio.crs import CRS
+    from rasterio.errors import CRSError
+
+    from roads.mapping.opening import quiet_gdal
+
+    with contextlib.suppress(ValueError, CRSError), quiet_gdal():
+        authority, number = text.split(":")
+        if authority.upper() == "EPSG":
+            return str(CRS.from_epsg(int(number)).to_string())
+    raise argparse.ArgumentTypeError(f"{text} is not a coordinate system, such as EPSG:26986")
 
 
 def _number(

@@ -35,7 +35,7 @@ BRIGHTNESS = Model(brightness, 2, "brightness", "0" * 64)
 def options(**changes: Any) -> Options:
     """Small windows, and else as the command line has them."""
     values = {
-        "gsd": None, "threshold": 0.5, "window": 64, "overlap": 16, "tta": False,
+        "gsd": None, "crs": None, "threshold": 0.5, "window": 64, "overlap": 16, "tta": False,
         "format": "tif", "spur": 15.0, "tolerance": 1.5,
     }  # fmt: skip
     return Options(**(values | changes))

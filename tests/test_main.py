@@ -23,7 +23,7 @@ from roads.runtime.errors import UserError
 from roads.runtime.files import file_hash
 from stages.evaluate import thresholds
 from tests.packed import save_tiny_net
-from tests.pictures import noise, write_tiff
+from tests.pictures import UTM, noise, place_of, write_tiff
 from tests.project import ROOT, params, write_params
 
 SMALL = ("--window", "64", "--overlap", "16")
@@ -57,11 +57,15 @@ def test_help_needs_nothing_heavy() -> None:
     assert answer.stderr == "[]\n"
 
 
+BAD_CODES = ("EPSG:999999", "EPSG:x", "26986", "/etc/passwd", "EPSG:1:2", "EPSG:99999999999999")
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
         (["--gsd", "0"], "0 is not a number above 0"),
         (["--gsd", "inf"], "inf is not a number"),
+        *((["--crs", bad], f"{bad} is not a coordinate system") for bad in BAD_CODES),
         (["--threshold", "1.5"], "1.5 is not a number from 0 to 1"),
         (["--batch", "0"], "0 is not a number from 1"),
         (["--bands", "3,2"], "3,2 is not one number or three, such as 3,2,1"),
@@ -131,6 +135,17 @@ def test_files_of_the_user_are_refused_before_the_net_is_loaded(
     for further, told in (([], "no net `nobody`"), (["--format", "png"], "would be replaced")):
         assert main([*words, *further, "--force"]) == 1
         assert told in capsys.readouterr().err
+
+
+def test_a_coordinate_system_is_given_by_its_code(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    picture = write_tiff(tmp_path / "a.tif", noise(30, 30), transform=place_of(1))
+    words = [picture, "--out", tmp_path / "out", "--model", weights, "--threshold", "0.5", *SMALL]
+    assert main(["predict", *map(str, words), "--crs", UTM.lower()]) == 0
+    facts = json.loads((tmp_path / "out/a.json").read_text())
+    assert facts["crs"] == facts["options"]["crs"] == UTM
 
 
 def test_a_model_is_a_file_a_folder_or_a_released_name(

@@ -1,23 +1,158 @@
-"""Where on the Earth a picture lies: world files, metres per pixel, longitude and latitude."""
+"""Where on the Earth a picture lies: its place, metres per pixel, longitude and latitude."""
 
-import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 from rasterio import Affine
 from rasterio._err import CPLE_BaseError
+from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
+from rasterio.io import DatasetReader
 from rasterio.warp import transform as transform_coordinates
 
+from roads.mapping.sidecars import read_sidecars
 from roads.runtime.arrays import Float64
+from roads.runtime.errors import UserError
 
 ToLonLat = Callable[[Float64, Float64], tuple[Float64, Float64]]  # columns, rows → degrees
 
 LONGITUDE_LATITUDE = CRS.from_epsg(4326)
-WORLD_FILE_BYTES = 1000  # six numbers, each in a line
 STEP = 8  # pixels to either side of the middle over which a pixel is measured
+WORLD_FILE_FIRST = ("PNG", "BMP")  # the GDAL drivers that take it before an .aux.xml
+MOST_OFF = 2.0  # pixels by which an affine transform may miss a control point
+SAME_PLACE = 1e-6  # degrees, a tenth of a metre
+WARPED = "EPSG:3857"  # Web Mercator, which all maps can be warped to; any other will do
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a picture lies.
+
+    Attributes:
+        crs: its coordinate system; None if unknown.
+        transform: from columns and rows to coordinates; the identity if unknown.
+        to_lonlat: from columns and rows to degrees; None if unknown.
+        metres: on the ground, from row to row and from column to column. Without a transform None;
+            without a coordinate system that leads to the Earth, by the transform's own unit, or
+            the metre.
+        notes: what the user should know of it.
+    """
+
+    crs: CRS | None
+    transform: Affine
+    to_lonlat: ToLonLat | None
+    metres: tuple[float, float] | None
+    notes: list[str]
+
+
+def find_place(path: Path, dataset: DatasetReader, code: str | None) -> Place:
+    """Where a picture lies, by the file itself and those next to it.
+
+    As in GDAL, an `.aux.xml` counts before the file itself, and that before a world file; only
+    PNG and BMP are placed by a world file first. Control points are used where there is no
+    transform, and a `.prj` where no other file names a coordinate system.
+
+    Args:
+        path: the picture.
+        dataset: the same, open.
+        code: the coordinate system of pictures without one, such as EPSG:26986.
+
+    Raises:
+        UserError: the picture has another coordinate system than `code`, or control points that
+            no affine transform fits.
+    """
+    beside = read_sidecars(path.resolve())
+    unknown = dataset.transform.is_identity or dataset.transform.is_degenerate
+    order = [beside.transform, None if unknown else dataset.transform, beside.world]
+    if dataset.driver in WORLD_FILE_FIRST:
+        order.reverse()
+    transform = next((each for each in order if each is not None), None)
+    crs = beside.crs or dataset.crs or beside.prj
+    points, points_crs = dataset.gcps
+    if beside.points:
+        points, points_crs = beside.points, beside.points_crs
+    notes = beside.notes
+    if transform is None and points:
+        transform, note = _fit(path, points, points_crs)
+        crs = points_crs or crs
+        notes.append(note)
+    elif transform is None and dataset.rpcs is not None:
+        notes.append(
+            "is mapped in pixels: its RPCs place it only with the height of the land. For a place "
+            f"on the Earth, orthorectify it first, by GDAL's own `gdalwarp -rpc -t_srs {WARPED} "
+            f"-to RPC_HEIGHT={dataset.rpcs.height_off:g} {quote(str(path))} OUT.tif`"
+        )
+    elif transform is None and (crs or code):
+        notes.append("has a coordinate system but no place in it, and is mapped in pixels")
+    if transform is None:
+        return Place(dataset.crs, Affine.identity(), None, None, notes)
+    crs = _agreed(path, crs, code, transform)
+    to_lonlat = lonlat_converter(crs, transform)
+    if to_lonlat:
+        metres = metres_per_pixel(to_lonlat, *dataset.shape)
+    else:
+        unit = crs.units_factor[1] if crs else 1.0
+        metres = (
+            unit * float(np.hypot(transform.b, transform.e)),
+            unit * float(np.hypot(transform.a, transform.d)),
+        )
+    return Place(crs, transform, to_lonlat, metres, notes)
+
+
+def _fit(
+    path: Path, points: Sequence[GroundControlPoint], crs: CRS | None
+) -> tuple[Affine | None, str]:
+    """The affine transform that fits control points best, if they have one; and a note on it.
+
+    Raises:
+        UserError: it misses a point by more than MOST_OFF pixels.
+    """
+    many = f"{len(points)} control points"
+    pixels = np.array([(each.col, each.row) for each in points])
+    coordinates = np.array([(each.x, each.y) for each in points])
+    if (
+        not np.isfinite([pixels, coordinates]).all()
+        or np.linalg.matrix_rank(pixels - pixels.mean(axis=0), tol=1) < 2  # all in a line
+    ):
+        return None, f"has {many}, which do not place it"
+    terms = np.column_stack([pixels, np.ones(len(points))])
+    transform = Affine(*np.linalg.lstsq(terms, coordinates)[0].T.ravel().tolist())
+    if transform.is_degenerate:
+        return None, f"has {many} at one place, which do not place it"
+    off = np.hypot(*(~transform @ coordinates.T - pixels.T)).max()
+    if off <= MOST_OFF:
+        return transform, f"is placed by {many}; an affine transform fits them to {off:.2f} pixels"
+    if crs is None:
+        return None, f"has {many} in no coordinate system, which do not place it"
+    raise UserError(
+        f"{path} has {many}, which an affine transform misses by up to {off:.1f} pixels. Warp it "
+        f"first: `rio warp --dst-crs {WARPED} {quote(str(path))} OUT.tif`."
+    )
+
+
+def _agreed(path: Path, own: CRS | None, code: str | None, transform: Affine) -> CRS | None:
+    """A picture's own coordinate system, or that of `code` where it has none.
+
+    Raises:
+        UserError: the two would place the picture differently.
+    """
+    if code is None:
+        return own
+    given = CRS.from_string(code)
+    theirs, ours = (lonlat_converter(crs, transform) for crs in (own, given))
+    if own is None or theirs is None:
+        return given
+    corner = np.zeros(1)
+    if ours is None or not np.allclose(
+        theirs(corner, corner), ours(corner, corner), rtol=0, atol=SAME_PLACE
+    ):
+        name = f"EPSG:{own.to_epsg()}" if own.to_epsg() else own.to_wkt().split('"')[1]
+        raise UserError(f"{path} says that it is in {name}, not {code}. Leave --crs out for it.")
+    return own
 
 
 def lonlat_converter(crs: CRS | None, transform: Affine) -> ToLonLat | None:
@@ -39,26 +174,7 @@ def lonlat_converter(crs: CRS | None, transform: Affine) -> ToLonLat | None:
         lon, lat = to_lonlat(np.zeros(1), np.zeros(1))
     except (RasterioError, CPLE_BaseError):
         return None
-    return to_lonlat if np.isfinite([lon, lat]).all() else None
-
-
-def read_world_file(picture: Path) -> Affine | None:
-    """From columns and rows to coordinates, by the world file of a picture; None without one.
-
-    That of `a.tif` is `a.tfw`, `a.tifw` or `a.wld`, in small or capital letters. One that does not
-    hold six numbers is passed over, as GDAL does.
-    """
-    ending = picture.suffix[1:]
-    for suffix in (f"{ending[:1]}{ending[-1:]}w", f"{ending}w", "wld"):
-        for path in (picture.with_suffix(f".{each}") for each in (suffix.lower(), suffix.upper())):
-            if path.is_file():
-                with contextlib.suppress(ValueError), path.open(encoding="ascii") as stream:
-                    lines = stream.read(WORLD_FILE_BYTES).replace(",", ".").split()
-                    a, d, b, e, c, f = map(float, lines[:6])
-                    place = Affine(a, b, c, d, e, f) @ Affine.translation(-0.5, -0.5)
-                    if np.isfinite(place).all() and not place.is_degenerate:
-                        return place
-    return None
+    return to_lonlat if np.isfinite(lon).all() and (abs(lat) <= 90).all() else None
 
 
 def metres_per_pixel(to_lonlat: ToLonLat, height: int, width: int) -> tuple[float, float]:

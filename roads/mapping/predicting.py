@@ -30,6 +30,7 @@ from roads.mapping.outputs import (
 from roads.mapping.picture_rows import PictureRows
 from roads.mapping.rasters import Raster, open_raster
 from roads.mapping.resampling import RowResizer, Shape, strip_rows
+from roads.mapping.sidecars import sidecar_files
 from roads.prediction.blending import Predict, Windows, predict_rows, spread_starts
 from roads.runtime.arrays import Bool, Float32, Image8
 from roads.runtime.errors import UserError, ascii_controls
@@ -44,6 +45,10 @@ FINEST, COARSEST = 0.01, 5.0  # metres per pixel; roads are 7 m wide
 ROW_MEMORY = 500_000_000  # bytes that rows of windows may take, at WINDOW_BYTES a pixel
 WINDOW_BYTES = 14  # two rows of windows of RGB, float sums, and their finished part
 ASSUMED = "some pictures do not say how large their pixels are: 1 m is assumed. Say it with --gsd."
+WITHOUT_CRS = (
+    "is in an unknown coordinate system. Its unit is taken for the metre, a pixel for {:.4g} × "
+    "{:.4g} m, and roads are in pixels. Say the system with --crs."
+)
 LOCK = ".roads-map.lock"  # in the output folder
 
 
@@ -52,7 +57,9 @@ class Options:
     """How to map roads.
 
     Attributes:
-        gsd: ground metres per pixel; None takes the picture's own, or 1.
+        gsd: ground metres per pixel of pictures whose place is unknown; None takes 1, or what a
+            world file says.
+        crs: the coordinate system of pictures that do not say it, such as EPSG:26986.
         threshold: the probability from which on a pixel is road.
         window, overlap: of the windows, in pixels of a metre.
         tta: predict all eight flips and turns of each window.
@@ -64,6 +71,7 @@ class Options:
     """
 
     gsd: float | None
+    crs: str | None
     threshold: float
     window: int
     overlap: int
@@ -212,10 +220,12 @@ def map_file(path: Path, *, out: Path, model: Model, options: Options, force: bo
         made_from = _made_from(path, model, options)
         if is_done(files, made_from) and not force:
             return Outcome(f"{path}: done before, in {out}")
-        with open_raster(path, options.bands) as raster, finishing(files) as unfinished:
+        opened = open_raster(path, options.bands, options.crs)
+        with opened as raster, finishing(files) as unfinished:
             notes += [f"{path} {note}" for note in raster.notes]
-            if options.gsd is None and raster.metres is None:
-                notes.append(ASSUMED)
+            if options.gsd is None and raster.to_lonlat is None:
+                metres = raster.metres
+                notes.append(f"{path} {WITHOUT_CRS.format(*metres)}" if metres else ASSUMED)
             facts = map_picture(raster, unfinished, model, options)
             sizes = {"files": file_sizes(unfinished)}
             write_json(unfinished.facts, made_from | facts | sizes)
@@ -350,11 +360,21 @@ def model_shape(shape: Shape, metres: tuple[float, float] | None) -> Shape:
 
 
 def _metres(raster: Raster, gsd: float | None) -> tuple[float, float] | None:
-    metres = raster.metres if gsd is None else (gsd, gsd)
+    metres, path = raster.metres, raster.path
+    way_out = "If that is not their size, say it with --gsd, or the coordinate system with --crs."
+    if raster.to_lonlat:
+        way_out = "If that is wrong, correct its coordinate system."
+        if metres and gsd and any(abs(each / gsd - 1) > SAME for each in metres):
+            raise UserError(
+                f"{path} has pixels of {metres[0]:.4g} × {metres[1]:.4g} m by its place on the "
+                f"Earth, and --gsd says {gsd:g}. Leave --gsd out for it."
+            )
+    elif gsd:
+        metres = (gsd, gsd)
     if metres and not all(FINEST <= each <= COARSEST for each in metres):
         raise UserError(
-            f"{raster.path} has pixels of {metres[0]:.4g} × {metres[1]:.4g} m: roads are found in "
-            f"pixels of {FINEST} to {COARSEST} m. If that is not their size, say it with --gsd."
+            f"{path} has pixels of {metres[0]:.4g} × {metres[1]:.4g} m: roads are found in pixels "
+            f"of {FINEST} to {COARSEST} m. {way_out}"
         )
     return metres
 
@@ -369,12 +389,13 @@ def _check_width(raster: Raster, shape: Shape, windows: Windows) -> None:
 
 
 def _made_from(path: Path, model: Model, options: Options) -> dict[str, Any]:
-    """What a road map depends on; the picture's time stands for its content."""
+    """What a road map depends on; the times of files stand for their content."""
     if not path.exists():
         raise UserError(f"{path} is missing; local files are read, no addresses")
     stat = path.stat()
     return {
         "picture": {"name": path.name, "bytes": stat.st_size, "modified_ns": stat.st_mtime_ns},
+        "placed_by": {each.name: each.stat().st_mtime_ns for each in sidecar_files(path.resolve())},
         "model": {"weights": model.weights, "sha256": model.sha256},
         "options": vars(options),
         "stored_probability_of_1": CERTAIN,

@@ -16,8 +16,6 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from PIL import Image
-from rasterio import Affine
-from rasterio.crs import CRS
 from rasterio.enums import MaskFlags
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
@@ -33,7 +31,7 @@ from roads.mapping.bands import (
     sampled_rows,
     stretched,
 )
-from roads.mapping.georeference import lonlat_converter, metres_per_pixel, read_world_file
+from roads.mapping.georeference import find_place
 from roads.mapping.opening import (
     DECODED_AT_ONCE,
     MASK_SUFFIXES,
@@ -58,10 +56,8 @@ class Raster:
     Attributes:
         path: the file.
         height, width: in pixels, as stored: an EXIF orientation is not applied.
-        crs, transform: where it lies; None and the identity where the file does not say.
-        metres: ground metres from row to row and from column to column; None if unknown.
-        to_lonlat: from columns and rows to degrees; None if unknown.
-        notes: what was decided about its bands, for the user to know.
+        crs, transform, metres, to_lonlat: where it lies, see `Place`.
+        notes: what was decided about its place and bands, for the user to know.
 
     Raises:
         UserError: the file is broken, claims what it cannot hold, has complex numbers, lacks a
@@ -73,25 +69,21 @@ class Raster:
         path: Path,
         dataset: DatasetReader,
         mask: DatasetReader | None,
-        bands: Sequence[int] | None = None,
+        bands: Sequence[int] | None,
+        crs: str | None,
     ):
         self.path, self._dataset, self._mask = path, dataset, mask
         self.height, self.width = dataset.shape
-        self.crs: CRS | None = dataset.crs
-        self.transform: Affine = dataset.transform
-        if self.transform.is_identity:
-            self.transform = read_world_file(path.resolve()) or self.transform
         check_size(path, dataset)
         with naming_errors(path):
             self._bands = choose_bands(path, dataset, bands)
         self.notes = self._bands.notes
         self._jpeg = self._load_jpeg()
-        located = not (self.transform.is_identity or self.transform.is_degenerate)
-        self.to_lonlat = lonlat_converter(self.crs, self.transform) if located else None
-        self.metres: tuple[float, float] | None = None
-        if self.to_lonlat:
-            with naming_errors(path):
-                self.metres = metres_per_pixel(self.to_lonlat, self.height, self.width)
+        with naming_errors(path):
+            place = find_place(path, dataset, crs)
+        self.crs, self.transform = place.crs, place.transform
+        self.to_lonlat, self.metres = place.to_lonlat, place.metres
+        self.notes += place.notes
         self._colours = colours_of_values(dataset)
         dtype = dataset.dtypes[self._bands.colours[0] - 1]
         self._percentiles: tuple[Float64, Float64] | None = None
@@ -229,13 +221,16 @@ class Raster:
 
 
 @contextlib.contextmanager
-def open_raster(path: Path, bands: Sequence[int] | None = None) -> Iterator[Raster]:
+def open_raster(
+    path: Path, bands: Sequence[int] | None = None, crs: str | None = None
+) -> Iterator[Raster]:
     """Open a picture for reading by rows.
 
     Args:
         path: the file.
         bands: the numbers from 1 of its band that is grey, or of red, green and blue; None leaves
             it to the file.
+        crs: the coordinate system of a picture without one, such as EPSG:26986.
 
     Raises:
         UserError: as `Raster`; or the file is missing, of no known format, or holds several
@@ -258,7 +253,7 @@ def open_raster(path: Path, bands: Sequence[int] | None = None) -> Iterator[Rast
                     f"{path} holds several pictures. Save each in a file of its own: {first}, and "
                     "so on."
                 )
-            raster = Raster(path, dataset, mask, bands)
+            raster = Raster(path, dataset, mask, bands, crs)
             if mask_path and mask is None:
                 raster.notes.append(f"is mapped without {mask_path.name}: not a mask by GDAL")
             yield raster

@@ -1,17 +1,26 @@
-"""Metres per pixel on the ground, against geodesic formulas and known places."""
+"""Places of pictures, and metres per pixel, against geodesic formulas and known places."""
 
 import math
+import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
-from PIL import Image
 from rasterio import Affine
+from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
+from rasterio.rpc import RPC
 
-from roads.mapping.georeference import lonlat_converter, metres_per_pixel, read_world_file
+from roads.mapping.georeference import lonlat_converter, metres_per_pixel
 from roads.mapping.opening import quiet_gdal
+from roads.mapping.rasters import Raster, open_raster
+from roads.runtime.errors import UserError
+from tests.pictures import CORNER, UTM, noise, place_of, write_tiff
 
 FOOT = 1200 / 3937  # US survey foot in metres
 
@@ -51,41 +60,136 @@ def test_a_picture_without_a_place_on_the_earth_has_no_converter() -> None:
     assert lonlat_converter(local, Affine.identity()) is None
 
 
-@pytest.mark.parametrize(
-    ("text", "sound"),
-    [
-        ("0.5\n0\n0\n-0.5\n300000.25\n4689999.75\n", True),
-        ("0.4\r\n0.1\r\n-0.2\r\n-0.3\r\n7e5\r\n-12.125", True),
-        ("0,5\n0\n0\n-0,5\n1,25\n2\nand more", True),
-        ("0.5\n0\n0\n-0.5\n300000.25\n", False),
-        ("0\n0\n0\n0\n1\n2\n", False),
-        ("<html>", False),
-        ("", False),
-    ],
-)
-@pytest.mark.parametrize(
-    ("name", "world"),
-    [
-        *(("a.tif", f"a.{each}") for each in ("tfw", "tifw", "wld", "TFW")),
-        *(("b.c.png", f"b.c.{each}") for each in ("pgw", "pngw", "wld", "PGW")),
-        *(("a.jpeg", f"a.{each}") for each in ("jgw", "jpegw", "wld")),
-        ("a.png", "b.pgw"),
-    ],
-)
-def test_a_world_file_is_read_as_gdal_does(
-    tmp_path: Path, name: str, world: str, text: str, sound: bool
+def place(path: Path, crs: str | None = None) -> Raster:
+    """A picture, of which only the place is still read."""
+    with open_raster(path, crs) as raster:
+        return raster
+
+
+def with_points(path: Path, off: float, crs: str | None = UTM, count: int = 6) -> Path:
+    """A picture with control points around its edge, off by so many pixels at random."""
+    rng = np.random.default_rng(0)
+    points = []
+    for row, column in [(0, 0), (0, 50), (40, 0), (40, 50), (20, 25), (10, 40)][:count]:
+        angle = rng.uniform(0, 2 * np.pi)
+        there = column + off * np.cos(angle), row + off * np.sin(angle)
+        points.append(GroundControlPoint(row, column, *(place_of(0.5) @ there)))
+    write_tiff(path, noise(40, 50))
+    with quiet_gdal(), rasterio.open(path, "r+") as dataset:
+        dataset.gcps = points, CRS.from_string(crs) if crs else CRS()
+    return path
+
+
+@pytest.mark.parametrize("off", [0, 0.5])
+def test_control_points_place_a_picture(tmp_path: Path, off: float) -> None:
+    raster = place(with_points(tmp_path / "a.tif", off))
+    assert raster.crs == CRS.from_string(UTM)
+    corners = np.array([0.0, 0, 50, 50]), np.array([0.0, 40, 0, 40])
+    moved = np.array(~place_of(0.5) @ (raster.transform @ corners)) - corners
+    assert abs(moved).max() <= 2 * off + 1e-6
+    (note,) = raster.notes
+    found = re.fullmatch(r"is placed by 6 control points; .* fits them to (\d\.\d\d) pixels", note)
+    assert found
+    assert float(found[1]) <= 2 * off
+
+
+def test_control_points_that_bend_a_picture_are_refused_with_a_command(tmp_path: Path) -> None:
+    path = with_points(tmp_path / "a b.tif", 8)
+    with pytest.raises(UserError, match=r"a b\.tif has 6 control points, .* \d+\.\d pixels") as no:
+        place(path)
+    command = re.search("`(rio .*)`", str(no.value))
+    assert command
+    rio = f"{shlex.quote(str(Path(sys.executable).with_name('rio')))} "
+    subprocess.run(command[1].replace("rio ", rio, 1), shell=True, check=True, cwd=tmp_path)
+    warped = place(tmp_path / "OUT.tif")
+    assert warped.metres == pytest.approx((0.5, 0.5), rel=0.3)
+    assert warped.to_lonlat is not None
+    x, y = rasterio.warp.transform("EPSG:4326", UTM, *warped.to_lonlat(np.ones(1), np.ones(1)))
+    assert np.hypot(x[0] - CORNER[0], y[0] - CORNER[1]) < 20
+
+
+@pytest.mark.parametrize(("count", "off", "crs"), [(2, 0, UTM), (1, 0, UTM), (6, 8, None)])
+def test_control_points_that_place_nothing_are_told(
+    tmp_path: Path, count: int, off: float, crs: str | None
 ) -> None:
-    Image.new("L", (3, 2)).save(tmp_path / name)
-    (tmp_path / world).write_text(text, newline="")
-    as_usual = rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="FALSE")
-    with quiet_gdal(), as_usual, rasterio.open(tmp_path / name) as dataset:
-        expected = dataset.transform
-    place = read_world_file(tmp_path / name)
-    assert (place or Affine.identity()) == expected
-    assert (place is not None) == (sound and world != "b.pgw")
+    raster = place(with_points(tmp_path / "a.tif", off, crs, count))
+    assert raster.to_lonlat is None
+    (note,) = raster.notes
+    assert f"{count} control points" in note
+    assert "do not place it" in note
 
 
-@pytest.mark.parametrize("text", ["nan\n0\n0\n1\n0\n0\n", "1\n0\n0\n1\ninf\n0\n", "ä" * 600])
-def test_what_holds_no_six_numbers_is_no_world_file(tmp_path: Path, text: str) -> None:
-    (tmp_path / "a.tfw").write_text(text)
-    assert read_world_file(tmp_path / "a.tif") is None
+def test_control_points_without_a_coordinate_system_give_a_scale(tmp_path: Path) -> None:
+    path = with_points(tmp_path / "a.tif", 0, None)
+    assert place(path).metres == pytest.approx((0.5, 0.5))
+    assert place(path).to_lonlat is None
+    assert place(path, UTM).to_lonlat is not None
+
+
+def test_rpcs_are_told_with_a_command(tmp_path: Path) -> None:
+    path = write_tiff(tmp_path / "a b.tif", noise(40, 50))
+    one = [1.0] + [0.0] * 19
+    terms: dict[str, Any] = dict.fromkeys(
+        ("line_num_coeff", "line_den_coeff", "samp_num_coeff", "samp_den_coeff"), one
+    )
+    axes = ("line", "samp", "lat", "long")
+    numbers = dict.fromkeys((f"{a}_{b}" for a in axes for b in ("off", "scale")), 1.0)
+    with quiet_gdal(), rasterio.open(path, "r+") as dataset:
+        dataset.rpcs = RPC(height_off=120.0, height_scale=500.0, **terms, **numbers)
+    raster = place(path)
+    assert (raster.metres, raster.to_lonlat) == (None, None)
+    (note,) = raster.notes
+    assert f"`gdalwarp -rpc -t_srs EPSG:3857 -to RPC_HEIGHT=120 '{path}' OUT.tif`" in note
+
+
+LOCAL = 'LOCAL_CS["site",UNIT["foot",0.3048]]'
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "taken"),
+    [
+        (None, UTM, UTM),
+        (None, "EPSG:2249", "EPSG:2249"),
+        (UTM, None, UTM),
+        (UTM, UTM, UTM),
+        ("EPSG:26919", UTM, "EPSG:26919"),  # NAD83 instead of WGS 84
+        (LOCAL, UTM, UTM),
+    ],
+)
+def test_a_coordinate_system_is_given_to_a_picture_without_one(
+    tmp_path: Path, own: str | None, given: str | None, taken: str
+) -> None:
+    transform = Affine(0.5, 0, 233_000, 0, -0.5, 900_000)
+    path = write_tiff(tmp_path / "a.tif", noise(4, 5), crs=own, transform=transform)
+    raster = place(path, given)
+    assert raster.crs == CRS.from_string(taken)
+    assert raster.to_lonlat is not None
+    assert raster.notes == []
+
+
+@pytest.mark.parametrize(
+    ("own", "name"),
+    [("EPSG:26986", "EPSG:26986"), ("+proj=utm +zone=18 +ellps=GRS80 +units=us-ft", "unknown")],
+)
+def test_another_coordinate_system_than_a_pictures_own_is_refused(
+    tmp_path: Path, own: str, name: str
+) -> None:
+    path = write_tiff(tmp_path / "a.tif", noise(4, 5), crs=own, transform=place_of(0.5))
+    with pytest.raises(UserError, match=rf"a\.tif says that it is in {name}, not {UTM}\. Leave"):
+        place(path, UTM)
+
+
+def test_a_local_coordinate_system_gives_a_scale(tmp_path: Path) -> None:
+    path = write_tiff(tmp_path / "a.tif", noise(4, 5), crs=LOCAL, transform=place_of(2))
+    assert place(path).metres == pytest.approx((0.6096, 0.6096))
+    assert place(path).to_lonlat is None
+
+
+def test_a_coordinate_system_without_a_place_in_it_is_told(tmp_path: Path) -> None:
+    raster = place(write_tiff(tmp_path / "a.tif", noise(4, 5), crs=UTM))
+    assert (raster.metres, raster.to_lonlat) == (None, None)
+    assert "no place in it" in raster.notes[0]
+
+
+def test_coordinates_off_the_earth_place_nothing() -> None:
+    assert lonlat_converter(CRS.from_epsg(4326), place_of(1)) is None

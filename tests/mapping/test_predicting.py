@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -174,6 +175,66 @@ def test_gsd_is_taken_where_the_picture_does_not_say_it(
     assert "unit" in json.loads((tmp_path / "out/a_roads.geojson").read_text())
 
 
+def test_gsd_may_not_contradict_the_place_of_a_picture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = write_tiff(tmp_path / "a.tif", crossing(100, 100, 50, 50), metres=0.5)
+    own = map_one(picture, tmp_path / "out")
+    assert own["metres_per_row"] == pytest.approx(0.5, rel=1e-3)
+    near = map_one(picture, tmp_path / "near", gsd=0.509)
+    assert (near["metres_per_row"], near["road_km"]) == (own["metres_per_row"], own["road_km"])
+    capsys.readouterr()
+    with pytest.raises(UserError):
+        map_one(picture, tmp_path / "far", gsd=1.0)
+    assert re.search(
+        r"a\.tif has pixels of 0\.5\d* × 0\.5\d* m by its place on the Earth, and --gsd says 1\. "
+        "Leave --gsd out for it",
+        capsys.readouterr().err,
+    )
+
+
+def test_a_world_file_gives_the_scale_and_crs_the_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture, out = tmp_path / "a.png", tmp_path / "out"
+    Image.fromarray(crossing(100, 100, 50, 50)).save(picture)
+    (tmp_path / "a.pgw").write_text("0.5\n0\n0\n-0.5\n300000.25\n4689999.75\n")
+    facts = map_one(picture, out)
+    assert facts["road_km"] == pytest.approx(0.1, abs=0.01)
+    assert (facts["crs"], facts["metres_per_row"]) == (None, 0.5)
+    assert "unit" in json.loads((out / "a_roads.geojson").read_text())
+    said = capsys.readouterr()
+    assert f"{picture} is in an unknown coordinate system" in said.err
+    assert "0.5 × 0.5 m" in said.err
+    assert map_one(picture, out, gsd=1.0)["road_km"] == pytest.approx(0.2, abs=0.02)
+    assert map_one(picture, out, crs=UTM)["crs"] == UTM
+    tagged = write_tiff(tmp_path / "b.tif", crossing(100, 100, 50, 50), metres=0.5)
+    map_one(tagged, out)
+    assert lines(out / "a_roads.geojson") == lines(out / "b_roads.geojson")
+    map_one(picture, out)
+    (tmp_path / "a.prj").write_text(rasterio.crs.CRS.from_string(UTM).to_wkt())
+    capsys.readouterr()
+    assert map_one(picture, out)["crs"] == UTM
+    said = capsys.readouterr()
+    assert "done before" not in said.out
+    assert said.err == ""
+    map_one(picture, out)
+    assert "done before" in capsys.readouterr().out
+
+
+def test_a_world_file_in_degrees_asks_for_the_coordinate_system(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "a.png"
+    Image.fromarray(crossing(100, 100, 50, 50)).save(picture)
+    (tmp_path / "a.pgw").write_text("1e-5\n0\n0\n-1e-5\n-71\n42\n")
+    with pytest.raises(UserError):
+        map_one(picture, tmp_path / "out")
+    assert "or the coordinate system with --crs" in capsys.readouterr().err
+    facts = map_one(picture, tmp_path / "out", crs="EPSG:4326")
+    assert facts["metres_per_row"] == pytest.approx(1.1107, abs=1e-4)
+
+
 def test_only_a_size_that_differs_is_resampled() -> None:
     assert model_shape((100, 200), None) == (100, 200)
     assert model_shape((100, 200), (1.015, 0.99)) == (100, 200)
@@ -188,7 +249,7 @@ def test_pixels_in_which_no_road_is_seen_are_refused(
     picture = write_tiff(tmp_path / "a.tif", noise(30, 30), metres=metres)
     with pytest.raises(UserError, match="1 of 1 pictures"):
         map_one(picture, tmp_path / "out")
-    assert "say it with --gsd" in capsys.readouterr().err
+    assert "roads are found in pixels of 0.01 to 5.0 m" in capsys.readouterr().err
 
 
 def test_pictures_too_wide_for_memory_are_refused(

@@ -330,7 +330,7 @@ def test_a_place_is_read_from_geotiff_and_world_file(tmp_path: Path) -> None:
     (tmp_path / "b.pgw").write_text("0.5\n0\n0\n-0.5\n300000.25\n4689999.75\n")
     _, _, raster = read(tmp_path / "b.png")
     assert raster.transform == place_of(0.5)
-    assert raster.metres is None  # a world file does not say what its units are
+    assert raster.metres == (0.5, 0.5)  # if they are metres
 
 
 @pytest.mark.parametrize("suffix", [".msk", ".MSK", ".ovr"])
