@@ -12,6 +12,7 @@ import numpy as np
 
 from roads.graph.tracing import CERTAIN, trace_roads
 from roads.mapping.geojson import write_geojson
+from roads.mapping.lengths import on_the_ground
 from roads.mapping.opening import is_picture
 from roads.mapping.outputs import (
     ROAD,
@@ -289,6 +290,8 @@ def map_picture(
             spur=options.spur,
             tolerance=options.tolerance,
         )
+    if raster.to_lonlat:
+        graph = on_the_ground(graph, raster.to_lonlat, known, raster.shape)
     write_geojson(files.centrelines, graph, raster.to_lonlat)
     draw_overlay(
         files.overlay, picture.thumbnail(), np.concatenate(overlay_rows), graph, raster.shape
