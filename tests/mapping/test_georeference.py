@@ -62,7 +62,7 @@ def test_a_picture_without_a_place_on_the_earth_has_no_converter() -> None:
 
 def place(path: Path, crs: str | None = None) -> Raster:
     """A picture, of which only the place is still read."""
-    with open_raster(path, crs) as raster:
+    with open_raster(path, crs=crs) as raster:
         return raster
 
 

@@ -74,14 +74,14 @@ def test_what_holds_no_six_numbers_is_no_world_file(tmp_path: Path, text: str) -
 def test_an_aux_xml_of_gdal_is_read(tmp_path: Path, driver: str, code: str) -> None:
     path = tmp_path / "a"
     place = Affine(1e-5, 0, -71, 0, -1e-5, 42) if code == "EPSG:4326" else PLACE
-    how = {"height": 2, "width": 3, "count": 1, "dtype": "uint8", "crs": code, "transform": place}
+    how = {"height": 2, "width": 3, "count": 3, "dtype": "uint8", "crs": code, "transform": place}
     how |= {"profile": "BASELINE"} if driver == "GTiff" else {}
     with (
         quiet_gdal(),
         rasterio.Env(**AS_USUAL),
         rasterio.open(path, "w", driver=driver, **how) as dataset,
     ):
-        dataset.write(np.zeros((1, 2, 3), np.uint8))
+        dataset.write(np.zeros((3, 2, 3), np.uint8))
     assert (tmp_path / "a.aux.xml").is_file()
     before = sorted(tmp_path.iterdir())
     with open_raster(path) as raster:
