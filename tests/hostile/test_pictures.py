@@ -34,6 +34,7 @@ ROAD[[0, -1]] = ROAD[:, [0, -1]] = 255  # so that an image of it has no black co
 GREY = np.dstack([ROAD] * 3)
 WHITE = np.full_like(IMAGE, 255)
 ALPHA = np.arange(HEIGHT * WIDTH, dtype=np.uint8).reshape(HEIGHT, WIDTH)
+HALF = ALPHA < 128
 
 
 def encoded(pixels: Image8, mode: str | None = None, **options: Any) -> bytes:
@@ -147,10 +148,11 @@ READ: dict[str, tuple[Callable[[], bytes], Image8, Image8 | None]] = {  # as ima
     "palette": (lambda: encoded(ROAD, "P"), GREY, ROAD),
     "a transparent colour": (lambda: encoded(ROAD, "P", transparency=0), WHITE, ROAD),
     "alpha": (
-        lambda: encoded(np.dstack([GREY, ALPHA])),
-        np.where(ALPHA[..., None] < 128, 255, GREY),
+        lambda: encoded(np.dstack([GREY, HALF * np.uint8(200)])),
+        np.where(HALF[..., None], GREY, 255),
         None,
     ),
+    "an alpha of many values": (lambda: encoded(np.dstack([GREY, ALPHA])), GREY, None),
     "CMYK": (lambda: encoded(GREY, "CMYK", format="TIFF"), GREY, ROAD),
     "turned": (lambda: turned(GREY), np.rot90(GREY), np.rot90(ROAD)),
     "turned TIFF": (lambda: turned(GREY, format="TIFF"), np.rot90(GREY), np.rot90(ROAD)),
