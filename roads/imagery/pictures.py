@@ -5,6 +5,7 @@ a picture's place on the Earth is that of its stored pixels.
 """
 
 import contextlib
+import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from tifffile import TiffFile
 
 from roads.imagery.missing import alpha_of, missing_pixels, without_value
 from roads.runtime.arrays import Bool, Image8
@@ -20,6 +22,7 @@ from roads.runtime.errors import UserError, one_line
 
 MAX_PIXELS = 20_000 * 20_000  # a larger header is refused before anything is decoded
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)  # what it says is raised too
 
 FORMATS = ("TIFF", "PNG", "JPEG", "BMP", "WEBP")  # none that runs another program
 MAX_PAGES = 32  # smaller copies of a picture in its own file, as GeoTIFF has them, and masks
@@ -27,10 +30,23 @@ SUBFILE_TYPE, COPY, MASK = 254, 0b1, 0b100  # TIFF 6.0, page 36: NewSubfileType,
 for byte_order in (b"II", b"MM"):  # Pillow knows no masks; they are one bit, 1 where imagery is
     TiffImagePlugin.OPEN_INFO[byte_order, 4, (1,), 1, (1,), ()] = ("1", "1")
 WAY_OUT = "Run `dvc repro -f download`, or replace the file."
+TO_EIGHT_BITS = "python -m roads.mapping.eight_bits"
 EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 ORIENTATION, AS_STORED = ExifTags.Base.Orientation, 1
 TIFF_KEPT = ", tiffinfo={k: v for k, v in i.tag_v2.items() if k == 42113}"  # the nodata value
 TURNED_BACK = {2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}  # which orientation undoes which
+
+
+class OtherKindError(UserError):
+    """A picture is no 8-bit grey or RGB.
+
+    Attributes:
+        bands: of the picture; None if it cannot be converted.
+    """
+
+    def __init__(self, message: str, bands: int | None):
+        super().__init__(message)
+        self.bands = bands
 
 
 def read_image(path: Path) -> Image8:
@@ -106,8 +122,23 @@ def _saved_as(band: str, path: Path) -> str:
     return f'`python -c "import pathlib, sys; from PIL import Image; {code}" {quote(str(path))}`'
 
 
+@contextlib.contextmanager
+def _advising(path: Path, kind: str) -> Iterator[None]:
+    """Add the command that converts a file of another kind, as an `image` or a `map`."""
+    try:
+        yield
+    except OtherKindError as error:
+        if error.bands is None:
+            raise UserError(f"{error} Convert it to 8-bit RGB or grey.") from None
+        chosen = {1: "", 2: " 1", 3: "", 4: ""}.get(error.bands, " 3,2,1") * (kind == "image")
+        why = " (the last numbers are of its red, green and blue bands)" if "," in chosen else ""
+        raise UserError(
+            f"{error} Convert it{why}: `{TO_EIGHT_BITS} {kind} {quote(str(path))}{chosen}`"
+        ) from None
+
+
 def _read_image(path: Path) -> tuple[Image8, int]:
-    with decoding(path, WAY_OUT):
+    with _advising(path, "image"), decoding(path, WAY_OUT):
         decoded = load_picture(path, WAY_OUT)
         image = _converted(decoded.picture, "RGB")
         missing = missing_pixels(decoded.picture, image, decoded.mask)
@@ -118,7 +149,7 @@ def _read_image(path: Path) -> tuple[Image8, int]:
 
 
 def _read_map(path: Path) -> tuple[Image8, int]:
-    with decoding(path, WAY_OUT):
+    with _advising(path, "map"), decoding(path, WAY_OUT):
         decoded = load_picture(path, WAY_OUT)
         map_ = _converted(decoded.picture, "L")
         if decoded.picture.has_transparency_data and not _road_is_opaque(decoded.picture, map_):
@@ -199,6 +230,7 @@ def decoding(path: Path, way_out: str) -> Iterator[None]:
             f"{path} says that it has over {MAX_PIXELS:,} pixels. Cut it into tiles."
         ) from None
     except UnidentifiedImageError:
+        _check_kind_of_tiff(path)
         raise UserError(f"{path} is not a picture that Pillow can read. {way_out}") from None
     except MemoryError:
         raise UserError(f"{path} does not fit into memory. Cut it into tiles.") from None
@@ -213,10 +245,22 @@ def _check_kind(path: Path, picture: Image.Image) -> None:
     packing = " ".join(str(tile[3]) for tile in getattr(picture, "tile", ()))
     if picture.mode not in EIGHT_BIT_MODES or ";16" in packing:  # Pillow halves 16-bit colours
         kind = picture.mode if picture.mode not in EIGHT_BIT_MODES else f"{picture.mode};16"
-        raise UserError(
-            f"{path} has pixels of type {kind}, not 8 bits a channel. "
-            "Convert it to 8-bit RGB or grey."
+        known = kind.startswith(("I", "F", "RGB"))
+        raise OtherKindError(
+            f"{path} has pixels of type {kind}, not 8 bits a channel.",
+            len(picture.getbands()) if known else None,
         )
+
+
+def _check_kind_of_tiff(path: Path) -> None:
+    """Raise a UserError if a file is a TIFF, which Pillow reads of some kinds only."""
+    kind = None
+    with contextlib.suppress(Exception), TiffFile(path) as tiff:  # others are broken
+        page = tiff.pages.first
+        bands, packed = page.samplesperpixel, getattr(page.compression, "name", page.compression)
+        kind = f"{bands} bands of type {page.dtype} (compression: {packed})"
+    if kind:
+        raise OtherKindError(f"{path} has {kind}, not 8 bits of grey or RGB.", bands)
 
 
 def _only_mask(path: Path, picture: Image.Image) -> Bool | None:

@@ -44,7 +44,8 @@ SIGNATURES = {  # of GDAL's drivers
 }
 FORMATS = "TIFF, PNG, JPEG, JPEG 2000, BMP or WebP"
 VRT = b"<VRTDataset"
-BESIDE = (".msk", ".ovr")  # masks and smaller copies of a picture, which look like one
+ORIGINAL = ".original"  # ends the name of what `eight_bits` converted
+BESIDE = (".msk", ".ovr", ORIGINAL)  # a picture's mask, smaller copies, and what it was
 MASK_SUFFIXES = (".msk", ".MSK")  # of a mask file, after the picture's whole name
 MASK_FLAGS = {"INTERNAL_MASK_FLAGS_1": "2"}  # by which GDAL says that it is of the whole picture
 PIXELS_A_BYTE = 50_000  # of the file; even a mosaic that is nearly all empty has fewer

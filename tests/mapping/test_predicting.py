@@ -607,7 +607,7 @@ def test_of_a_folder_only_pictures_are_taken_and_the_others_named(
     Image.fromarray(noise(4, 4)).save(folder / ".hidden.png")
     Image.fromarray(noise(4, 4)).save(folder / "b", "WEBP")
     write_tiff(folder / "a.tif", noise(4, 4))
-    for name in ("a.tif.msk", "a.TIF.OVR"):
+    for name in ("a.tif.msk", "a.TIF.OVR", "a.tif.original"):
         shutil.copy(folder / "a.tif", folder / name)
     for name in ("a.shp", "a.dbf", "a.tfw", "a.txt", "Thumbs.db", "zero.jpg", "deep/a.csv"):
         (folder / name).touch()
@@ -617,12 +617,12 @@ def test_of_a_folder_only_pictures_are_taken_and_the_others_named(
     os.mkfifo(folder / "pipe")
     assert find_pictures([folder], out, "tif") == [folder / "a.tif", folder / "b"]
     assert capsys.readouterr().err == (
-        f"predict: 10 files of {folder} are not pictures: BM.txt, Thumbs.db, a.TIF.OVR, a.dbf, "
-        "a.shp, a.tfw, a.tif.msk, a.txt, a.vrt, zero.jpg\n"
+        f"predict: 11 files of {folder} are not pictures: BM.txt, Thumbs.db, a.TIF.OVR, a.dbf, "
+        "a.shp, a.tfw, a.tif.msk, a.tif.original, a.txt, a.vrt, zero.jpg\n"
     )
     found = find_pictures([folder], out, "tif", recursive=True)
     assert found == [folder / name for name in ("a.tif", "b", "deep/er/c.jpg")]
-    assert "11 files of" in capsys.readouterr().err
+    assert "12 files of" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"deep has no pictures; --recursive looks"):
         find_pictures([folder / "deep"], out, "tif")
     (tmp_path / "empty").mkdir()

@@ -1,0 +1,66 @@
+"""Rewrites an image or a map of other than 8 bits as the stages read it, in place.
+
+    python -m roads.mapping.eight_bits image FILE [R,G,B]
+    python -m roads.mapping.eight_bits map FILE
+
+An image becomes 8-bit RGB as `roads predict` sees it. A map becomes 255 where its first band is
+above 0. The result is a TIFF; the file that was there is kept as FILE.original.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import rasterio
+
+from roads.mapping.opening import ORIGINAL, driver_of, naming_errors, quiet_gdal
+from roads.mapping.rasters import open_raster
+from roads.runtime.arrays import Image8
+from roads.runtime.errors import ascii_controls, exit_status
+
+
+def rewrite_image(path: Path, bands: Sequence[int] | None = None) -> None:
+    """Rewrite an image as RGB, white where imagery is missing; says what was decided.
+
+    Raises:
+        UserError: as `open_raster`.
+    """
+    with open_raster(path, bands) as raster:
+        for note in raster.notes:
+            print(ascii_controls(f"{path} {note}"))
+        image, _ = raster.read_rows(0, raster.height)
+        _replace(path, image, crs=raster.crs, transform=raster.transform)
+
+
+def rewrite_map(path: Path) -> None:
+    """Rewrite a map as one band, 255 where its first band is above 0 and not nodata.
+
+    Raises:
+        UserError: the file is missing or broken.
+    """
+    with quiet_gdal(), naming_errors(path), rasterio.open(path, driver=driver_of(path)) as dataset:
+        road = dataset.read(1, masked=True).filled(0)[..., None] > 0
+        _replace(path, road * np.uint8(255), crs=dataset.crs, transform=dataset.transform)
+
+
+def _replace(path: Path, pixels: Image8, **place: object) -> None:
+    height, width, count = pixels.shape
+    size = {"height": height, "width": width, "count": count, "dtype": "uint8"}
+    how = {"driver": "GTiff", "compress": "deflate", "interleave": "pixel"}
+    path.rename(f"{path}{ORIGINAL}")
+    with quiet_gdal(), rasterio.open(path.with_suffix(".tif"), "w", **(size | how | place)) as out:
+        out.write(np.moveaxis(pixels, 2, 0))
+
+
+def main() -> None:
+    """The command line above."""
+    kind, name, *bands = sys.argv[1:]
+    if kind == "map":
+        rewrite_map(Path(name))
+    else:
+        rewrite_image(Path(name), [int(n) for n in bands[0].split(",")] if bands else None)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))
