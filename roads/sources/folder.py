@@ -1,6 +1,8 @@
 """The `folder` source: any directory of image and map pairs, matched by name."""
 
+import contextlib
 import functools
+import itertools
 import shutil
 import sys
 import unicodedata
@@ -10,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from roads.dataset.tiles import Tile, stored_file, stored_path
+from roads.imagery.geotiff import pixels_apart
 from roads.imagery.pictures import read_image_and_map
 from roads.parallel.pool import in_order
 from roads.runtime.errors import UserError, excerpt
@@ -22,6 +25,7 @@ MAP_FOLDERS = ("map", "maps", "masks", "mask", "groundtruth", "labels", "output"
 LABELS = "_labels"  # Kaggle's copy: train/ beside train_labels/
 IMAGE_ENDINGS, MAP_ENDINGS = ("_sat",), ("_mask", "_map")  # DeepGlobe: 7_sat.jpg beside 7_mask.png
 PICTURES = frozenset({".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".webp"})
+MOST_APART = 1.0  # pixels; half a one is the difference between a pixel's corner and its middle
 UNDIVIDED = "train"  # where tiles go that came without splits; split.by=tile divides them
 
 
@@ -43,25 +47,34 @@ def fetch(raw: Path, *, folder: Path) -> list[Tile]:
 
     Args:
         raw: gets `{split}/{sat,map}/NAME.*`.
-        folder: absolute path of a directory in one of the forms that `find_pairs` knows.
+        folder: a directory in one of the forms that `find_pairs` knows.
 
     Raises:
-        UserError: the path is relative or no directory, an image or a map stands alone, two tiles
+        UserError: it is no directory or has no pairs, an image or a map stands alone, two tiles
             have one name, a picture is broken, or its map has another size or EXIF orientation.
     """
-    if not folder.is_absolute():
-        raise UserError(
-            f"download.folder is {str(folder)!r}: give an absolute path, such as "
-            f"{folder.resolve()}; experiments run elsewhere (`--temp`) would not find it"
-        )
-    if not folder.is_dir():
-        raise UserError(f"download.folder: {folder} is not a directory")
-    pairs = find_pairs(folder)
-    _tell_of_others(folder, pairs)
-    return list(in_order(functools.partial(_copy_pair, raw.absolute()), pairs, "copy tiles"))
+    whole = folder.absolute()
+    if not whole.is_dir():
+        raise UserError(f"download.folder: {whole} is not a directory. {_absolute(folder)}")
+    pairs = find_pairs(whole)
+    if not pairs:
+        raise UserError(f"{_unknown(whole)} {_absolute(folder)}")
+    _tell_of_others(whole, pairs)
+    copies = in_order(functools.partial(_copy_pair, raw.absolute()), pairs, "copy tiles")
+    tiles, apart = zip(*copies, strict=True)
+    _tell_of_shifted(dict(zip(pairs, apart, strict=True)))
+    return list(tiles)
 
 
-def _copy_pair(raw: Path, pair: Pair) -> Tile:
+def _absolute(folder: Path) -> str:
+    """What to say of a folder that experiments may look for in their own copy of the project."""
+    if folder.is_absolute():
+        return ""
+    return "Name it by an absolute path if this is an experiment with `--temp` or `--queue`."
+
+
+def _copy_pair(raw: Path, pair: Pair) -> tuple[Tile, float]:
+    """Copy a pair; the tile, and by how many pixels image and map are apart by their tags."""
     read_image_and_map(pair.image, pair.map)
     stored = []
     for kind, source in (("sat", pair.image), ("map", pair.map)):
@@ -69,7 +82,8 @@ def _copy_pair(raw: Path, pair: Pair) -> Tile:
         (raw / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, raw / path)
         stored.append(stored_file(raw, path))
-    return Tile(pair.name, pair.split, image=stored[0], map=stored[1])
+    apart = pixels_apart(pair.image, pair.map)
+    return Tile(pair.name, pair.split, image=stored[0], map=stored[1]), apart
 
 
 def find_pairs(folder: Path) -> list[Pair]:
@@ -85,8 +99,11 @@ def find_pairs(folder: Path) -> list[Pair]:
 
     A split that has no map at all is left out: DeepGlobe's valid and test have none.
 
+    Returns:
+        The pairs in order of their names; none where the folder has none of these forms.
+
     Raises:
-        UserError: nothing of these is there, or a picture has no partner, or a name comes twice.
+        UserError: a picture has no partner, or a name comes twice.
     """
     found = [
         (split, _named(folder, images), _named(folder, maps))
@@ -111,16 +128,34 @@ def find_pairs(folder: Path) -> list[Pair]:
             f"{some([str(path) for path in alone])}. {_near_miss(alone)}"
             "Add the missing ones or take these out."
         )
-    if not pairs:
-        raise UserError(
-            f"{folder} holds no pairs in a form that is known: train/sat + train/map, "
-            "train + train_labels, sat + map, or NAME_sat.jpg beside NAME_mask.png"
-        )
     counts = Counter(pair.name for pair in pairs)
     twice = sorted(name for name, count in counts.items() if count > 1)
     if twice:
         raise UserError(f"{folder} has tiles of one name in two splits: {some(twice)}. Rename.")
     return sorted(pairs, key=lambda pair: pair.name)
+
+
+def _unknown(folder: Path) -> str:
+    """What to say of a folder without pairs: the form next to its own, if there is one."""
+    told = (
+        f"{folder} holds no pairs in a form that is known: train/sat + train/map, train + "
+        "train_labels, sat + map, or NAME_sat.jpg beside NAME_mask.png."
+    )
+    for inside in sorted(path for path in folder.iterdir() if path.is_dir()):
+        with contextlib.suppress(UserError):
+            if find_pairs(inside):
+                return f"{told} {inside} has pairs: set download.folder to it."
+    stems: dict[Path, set[str]] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in PICTURES:
+            stems.setdefault(path.parent, set()).add(path.stem)
+    for one, other in itertools.combinations(stems, 2):
+        if one.parent == other.parent and stems[one] & stems[other]:
+            return (
+                f"{told} {one} and {other} have pictures of the same names: rename the folder of "
+                f"the images to {IMAGE_FOLDERS[0]}, and that of the maps to {MAP_FOLDERS[0]}."
+            )
+    return told
 
 
 def _near_miss(alone: Sequence[Path]) -> str:
@@ -151,6 +186,21 @@ def _tell_of_others(folder: Path, pairs: Sequence[Pair]) -> None:
         print(
             f"download: {len(others)} pictures of {folder} are left out, for they do not belong to "
             f"the pairs that were found, or to a split with maps: {some(others)}",
+            file=sys.stderr,
+        )
+
+
+def _tell_of_shifted(apart: dict[Pair, float]) -> None:
+    """Name the pairs that are not at one place by their own account."""
+    shifted = [
+        f"{pair.image.name} and {pair.map.name} by {pixels:,.0f} pixels"
+        for pair, pixels in apart.items()
+        if pixels > MOST_APART
+    ]
+    if shifted:
+        print(
+            f"download: by their GeoTIFF tags {len(shifted)} images lie elsewhere than their maps: "
+            f"{some(shifted)}. They are paired pixel by pixel",
             file=sys.stderr,
         )
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin, TiffTags
 
 from roads.dataset.tiles import read_pair
 from roads.runtime.errors import UserError
@@ -147,14 +147,76 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
         fetch(tmp_path / "raw", folder=tmp_path / "own")
 
 
-def test_folders_that_hold_nothing_known(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("paths", "told"),
+    [
+        ((), "NAME_sat.jpg beside NAME_mask.png. $"),
+        (("roads/train/sat/a.png", "roads/train/map/a.png"), "own/roads has pairs: set download"),
+        (
+            ("x/rgb/a.png", "x/gt/a.tif"),
+            "own/x/gt and .*/own/x/rgb have pictures of the same names: rename the folder of the "
+            "images to sat, and that of the maps to map",
+        ),
+    ],
+)
+def test_of_an_unknown_form_the_nearest_is_named(
+    tmp_path: Path, paths: tuple[str, ...], told: str
+) -> None:
     (tmp_path / "own").mkdir()
-    with pytest.raises(UserError, match="holds no pairs in a form that is known"):
+    for path in paths:
+        put(tmp_path / "own" / path)
+    with pytest.raises(UserError, match=f"own holds no pairs in a form that is known.*{told}"):
         fetch(tmp_path / "raw", folder=tmp_path / "own")
-    with pytest.raises(UserError, match="is not a directory"):
-        fetch(tmp_path / "raw", folder=tmp_path / "nowhere")
-    with pytest.raises(UserError, match="give an absolute path"):
-        fetch(tmp_path / "raw", folder=Path("data/own"))
+
+
+def test_a_relative_folder_is_in_the_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder, told in (("data/own", "holds no pairs"), ("nowhere", "is not a directory")):
+        (tmp_path / "data/own").mkdir(parents=True, exist_ok=True)
+        with pytest.raises(UserError, match=f"/{folder}.*{told}.* absolute path if .* `--temp`"):
+            fetch(tmp_path / "raw", folder=Path(folder))
+    put(tmp_path / "data/own/sat/a.png")
+    put(tmp_path / "data/own/map/a.png", "map")
+    assert [tile.name for tile in fetch(tmp_path / "raw", folder=Path("data/own"))] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("tags", "told"),
+    [
+        ({33550: (2.0, 2.0, 0.0), 33922: (0.0, 0.0, 0.0, 1000.0, 5000.0, 0.0)}, None),
+        ({33550: (2.0, 2.0, 0.0), 33922: (10.0, 20.0, 0.0, 1020.0, 4960.0, 0.0)}, None),
+        ({33550: (2.0, 2.0, 0.0), 33922: (0.5, 0.5, 0.0, 1000.0, 5000.0, 0.0)}, None),
+        ({33550: (2.0, 2.0, 0.0), 33922: (0.0, 0.0, 0.0, 1060.0, 5080.0, 0.0)}, "by 50 pixels"),
+        (
+            {34264: (2.0, 0, 0, 1000.0, 0, -2.0, 0, 5200.0, 0, 0, 0, 0, 0, 0, 0, 1.0)},
+            "by 100 pixels",
+        ),
+        ({33550: (2.0,), 33922: (0.0, 0.0)}, None),
+    ],
+    ids=["same", "other tie point", "middle of the pixel", "elsewhere", "by a matrix", "broken"],
+)
+def test_an_image_and_a_map_at_two_places_are_named(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    tags: dict[int, tuple[float, ...]],
+    told: str | None,
+) -> None:
+    image_tags = {33550: (2.0, 2.0, 0.0), 33922: (0.0, 0.0, 0.0, 1000.0, 5000.0, 0.0)}
+    for kind, each in (("sat", image_tags), ("map", tags)):
+        (tmp_path / "own" / kind).mkdir(parents=True)
+        directory = TiffImagePlugin.ImageFileDirectory_v2()
+        for tag, values in each.items():
+            directory[tag] = values
+            directory.tagtype[tag] = TiffTags.DOUBLE
+        pixels = picture(40, 50) if kind == "sat" else road_map(40, 50)
+        Image.fromarray(pixels).save(tmp_path / "own" / kind / "a.tif", tiffinfo=directory)
+    assert fetched(tmp_path) == {"a": "train"}
+    errors = capsys.readouterr().err
+    assert (f"1 images lie elsewhere than their maps: a.tif and a.tif {told}" in errors) == bool(
+        told
+    )
 
 
 def test_grey_palette_and_alpha_are_accepted(tmp_path: Path) -> None:
