@@ -15,7 +15,7 @@ from roads.dataset.tiles import Tile, stored_file, stored_path
 from roads.imagery.geotiff import pixels_apart
 from roads.imagery.pictures import read_image_and_map
 from roads.parallel.pool import in_order
-from roads.runtime.errors import UserError, excerpt
+from roads.runtime.errors import UserError, ascii_controls, excerpt
 from roads.runtime.names import MAX_NAME, some, sound_name
 
 SPLIT_FOLDERS = {"train": "train", "training": "train", "valid": "valid", "val": "valid",
@@ -178,7 +178,7 @@ def _tell_of_others(folder: Path, pairs: Sequence[Pair]) -> None:
     """Name the pictures, at any depth, that belong to no pair."""
     taken = {path for pair in pairs for path in (pair.image, pair.map)}
     others = [
-        str(path.relative_to(folder))
+        ascii_controls(str(path.relative_to(folder)))
         for path in sorted(folder.rglob("*"))
         if path.suffix.lower() in PICTURES and path not in taken and path.is_file()
     ]

@@ -90,13 +90,13 @@ def test_a_pair_that_nearly_matches_is_named(tmp_path: Path, image: str, map_: s
 def test_what_belongs_to_no_pair_is_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for folder in ("", "more/"):
-        put(tmp_path / "own" / "images" / folder / "a.png")
-        put(tmp_path / "own" / "masks" / folder / "a.png", "map")
+    for path in ("a.png", "more/\x1b[2J\n.png"):
+        put(tmp_path / "own" / "images" / path)
+        put(tmp_path / "own" / "masks" / path, "map")
     (tmp_path / "own" / "notes.txt").touch()
     assert fetched(tmp_path) == {"a": "train"}
     assert "2 pictures of" in (told := capsys.readouterr().err)
-    assert told.endswith("images/more/a.png, masks/more/a.png\n")
+    assert told.endswith("images/more/\\x1b[2J\\n.png, masks/more/\\x1b[2J\\n.png\n")
 
 
 def test_deepglobes_splits_without_maps_are_left_out(
