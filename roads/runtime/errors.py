@@ -41,15 +41,22 @@ def ascii_controls(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
+def open_closed_streams() -> None:
+    """Open the standard streams that were closed on the null device, for worker processes too."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            stream = Path(os.devnull).open("r" if name == "stdin" else "w", encoding="utf-8")  # noqa: SIM115
+            os.set_inheritable(stream.fileno(), True)  # the lowest free number, so the stream's own
+            setattr(sys, name, stream)
+
+
 def exit_status(main: Callable[[], None]) -> int:
     """Run a command line and turn what the user can fix into one line on stderr.
 
     What a terminal's encoding lacks is printed escaped; so are control characters in that line.
     Returns 0, 1 after a UserError or a full or unwritable disk, 130 after Ctrl-C.
     """
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # it was closed: what is said goes nowhere
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+    open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:

@@ -16,7 +16,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from roads.runtime.errors import INTERRUPTED, INTERRUPTION, UserError, exit_status
+from roads.runtime.errors import (
+    INTERRUPTED,
+    INTERRUPTION,
+    UserError,
+    exit_status,
+    open_closed_streams,
+)
 from roads.runtime.inputs import PIPELINE_FILE, Inputs, seen
 from roads.runtime.locks import held
 
@@ -28,6 +34,7 @@ _inputs: list[Inputs] = []  # of the stage that runs in this process
 
 def begin() -> None:
     """Under DVC, note what the stage reads; for a stage's process, before anything is imported."""
+    open_closed_streams()
     stage = os.environ.get(STAGE_VARIABLE)
     if stage and PIPELINE_FILE.is_file():
         signal.signal(signal.SIGINT, _leave)

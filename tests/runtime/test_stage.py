@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from roads.runtime.stage import STAGE_VARIABLE
-from tests.project import ROOT, write_params
+from tests.project import ROOT, SMALL, params, write_params
 
 WORK = """
 import os, time
@@ -71,6 +71,19 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     parent.send_signal(signal.SIGKILL)
     parent.communicate(timeout=120)  # until nobody holds its stderr any more
     wait_until(lambda: not any(Path(f"/proc/{worker}/fd/0").exists() for worker in workers))
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("command", ["download --names names.csv --out raw", "train --help"])
+def test_stages_and_their_workers_run_where_the_streams_are_closed(
+    tmp_path: Path, command: str, closed: str
+) -> None:
+    write_params(tmp_path, params() | {"sample": SMALL["sample"] | {"seed": 1}})
+    subprocess.run(
+        ["/bin/sh", "-c", f"exec {sys.executable} -m stages.{command} {closed}"],
+        cwd=tmp_path, check=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "ROADS_WORKERS": "2"},
+    )  # fmt: skip
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
