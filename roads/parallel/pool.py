@@ -1,6 +1,7 @@
 """One function over many items, on all cores or a cluster, results in order."""
 
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
@@ -84,9 +85,14 @@ def _by_blocks(
             initargs=(os.getpid(),),
         ) as pool:
             for start in range(0, len(items), block):
-                yield from pool(
-                    joblib.delayed(function)(item) for item in items[start : start + block]
-                )
+                calls = (joblib.delayed(function)(item) for item in items[start : start + block])
+                # Workers start in here, and inherit to ignore Ctrl-C: this process tells of it.
+                handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+                try:
+                    results = pool(calls)
+                finally:
+                    signal.signal(signal.SIGINT, handler)
+                yield from results
     except BrokenProcessPool:
         raise UserError(
             f"{title}: a worker process was killed, most likely because memory ran out. Run again "

@@ -35,9 +35,10 @@ _inputs: list[Inputs] = []  # of the stage that runs in this process
 def begin() -> None:
     """Under DVC, note what the stage reads; for a stage's process, before anything is imported."""
     open_closed_streams()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as by nohup
+        signal.signal(signal.SIGINT, _leave)
     stage = os.environ.get(STAGE_VARIABLE)
     if stage and PIPELINE_FILE.is_file():
-        signal.signal(signal.SIGINT, _leave)
         with contextlib.suppress(UserError):  # the stage tells it
             _inputs.append(seen(stage))
 
@@ -52,7 +53,9 @@ def stage_status(main: Callable[[], None]) -> int:
     stage = os.environ.get(STAGE_VARIABLE)
     if signal.getsignal(signal.SIGINT) is _leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    return exit_status(functools.partial(_tied_and_alone, main, stage) if stage else main)
+    status = exit_status(functools.partial(_tied_and_alone, main, stage) if stage else main)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is over; idle workers take a moment to end
+    return status
 
 
 def stage_paths(description: str | None, *names: str) -> argparse.Namespace:

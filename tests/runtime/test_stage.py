@@ -86,6 +86,24 @@ def test_stages_and_their_workers_run_where_the_streams_are_closed(
     )  # fmt: skip
 
 
+WORKERS = """
+import os, signal
+from roads.parallel.pool import in_order
+
+def interrupt(number):
+    os.kill(os.getpid(), signal.SIGINT)
+
+list(in_order(interrupt, range(4), ""))
+"""
+
+
+def test_workers_leave_ctrl_c_to_the_process_that_started_them(tmp_path: Path) -> None:
+    (tmp_path / "parent.py").write_text(WORKERS)
+    parent = start(tmp_path, "parent.py")
+    _, said = parent.communicate(timeout=120)
+    assert (parent.returncode, said) == (0, "")
+
+
 def wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 120
     while not condition():
