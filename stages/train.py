@@ -20,20 +20,13 @@ from roads.runtime.files import replacing_folder, write_json
 from roads.runtime.stage import check_inputs, stage_status
 from roads.runtime.state import state_folder
 from roads.training.augment_picture import draw_pairs
-from roads.training.backup import fingerprint, imported_code
 from roads.training.batches import CropBatches
 from roads.training.callbacks import tensorboard
 from roads.training.checks import check_pack, check_processes
 from roads.training.curves import curves
 from roads.training.devices import find_devices
 from roads.training.fit import fit
-from roads.training.processes import (
-    LeadersBackup,
-    check_agreement,
-    process_count,
-    process_index,
-    run_joined,
-)
+from roads.training.processes import process_index, run_joined, shared_backup
 from roads.training.resident_loop import resolve_loop
 from roads.training.results import describe, save_snapshot, save_trained, scores
 from roads.training.start import pass_on, starting_net
@@ -93,23 +86,16 @@ def train(
         valid = batches("valid")
 
         described = describe(net, pack.size, params, unet, augmentation)
-        facts = {**described.model_dump(mode="json"), "processes": process_count()}
         packed = [data / IMAGES_FILE, data / MASKS_FILE]
-        key = fingerprint(facts, [*packed, *weights, *imported_code(), Path(__file__)])
-        check_agreement(key)
-        backup = LeadersBackup(state_folder("training"), key)
+        backup = shared_backup(described, [*packed, *weights, Path(__file__)])
+        train_net = functools.partial(fit, net, crops, valid, params, backup=backup)
         if not leads:
-            fit(net, crops, valid, params, backup=backup)
+            train_net()
             return
         with backup.held(), replacing_folder(log) as folder, curves(folder) as log_row:
             draw_pairs(folder / PAIRS_FILE, crops)
-            fitted = fit(
-                net,
-                crops,
-                valid,
-                params,
-                backup=backup,
-                callbacks=tensorboard(state_folder("tensorboard") / key),
+            fitted = train_net(
+                callbacks=tensorboard(state_folder("tensorboard") / backup.key),
                 on_epoch=log_row,
                 snapshot=functools.partial(save_snapshot, net, described, snapshots)
                 if snapshots

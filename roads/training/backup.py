@@ -75,6 +75,7 @@ class Backup:
     """One file, `KEY.npz` in a folder outside DVC's outputs, replaced as a whole."""
 
     def __init__(self, folder: Path, key: str):
+        self.key = key
         self.path, self.lock = folder / f"{key}.npz", folder / f"{key}.lock"
 
     @contextlib.contextmanager

@@ -10,15 +10,18 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from roads.models.backend import backend_name
+from roads.models.weights import Description
 from roads.runtime.errors import UserError, exit_status, one_line
-from roads.training.backup import Backup, Progress
+from roads.runtime.state import state_folder
+from roads.training.backup import Backup, Progress, fingerprint, imported_code
 
 VARIABLES = ("ROADS_COORDINATOR", "ROADS_PROCESSES", "ROADS_PROCESS")
 SLURM_TASKS = "SLURM_STEP_NUM_TASKS"  # only set where srun has started the process
@@ -141,26 +144,6 @@ def add_up(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     return _gather(counts).sum(axis=0) if process_count() > 1 else counts
 
 
-def check_agreement(key: str) -> None:
-    """Raise a UserError in all processes where one has another key than process 0."""
-    if process_count() > 1:
-        keys = _gather(np.frombuffer(key.encode(), np.uint8))
-        odd = np.flatnonzero((keys != keys[0]).any(axis=1))
-        if len(odd):
-            raise UserError(
-                f"process {', '.join(map(str, odd))} has other code, params, packages, crops or "
-                "devices than process 0: `git pull` and `dvc pull` there"
-            )
-
-
-def _gather(values: NDArray[Any]) -> NDArray[Any]:
-    """The values of all processes, (processes, n); as bytes, since JAX has no 64-bit integers."""
-    from jax.experimental import multihost_utils
-
-    whole = multihost_utils.process_allgather(values.view(np.uint8))
-    return np.asarray(whole).view(values.dtype)
-
-
 class LeadersBackup(Backup):
     """A backup that process 0 keeps, and that all processes resume from."""
 
@@ -180,3 +163,38 @@ class LeadersBackup(Backup):
             raise FileNotFoundError(self.path)
         whole = np.frombuffer(content, np.uint8) if leads else np.zeros(length, np.uint8)
         return io.BytesIO(multihost_utils.broadcast_one_to_all(whole).tobytes())
+
+
+def shared_backup(described: Description, files: Sequence[Path]) -> LeadersBackup:
+    """The backup of a training, which every process names alike.
+
+    Args:
+        described: the net that is to be trained, and how.
+        files: the data, the stage's own code and the first weights.
+
+    Raises:
+        UserError: in all processes, where one has other params, data or code than process 0.
+    """
+    facts = {**described.model_dump(mode="json"), "processes": process_count()}
+    key = fingerprint(facts, [*files, *imported_code()])
+    _check_agreement(key)
+    return LeadersBackup(state_folder("training"), key)
+
+
+def _check_agreement(key: str) -> None:
+    if process_count() > 1:
+        keys = _gather(np.frombuffer(key.encode(), np.uint8))
+        odd = np.flatnonzero((keys != keys[0]).any(axis=1))
+        if len(odd):
+            raise UserError(
+                f"process {', '.join(map(str, odd))} has other code, params, packages, crops or "
+                "devices than process 0: `git pull` and `dvc pull` there"
+            )
+
+
+def _gather(values: NDArray[Any]) -> NDArray[Any]:
+    """The values of all processes, (processes, n); as bytes, since JAX has no 64-bit integers."""
+    from jax.experimental import multihost_utils
+
+    whole = multihost_utils.process_allgather(values.view(np.uint8))
+    return np.asarray(whole).view(values.dtype)
