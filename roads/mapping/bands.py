@@ -132,13 +132,21 @@ def colours_of_values(dataset: DatasetReader) -> Image8 | None:
         table = np.full((LEVELS_16, 4), 255, np.uint8)
         table[list(colours)] = list(colours.values())
         return table
-    negative = "MINISWHITE" in dataset.tags(ns="IMAGE_STRUCTURE")
+    negative = "MINISWHITE" in structure_of(dataset)
     if dataset.dtypes == ("uint8",) and (bits < 8 or negative):
         table = np.full((2**bits, 4), 255, np.uint8)
         levels = np.linspace(0, 255, 2**bits).round()
         table[:, :3] = (levels[::-1] if negative else levels)[:, None]
         return table
     return None
+
+
+def structure_of(dataset: DatasetReader) -> dict[str, str]:
+    """How a TIFF stores its pixels; of a damaged JPEG 2000, GDAL would search without end."""
+    tags: dict[str, str] = {}
+    if dataset.driver == "GTiff":
+        tags = dataset.tags(ns="IMAGE_STRUCTURE")
+    return tags
 
 
 def percentiles(values: NDArray[Any]) -> tuple[Float64, Float64]:

@@ -30,6 +30,7 @@ from roads.mapping.bands import (
     percentiles,
     sampled_rows,
     stretched,
+    structure_of,
 )
 from roads.mapping.georeference import find_place
 from roads.mapping.opening import (
@@ -200,8 +201,8 @@ class Raster:
 
     def _load_jpeg(self) -> Image.Image | None:
         """The picture as the stages decode it, if it is a JPEG, or a TIFF of subsampled ones."""
-        structure = self._dataset.tags(ns="IMAGE_STRUCTURE")
-        if self._dataset.driver != "JPEG" and structure.get("COMPRESSION") != "YCbCr JPEG":
+        compression = structure_of(self._dataset).get("COMPRESSION")
+        if self._dataset.driver != "JPEG" and compression != "YCbCr JPEG":
             return None
         if self.height * self.width > WHOLE_JPEG:
             self.notes.append(

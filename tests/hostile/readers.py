@@ -16,6 +16,7 @@ from roads.dataset.stacks import read_stack, write_stack
 from roads.dataset.tiles import TILES_FILE, read_tiles
 from roads.imagery.blank import blank_fraction
 from roads.imagery.pictures import read_image, read_map
+from roads.mapping.rasters import open_raster
 from roads.models.unet import build_unet
 from roads.models.weights import WEIGHTS_FILE, Description, description_path, load_model, save_model
 from roads.params.whole import read_params
@@ -23,6 +24,7 @@ from roads.runtime.names import SPLITS
 from roads.sources.massachusetts import read_names
 from stages.handpick_filter import read_picks
 from tests.packed import unet_params, write_pack
+from tests.pictures import write_tiff
 from tests.project import ROOT
 from tests.tiles import picture, road_map, save_tiles
 
@@ -74,6 +76,22 @@ def _make_pictures(folder: Path, pixels: np.ndarray, modes: tuple[str, ...]) -> 
     (folder / "jpeg.tif").write_bytes(whole)
     (folder / "lossy.webp").write_bytes(_encoded(pixels, "RGB", format="WEBP"))
     (folder / "lossless.webp").write_bytes(_encoded(pixels, "RGB", format="WEBP", lossless=True))
+
+
+def _make_rasters(folder: Path) -> None:
+    """Of the formats that only `roads predict` reads, or that GDAL decodes there."""
+    pixels = picture(SIDE, SIDE)
+    for name in ("a.jp2", "a.j2k", "a.bmp", "a.webp"):
+        Image.fromarray(pixels).save(folder / name)
+    Image.fromarray(pixels).save(folder / "tiled.jp2", tile_size=(8, 8))
+    write_tiff(folder / "float.tif", pixels.astype(np.float32), compress="lzw")
+    write_tiff(folder / "alpha.tif", np.dstack([pixels, pixels[..., :1]]), alpha="YES")
+
+
+def _read_raster(path: Path) -> None:
+    with open_raster(path) as raster:
+        image, missing = raster.read_rows(0, min(raster.height, 64))
+    assert (image[missing] == 255).all()
 
 
 def _make_images(folder: Path) -> None:
@@ -182,7 +200,8 @@ def _read_model(path: Path) -> None:
 
 
 SUBJECTS = {
-    "image": Subject(24, _make_images, "*", _read_image),
+    "image": Subject(14, _make_images, "*", _read_image),
+    "raster": Subject(10, _make_rasters, "*", _read_raster),
     "map": Subject(12, _make_maps, "*", _read_map),
     "stack": Subject(8, _make_stacks, "*", _read_stack),
     "handpicks": Subject(
