@@ -134,9 +134,10 @@ def find_pictures(
     for path in found:
         if path.parent.resolve() == out.resolve():
             raise UserError(f"{path} is in the folder to write to. Choose another --out.")
-        if by_stem.setdefault(path.stem, path) is not path:
+        stem = path.stem.casefold()  # some file systems take A and a for one name
+        if by_stem.setdefault(stem, path) is not path:
             raise UserError(
-                f"{by_stem[path.stem]} and {path} would give files of the same names. Map them "
+                f"{by_stem[stem]} and {path} would give files of the same names. Map them "
                 "into two folders."
             )
     maps = (RoadMapFiles.named(out, path.stem, format) for path in found)

@@ -586,10 +586,13 @@ def test_a_result_that_the_user_edited_is_kept(
 
 def test_pictures_of_one_name_are_refused(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    for name in ("a.tif", "a.png"):
-        Image.fromarray(noise(4, 4)).save(tmp_path / "in" / name)
-    with pytest.raises(UserError, match=r"a\.png and .*a\.tif would give files of the same names"):
-        find_pictures([tmp_path / "in"], tmp_path / "out", "tif")
+    Image.fromarray(noise(4, 4)).save(tmp_path / "in/a.tif")
+    for other in ("a.png", "A.png"):
+        Image.fromarray(noise(4, 4)).save(tmp_path / "in" / other)
+        told = rf"{other} and .*a\.tif would give files of the same names"
+        with pytest.raises(UserError, match=told):
+            find_pictures([tmp_path / "in"], tmp_path / "out", "tif")
+        (tmp_path / "in" / other).unlink()
     with pytest.raises(UserError, match="in the folder to write to"):
         find_pictures([tmp_path / "in/a.tif"], tmp_path / "in", "tif")
     (tmp_path / "empty").mkdir()
