@@ -247,6 +247,9 @@ def test_released_weights_bring_their_threshold(weights: Path, tmp_path: Path) -
     for text in (*odd, "[]", "[" * 100_000):
         (tmp_path / "scores.json").write_text(text)
         assert validation_threshold(tmp_path / weights.name, "1") is None, text
+    (tmp_path / "scores.json").unlink()
+    os.mkfifo(tmp_path / "scores.json")
+    assert validation_threshold(tmp_path / weights.name, "1") is None
 
 
 @pytest.mark.soak

@@ -118,7 +118,7 @@ def validation_threshold(weights: Path, sha256: str) -> float | None:
     Whole tiles' threshold if there is one, else the crops'.
     """
     beside = weights.with_name(SCORES_FILE)
-    released = beside.exists()
+    released = beside.is_file()  # not a pipe or a device
     try:
         scores = json.loads((beside if released else EVALUATED).read_bytes())
         threshold = scores.get("tiles", scores["crops"])["threshold"]
