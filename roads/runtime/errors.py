@@ -59,8 +59,18 @@ def exit_status(main: Callable[[], None]) -> int:
     open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+    status = _status(main)
+    try:
+        sys.stdout.flush()
+    except OSError:  # told already; Python would try again at its end, and tell it in its own way
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return status
+
+
+def _status(main: Callable[[], None]) -> int:
     try:
         main()
+        sys.stdout.flush()
     except KeyboardInterrupt as error:
         print(str(error) or INTERRUPTION, file=sys.stderr)
         return INTERRUPTED

@@ -33,7 +33,7 @@ _inputs: list[Inputs] = []  # of the stage that runs in this process
 
 
 def begin() -> None:
-    """Under DVC, note what the stage reads; for a stage's process, before anything is imported."""
+    """Prepare a stage's process, before its imports: its streams, Ctrl-C, and what it reads."""
     open_closed_streams()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as by nohup
         signal.signal(signal.SIGINT, _leave)

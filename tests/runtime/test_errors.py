@@ -40,6 +40,21 @@ def test_the_status_is_the_same_whatever_is_closed(closed: str, error: str, stat
     assert "Traceback" not in answer.stderr
 
 
+@pytest.mark.parametrize(
+    ("to", "reason"), [("| true", "Broken pipe"), (">/dev/full", "No space left on device")]
+)
+def test_output_that_cannot_be_written_is_told_once(to: str, reason: str) -> None:
+    code = (
+        "import time; from roads.runtime.errors import exit_status; time.sleep(0.5); "
+        "raise SystemExit(exit_status(lambda: print(1)))"
+    )
+    answer = subprocess.run(
+        ["/bin/sh", "-c", f"{{ {sys.executable} -c \"{code}\"; echo $? >&2; }} {to}"],
+        env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert answer.stderr == f"error: {reason}\n1\n"
+
+
 SAVE = """
 import resource, signal, sys
 from pathlib import Path
