@@ -1,6 +1,6 @@
 # make repro   set up, run the whole pipeline, show the scores (beside those in Git) and the pictures
 # make experiments   a table of the experiments: the main scores, and the params that differ, in 120
-#              columns; where many differ, COLUMNS=240
+#              columns; where many differ, WIDTH=240
 # make test    set up, run the tests
 # make check   ruff, mypy and the fast tests of every package, in less than a minute
 # make soak    the long tests: kills at random moments, full disks, damaged files, gigabytes
@@ -15,7 +15,7 @@
 
 PYTHON ?= python3
 VENV := .venv
-COLUMNS ?= 120
+WIDTH := 120
 TENSORFLOW := $(shell grep '^tensorflow==' requirements.txt)
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -32,7 +32,7 @@ repro: $(VENV)/pipeline $(if $(CUDA),$(VENV)/cuda)
 
 # Columns of files, intervals, counts and of what repeats another column are left out.
 experiments: $(VENV)/pipeline
-	@COLUMNS=$(COLUMNS) dvc exp show --no-pager --only-changed --hide-workspace \
+	@COLUMNS=$(WIDTH) dvc exp show --no-pager --only-changed --hide-workspace \
 	  --drop '.*/|.*_95_|.*_crops|Created|best_epoch|valid_loss|iou|break_even|cldice'
 
 # Files with slow tests come first (tests/conftest.py): keep pytest-xdist from ordering them.
