@@ -25,7 +25,7 @@ encoder {encoder}.
 
 On {test_tiles} whole test tiles, from the weights as they lie here, by the last stage of the
 pipeline; thresholds are those that are best on validation, intervals are 95 % by bootstrap over
-the tiles. What the scores are: README.md of the project, "The scores". Another processor or
+the tiles. What the scores are: docs/metrics.md. Another processor or
 backend rounds otherwise: with `KERAS_BACKEND=jax` or `TF_ENABLE_ONEDNN_OPTS=0` the scores of
 massachusetts-cpu, the one that was tried, changed by at most 0.0005 (IoU, Dice, break-even,
 clDice), 0.003 (precision, recall) and 0.01 (APLS).
