@@ -1,8 +1,7 @@
 """evaluate: score the trained U-Net on the test crops, and on whole test tiles.
 
 The result is `metrics/test.json`, the few scores that DVC compares, and a folder with all scores
-(`scores.json`), the curves, a table of the tiles, pictures from the best to the worst, and the
-chosen thresholds.
+(`scores.json`), the curves, a table of the tiles, pictures of some, and the chosen thresholds.
 """
 
 import argparse

@@ -1,8 +1,7 @@
 """Pictures of a prediction next to its image and map: TP green, FP red, FN blue."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -22,32 +21,6 @@ COLOURS = {
 OPACITY = 0.65
 PICTURE_INCHES = 14.4  # its width
 DPI = 100
-
-
-class Pick(NamedTuple):
-    """One of several scored things: its key, its rank from 0 (best), and a word for that rank."""
-
-    key: int
-    rank: int
-    word: str
-
-
-def best_to_worst(scores: Mapping[int, float], count: int) -> list[Pick]:
-    """Pick `count` things, evenly spread over their ranks, or all of them if there are fewer.
-
-    The first is the best, the last the worst, and the middle one of an odd count the median;
-    a single pick is the median. Of equal scores the smaller key ranks first.
-
-    >>> [pick.key for pick in best_to_worst({0: 0.9, 1: 0.2, 2: 0.5, 3: 0.7}, 2)]
-    [0, 1]
-    """
-    ranked = sorted(scores, key=lambda key: (-scores[key], key))
-    count, last = min(count, len(ranked)), len(ranked) - 1
-    ranks = np.linspace(0, last, count).astype(int).tolist() if count > 1 else [last // 2] * count
-    words = {0: "best", count - 1: "worst"} if count > 1 else {}
-    if count % 2:
-        words[count // 2] = "median"
-    return [Pick(ranked[rank], rank, words.get(n, "")) for n, rank in enumerate(ranks)]
 
 
 def overlay(image: Image8, road: Bool, predicted: Bool) -> Image8:

@@ -1,6 +1,11 @@
-"""Pictures of what was scored, from the best to the worst: test crops, and whole tiles."""
+"""Pictures of what was scored: some test crops and whole tiles.
 
-from collections.abc import Callable, Sequence
+Which ones does not depend on the scores, and their files are named by place, so that
+`dvc plots diff` shows the same place of two experiments side by side.
+"""
+
+import re
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +15,14 @@ from roads.dataset.packs import CropPlace, PackReader
 from roads.dataset.tiles import Tile, read_pair
 from roads.metrics.counts import LEVELS, rank
 from roads.metrics.crop_scores import CropScores
-from roads.metrics.overlays import best_to_worst, draw_overlay
+from roads.metrics.overlays import draw_overlay
 from roads.metrics.tile_scores import TileScores
 from roads.params.binarize import BinarizeParams
 from roads.prediction.inference import Predictor
 from roads.runtime.arrays import Float32, Float64, Image8
 
 PICTURED_ROAD = 0.01  # crops with a smaller fraction of road have extreme scores: no picture
-PICTURED_TILES = 3  # the best, the median and the worst
+PICTURED_TILES = 3
 
 
 def draw_crops(
@@ -28,29 +33,31 @@ def draw_crops(
     scores: CropScores,
     count: int,
 ) -> None:
-    """Draw `count` test crops, evenly spread from the best Dice to the worst."""
+    """Draw `count` test crops, evenly spaced among those with enough road."""
     folder.mkdir()
-    rows = _rows_worth_a_picture(scores.soft[:, 2], pack)
+    rows, which = _rows_worth_a_picture(scores.soft[:, 2], pack)
     dice = {row: rank(scores.each[row], "dice") for row in rows}
-    for number, pick in enumerate(best_to_worst(dice, count), start=1):
-        images, masks = pack.read("test", [pick.key])
-        place = places["test", pick.key]
+    for row in spaced(rows, count):
+        images, masks = pack.read("test", [row])
+        place = places["test", row]
         draw_overlay(
-            folder / _file_name(number, pick.word),
+            folder / f"{_file_name(place.tile)}_top{place.top}_left{place.left}.png",
             images[0],
             masks[0, ..., 0] > 0,
             predictor(images)[0],
             scores.level / LEVELS,
-            f"{pick.word.capitalize() or f'No. {pick.rank + 1}'} of {len(dice)} test crops: "
-            f"Dice {_told(dice[pick.key])} (tile {place.tile}, top {place.top}, left {place.left})",
+            f"Tile {place.tile}, top {place.top}, left {place.left}: "
+            f"Dice {_ranked(dice[row], dice.values())} test crops{which}",
         )
 
 
-def _rows_worth_a_picture(road_pixels: Float64, pack: PackReader) -> list[int]:
-    """Test rows with enough road; if there are none, those with any; if none, all."""
-    leasts = (PICTURED_ROAD * pack.size**2, 1, 0)
-    rows = (np.flatnonzero(road_pixels >= least).tolist() for least in leasts)
-    return next(filter(None, rows), [])
+def _rows_worth_a_picture(road_pixels: Float64, pack: PackReader) -> tuple[list[int], str]:
+    """Test rows with enough road; if there are none, those with any; if none, all; and which."""
+    leasts = {PICTURED_ROAD * pack.size**2: f" with at least {PICTURED_ROAD:.0%} road"}
+    for least, which in (leasts | {1: " with road"}).items():
+        if (road_pixels >= least).any():
+            return np.flatnonzero(road_pixels >= least).tolist(), which
+    return list(range(len(road_pixels))), ""
 
 
 def draw_tiles(
@@ -61,10 +68,7 @@ def draw_tiles(
     scores: TileScores,
     binarize: BinarizeParams,
 ) -> None:
-    """Draw the tiles with the best, the median and the worst IoU.
-
-    They are predicted again: keeping all predictions until the ranks are known would take memory
-    that grows with the number of tiles.
+    """Draw a few tiles, evenly spaced among those with road; they are predicted again.
 
     Args:
         folder: is created.
@@ -75,26 +79,37 @@ def draw_tiles(
         binarize: what is road in a map.
     """
     folder.mkdir()
-    iou = {number: rank(tile.best, "iou") for number, tile in enumerate(scores.each)}
-    for number, pick in enumerate(best_to_worst(iou, PICTURED_TILES), start=1):
-        tile = tiles[pick.key]
+    iou = [rank(tile.best, "iou") for tile in scores.each]
+    with_road = [number for number, tile in enumerate(scores.each) if tile.road > 0]
+    for number in spaced(with_road or range(len(tiles)), PICTURED_TILES):
+        tile = tiles[number]
         image, map_ = read_pair(raw, tile)
         draw_overlay(
-            folder / _file_name(number, pick.word),
+            folder / f"tile_{_file_name(tile.name)}.png",  # DVC fails if some are plain numbers
             image,
             road_mask(map_, binarize),
             predict(image),
             scores.level / LEVELS,
-            f"{pick.word.capitalize()} of {len(tiles)} whole test tiles: "
-            f"IoU {_told(iou[pick.key])} (tile {tile.name})",
+            f"Tile {tile.name}: IoU {_ranked(iou[number], iou)} whole test tiles",
             columns=2,
         )
 
 
-def _told(score: float) -> str:
-    return "not defined" if score < 0 else f"{score:.3f}"
+def spaced(items: Sequence[int], count: int) -> list[int]:
+    """`count` of the items, evenly spaced, or all if there are fewer.
+
+    >>> spaced(range(100), 4)
+    [12, 37, 62, 87]
+    """
+    count = min(count, len(items))
+    return [items[(2 * place + 1) * len(items) // (2 * count)] for place in range(count)]
 
 
-def _file_name(number: int, word: str) -> str:
-    """`dvc plots show` sorts them, and fails where one stem is a number and another is not."""
-    return f"{number:02}_{word or 'between'}.png"
+def _ranked(score: float, scores: Collection[float]) -> str:
+    told = "not defined" if score < 0 else f"{score:.3f}"
+    return f"{told}, rank {1 + sum(other > score for other in scores)} of {len(scores)}"
+
+
+def _file_name(tile: str) -> str:
+    """A tile's name without what means something else in the address of a picture on a page."""
+    return re.sub(r"[^\w.-]", "_", tile)

@@ -1,4 +1,4 @@
-"""Overlays: which pixel gets which colour, and which things are picked."""
+"""Overlays: which pixel gets which colour."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 from matplotlib.axes import Axes
 from PIL import Image
 
-from roads.metrics.overlays import best_to_worst, draw_overlay, overlay
+from roads.metrics.overlays import draw_overlay, overlay
 
 
 def test_true_positives_are_green_false_ones_red_false_negatives_blue_and_the_rest_grey() -> None:
@@ -61,23 +61,3 @@ def test_a_large_picture_is_shrunk_before_it_is_drawn(
     assert np.unique(shown[0]).tolist() == [80]
     assert np.array_equal(shown[1][:, [0, -1]], np.tile([1, 0], (250, 1)))
     assert np.unique(shown[2]).tolist() == [0, 0.75]
-
-
-def test_picks_are_spread_from_best_to_worst() -> None:
-    scores = {row: row / 100 for row in range(101)}
-    picks = best_to_worst(scores, 5)
-    assert [pick.key for pick in picks] == [100, 75, 50, 25, 0]
-    assert [pick.rank for pick in picks] == [0, 25, 50, 75, 100]
-    assert [pick.word for pick in picks] == ["best", "", "median", "", "worst"]
-
-
-def test_picks_of_few_and_of_none() -> None:
-    assert [pick.key for pick in best_to_worst({3: 0.5, 7: 0.9}, 6)] == [7, 3]
-    assert [pick.word for pick in best_to_worst({1: 0.1, 2: 0.2, 3: 0.3}, 1)] == ["median"]
-    assert best_to_worst({1: 0.1, 2: 0.2, 3: 0.3}, 1)[0].key == 2
-    assert best_to_worst({1: 0.5}, 0) == []
-    assert best_to_worst({}, 4) == []
-
-
-def test_equal_scores_are_picked_by_key() -> None:
-    assert [pick.key for pick in best_to_worst({9: 0.5, 2: 0.5, 4: 0.5}, 3)] == [2, 4, 9]

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ import pytest
 from PIL import Image
 from sklearn import metrics as oracle
 
+import roads.metrics.score_pictures
 from roads.dataset.packs import PackReader, pack_writer
 from roads.metrics.counts import LEVELS
 from roads.metrics.crop_scores import score_crops
+from roads.metrics.score_pictures import spaced
 from roads.models.backend import keras
 from roads.models.unet import build_unet
 from roads.models.weights import Description, save_model
@@ -76,7 +79,10 @@ def make_pack(folder: Path, seed: int = 0, roads: bool = True) -> Path:
             bright = noise + 70 * masks[..., None] + 40 * (split == "test")
             images = np.repeat(bright, 3, axis=3).astype(np.uint8)
             writer.append(split, images, masks)
-            table += [(split, row, f"tile_{row // 4}", row % 4, 256, 512) for row in range(count)]
+            table += [
+                (split, row, f"tile_{row // 4}", row % 4, 256, SIZE * (row % 4))
+                for row in range(count)
+            ]
     write_csv(folder / "rows.csv", ("split", "row", "tile", "page", "top", "left"), table)
     return folder
 
@@ -183,21 +189,54 @@ def test_curve_and_pictures_replace_those_of_the_last_run(models: Path, tmp_path
     plots = tmp_path / "plots"
     found = sorted(str(path.relative_to(plots)) for path in plots.rglob("*.*"))
     assert found == [
-        "crops/01_best.png",
-        "crops/02_median.png",
-        "crops/03_worst.png",
+        "crops/tile_0_top256_left32.png",
+        "crops/tile_1_top256_left0.png",
+        "crops/tile_1_top256_left96.png",
         "curves.png",
         "scores.json",
         "strict_crops.csv",
         "thresholds.json",
     ]
-    with Image.open(plots / "crops" / "01_best.png") as picture:
+    with Image.open(plots / "crops" / "tile_1_top256_left0.png") as picture:
         assert picture.width > 1000
     with (plots / "strict_crops.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert 50 < len(rows) <= 200
     recall = [float(row["recall"]) for row in rows]
     assert recall == sorted(recall, reverse=True)
+
+
+def test_pictures_are_of_the_same_places_whatever_the_scores(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = make_pack(tmp_path / "packed")
+    drawn: list[dict[str, str]] = []
+    monkeypatch.setattr(
+        roads.metrics.score_pictures,
+        "draw_overlay",
+        lambda path, image, road, probability, threshold, title: drawn[-1].update(
+            {path.name: title}
+        ),
+    )
+    for gain in (1, -1):
+        make_model(models, gain)
+        drawn.append({})
+        run(models, packed, PARAMS.model_copy(update={"overlays": 9}))
+    assert list(drawn[0]) == list(drawn[1])
+    ranks = [
+        [int(re.fullmatch(r"Tile .*: Dice .*, rank (\d) of 9 test .* road", title)[1])  # type: ignore[index]
+        for title in titles.values()]
+        for titles in drawn
+    ]  # fmt: skip
+    assert sorted(ranks[0]) == list(range(1, 10))
+    assert ranks[0] != ranks[1]
+
+
+def test_pictures_are_spread_evenly() -> None:
+    assert spaced(range(100), 4) == [12, 37, 62, 87]
+    assert spaced([3, 5, 8], 9) == [3, 5, 8]
+    assert spaced([3, 5, 8], 1) == [5]
+    assert spaced([3, 5, 8], 0) == spaced([], 2) == []
 
 
 @pytest.mark.slow

@@ -298,8 +298,8 @@ def test_table_and_pictures(project: Inputs) -> None:
     run(project)
     plots = project.raw.parent / "plots"
     assert sorted(str(path.relative_to(plots)) for path in plots.rglob("*.*")) == [
-        "crops/01_best.png",
-        "crops/02_worst.png",
+        "crops/test0_top64_left32.png",
+        "crops/test2_top32_left32.png",
         "curves.png",
         "relaxed_centre_crop.csv",
         "relaxed_full_tile.csv",
@@ -308,9 +308,9 @@ def test_table_and_pictures(project: Inputs) -> None:
         "strict_whole_tiles.csv",
         "thresholds.json",
         "tiles.csv",
-        "tiles/01_best.png",
-        "tiles/02_median.png",
-        "tiles/03_worst.png",
+        "tiles/tile_test0.png",
+        "tiles/tile_test1.png",
+        "tiles/tile_test2.png",
     ]
     with (plots / "tiles.csv").open() as stream:
         rows = list(csv.DictReader(stream))
@@ -322,8 +322,8 @@ def test_table_and_pictures(project: Inputs) -> None:
         expected = oracle.jaccard_score(road.ravel(), probability.ravel() >= 0.5)
         assert float(row["iou_at_half"]) == pytest.approx(expected, abs=3e-3)
         assert float(row["road"]) == pytest.approx(road.mean(), abs=1e-6)
-    with Image.open(plots / "tiles" / "01_best.png") as best:
-        assert best.width > 1000
+    with Image.open(plots / "tiles" / "tile_test1.png") as drawn:
+        assert drawn.width > 1000
 
 
 @pytest.mark.slow
