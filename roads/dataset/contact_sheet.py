@@ -1,5 +1,6 @@
 """A contact sheet: many small pictures with a line under each, for a person to look through."""
 
+import textwrap
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -10,6 +11,8 @@ from roads.runtime.arrays import Image8
 from roads.runtime.files import replacing
 
 COLUMNS = 6
+LEAST_COLUMNS = 3  # as wide is the sheet at least, for its title
+TITLE_LETTERS = 22  # of a column's width
 MOST_PICTURES = 120
 INCHES = 2.0  # a picture's side
 
@@ -28,12 +31,16 @@ def save_contact_sheet(path: Path, pictures: list[tuple[str, Image8]], title: st
         title += f" (the first {len(shown)} of {len(pictures)})"
     if not shown:
         title += ": none"
-    rows = max(1, -(-len(shown) // COLUMNS))
-    figure = Figure(figsize=(COLUMNS * INCHES, rows * (INCHES + 0.5) + 0.5), layout="constrained")
+    columns = min(max(1, len(shown)), COLUMNS)
+    rows = max(1, -(-len(shown) // columns))
+    wide = max(columns, LEAST_COLUMNS)
+    lines = textwrap.wrap(title, wide * TITLE_LETTERS)
+    size = (wide * INCHES, rows * (INCHES + 0.5) + 0.3 + 0.2 * len(lines))
+    figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title, parse_math=False)
+    figure.suptitle("\n".join(lines), parse_math=False)
     if shown:
-        for axes in figure.subplots(rows, COLUMNS, squeeze=False).flat:
+        for axes in figure.subplots(rows, columns, squeeze=False).flat:
             axes.set_axis_off()
         for axes, (caption, picture) in zip(figure.axes, shown, strict=False):
             axes.imshow(picture)

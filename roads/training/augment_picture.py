@@ -12,6 +12,7 @@ from roads.runtime.files import replacing
 from roads.training.batches import CropBatches
 
 PAIRS = 6
+LOOKED_AT = 64  # crops among which those with roads come first
 INCHES = 2.4  # a picture's side
 ROAD = "#ffd000"
 
@@ -19,19 +20,21 @@ ROAD = "#ffd000"
 def draw_pairs(path: Path, crops: CropBatches) -> None:
     """Draw crops of the first epoch as a PNG: above as packed, below as augmented.
 
-    The edges of the roads show that image and mask move together.
+    Crops with roads come first: the roads' edges show that image and mask move together.
 
     Args:
         path: gets the picture.
         crops: the training batches.
     """
     crops.set_epoch(0)
-    rows = crops.order[:PAIRS]
+    rows = crops.order[:LOOKED_AT]
+    without_road = ~(crops.read(rows).masks == 1).any(axis=(1, 2, 3))
+    rows = rows[np.argsort(without_road, kind="stable")][:PAIRS]
     packed, augmented = crops.read(rows), crops.augmented(rows)
-    size = (max(len(rows), 2) * INCHES, 2 * INCHES + 0.6)
+    size = (max(len(rows), 2) * INCHES, 2 * INCHES + 0.8)
     figure = Figure(figsize=size, layout="constrained")
     change = "as augmented in the first epoch" if crops.augmentation else "not augmented"
-    figure.suptitle(f"Training crops: above as packed, below {change}")
+    figure.suptitle(f"Training crops: above as packed,\nbelow {change}")
     axes = figure.subplots(2, len(rows), squeeze=False)
     for column in range(len(rows)):
         _show(axes[0, column], packed.images[column], packed.masks[column])

@@ -82,8 +82,19 @@ def test_the_contact_sheet_shows_dropped_and_borderline_tiles(
         np.testing.assert_array_equal(
             (thumbnail == (255, 0, 0)).all(axis=2), road_map(100, 100) == 255
         )
-    with Image.open(raw.parent / "sheet.png") as sheet:
-        assert sheet.width == 1200
+
+
+@pytest.mark.parametrize(("pictures", "width"), [(0, 600), (1, 600), (4, 800), (7, 1200)])
+def test_a_contact_sheet_is_as_wide_as_its_pictures_and_its_title(
+    tmp_path: Path, pictures: int, width: int
+) -> None:
+    title = "Some tiles that were kept; then those dropped, near the limit or picked by hand"
+    save_contact_sheet(tmp_path / "sheet.png", [("a tile", picture(9, 9))] * pictures, title)
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width == width
+        head = np.asarray(sheet.convert("L"))[:40]
+    assert head.min() < 100
+    assert (head[:, [0, 1, -2, -1]] > 250).all()
 
 
 @pytest.mark.parametrize(
