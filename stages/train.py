@@ -1,8 +1,8 @@
 """train: train the U-Net on the packed crops, and keep the weights of its best epoch.
 
 The result is `unet.weights.h5` and `unet.json`, which describes it, the curves in dvclive's layout
-with a picture of augmented crops, and the scores of the best epoch. With no epochs, the initial
-weights are passed on.
+as it runs, with pictures of them and of augmented crops, and the scores of the best epoch. With no
+epochs, the initial weights are passed on.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from roads.params.augment import AugmentParams
 from roads.params.train import TrainParams
 from roads.params.unet import UnetParams
 from roads.params.whole import read_params
-from roads.runtime.files import replacing_folder, write_json
+from roads.runtime.files import write_json
 from roads.runtime.stage import check_inputs, stage_status
 from roads.runtime.state import state_folder
 from roads.training.augment_picture import draw_pairs
@@ -49,7 +49,7 @@ def train(
     Args:
         data: folder with `images.h5` and `masks.h5`.
         models: folder that gets the trained net.
-        log: folder that gets the curves and `augmented.png`.
+        log: folder that gets the curves as training runs, and `augmented.png`.
         metrics: JSON file that gets the scores.
         params: how to train.
         unet: what to train.
@@ -92,8 +92,8 @@ def train(
         if not leads:
             train_net()
             return
-        with backup.held(), replacing_folder(log) as folder, curves(folder) as log_row:
-            draw_pairs(folder / PAIRS_FILE, crops)
+        with backup.held(), curves(log) as log_row:
+            draw_pairs(log / PAIRS_FILE, crops)
             fitted = train_net(
                 callbacks=tensorboard(state_folder("tensorboard") / backup.key),
                 on_epoch=log_row,

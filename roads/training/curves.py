@@ -4,11 +4,22 @@ import contextlib
 import functools
 import importlib.util
 import math
+import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
 from roads.params.train import TrainParams
+from roads.runtime.files import replacing, told_if_full
+
+PICTURE = "curves.png"
+DRAWN_SECONDS = 10  # at least, between two pictures
+SCORES = {"loss": "loss", "dice": "Dice at 0.5"}  # that it shows, and their labels
 
 Row = dict[str, float]
 
@@ -66,19 +77,52 @@ def on_plateau(rows: list[Row], recipe: TrainParams) -> bool:
 
 @contextlib.contextmanager
 def curves(folder: Path) -> Iterator[Callable[[Row], None]]:
-    """Give a function that adds an epoch's row to the curves in `folder`.
+    """Empty `folder`, and give a function that adds an epoch's row to the curves in it.
 
     dvclive writes them where it is installed. A GPU machine without DVC gets the same tables, for
     `dvc plots` to draw once they are brought back, but not dvclive's summary `metrics.json`: its
-    values are the tables' last lines.
-    """
-    if importlib.util.find_spec("dvclive") is None:
-        yield functools.partial(_write_row, folder)
-        return
-    import dvclive
+    values are the tables' last lines. `curves.png` is drawn at the end, and now and then before.
 
-    with dvclive.Live(str(folder), dvcyaml=False, save_dvc_exp=False) as live:
-        yield functools.partial(_log_row, live)
+    Raises:
+        FullDiskError: the disk is full.
+    """
+    with told_if_full(folder), contextlib.ExitStack() as stack:
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        write = functools.partial(_write_row, folder)
+        if importlib.util.find_spec("dvclive") is not None:
+            import dvclive
+
+            live = dvclive.Live(str(folder), dvcyaml=False, save_dvc_exp=False)
+            write = functools.partial(_log_row, stack.enter_context(live))
+        rows: list[Row] = []
+        drawn = 0.0
+
+        def add(row: Row) -> None:
+            nonlocal drawn
+            write(row)
+            rows.append(row)
+            if time.monotonic() - drawn > DRAWN_SECONDS:
+                draw_curves(folder / PICTURE, rows)
+                drawn = time.monotonic()
+
+        yield add
+        draw_curves(folder / PICTURE, rows)
+
+
+def draw_curves(path: Path, rows: list[Row]) -> None:
+    """Draw loss and Dice of training and validation by epoch, as a PNG."""
+    figure = Figure(figsize=(9.6, 4), layout="constrained")
+    epochs = [row["epoch"] for row in rows]
+    for axes, (score, label) in zip(figure.subplots(1, 2), SCORES.items(), strict=True):
+        for split in ("train", "valid"):
+            axes.plot(epochs, [row[f"{split}/{score}"] for row in rows], ".-", label=split)
+        axes.set(xlabel="epoch", ylabel=label)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(frameon=False)
+    with replacing(path) as partial:
+        FigureCanvasAgg(figure).print_png(partial)
 
 
 def _log_row(live: Any, row: Row) -> None:

@@ -62,7 +62,7 @@ STAGES = {
     ),
     "stages.train": Stage(
         "--data noise --model {}/models --log {}/log --metrics {}/train.json",
-        ("models/unet.weights.h5", "models/unet.json", "log/metrics.json", "train.json"),
+        ("models/unet.weights.h5", "models/unet.json", "train.json"),
         (8, 160),
     ),
 }

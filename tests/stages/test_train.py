@@ -83,16 +83,18 @@ class Run:
         return process
 
     def end(self, halted: subprocess.Popen[str], how: signal.Signals) -> str:
-        """End it so, and do what DVC does to the outputs before a stage runs again; its stderr."""
+        """End it so; its stderr. (DVC would remove the outputs before the stage runs again.)"""
         halted.send_signal(how)
         halted.send_signal(signal.SIGCONT)
         _, errors = halted.communicate(timeout=SECONDS)
-        for folder in ("models", "log"):
-            shutil.rmtree(self.folder / folder, ignore_errors=True)
         return errors
 
     def backups(self) -> list[Path]:
         return list((self.folder / "state" / "training").glob("*"))
+
+    def curve(self) -> list[str]:
+        """The lines of a table of the curves."""
+        return (self.folder / "log/plots/metrics/valid/loss.tsv").read_text().splitlines()
 
     def results(self) -> dict[str, str]:
         """SHA-256 of every output."""
@@ -127,6 +129,7 @@ def test_outputs_are_complete_and_describe_the_net(whole: Run) -> None:
         "train.json",
         "log/metrics.json",
         "log/augmented.png",
+        "log/curves.png",
         "log/plots/metrics/learning_rate.tsv",
         *(
             f"log/plots/metrics/{split}/{score}.tsv"
@@ -139,8 +142,7 @@ def test_outputs_are_complete_and_describe_the_net(whole: Run) -> None:
     assert (description.precision, description.crop_size) == ("float32", 32)
     assert str(whole.folder) not in description.model_dump_json()
 
-    curve = (whole.folder / "log/plots/metrics/valid/loss.tsv").read_text().splitlines()
-    steps, losses = zip(*(line.split("\t") for line in curve[1:]), strict=True)
+    steps, losses = zip(*(line.split("\t") for line in whole.curve()[1:]), strict=True)
     assert list(steps) == [str(epoch) for epoch in range(1, TRAIN["epochs"] + 1)]
     scores = json.loads((whole.folder / "train.json").read_text())
     assert scores["best_epoch"] == int(np.argmin([float(loss) for loss in losses])) + 1
@@ -158,6 +160,7 @@ def test_after_ctrl_c_and_started_again_it_ends_with_the_same_bytes(
     whole = wholes["tensorflow"]
     run = Run(tmp_path / "killed", whole.packed, whole.backend)
     halted = run.start_and_stop_after(2)
+    assert run.curve()[1:3] == whole.curve()[1:3]  # under way
     _, errors = run.start().communicate(timeout=SECONDS)  # a second one beside it is refused
     assert errors.startswith("error: the same training is already running")
     assert errors.count("\n") == 1
