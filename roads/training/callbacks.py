@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+import shlex
 import signal
 import time
 from collections.abc import Callable
@@ -24,13 +25,20 @@ from roads.training.weight_averaging import AveragedWeights
 Logs = dict[str, Any] | None
 WARMUP_MOST = 0.1  # of the time of a training whose length is given in minutes
 LOSS_CHECK = 16  # steps; looking at the loss makes the host wait for the device
+MEASURED_STEPS = 10  # before it is told how long a training will take
+LONG = 3600  # seconds
+SHORTER = (
+    "fewer train.epochs; train.minutes=60 with train.schedule=cosine; without a GPU "
+    "`roads run cpu`, or `roads run released`, which trains nothing"
+)
 SNAPSHOT_SECONDS = 15  # at least, between two snapshots
 
 
 def tensorboard(folder: Path) -> list[keras.callbacks.Callback]:
-    """Write TensorBoard's logs; nothing where Keras does not run on TensorFlow, which it needs."""
+    """Write TensorBoard's logs, and say how to see them; it needs Keras on TensorFlow."""
     if backend_name() != "tensorflow" or importlib.util.find_spec("tensorboard") is None:
         return []
+    print(f"TensorBoard: tensorboard --logdir {shlex.quote(str(folder))}")
     return [keras.callbacks.TensorBoard(folder, write_graph=False)]
 
 
@@ -165,20 +173,34 @@ def blindness(road_fraction: float) -> str | None:
     return {0.0: "no road at all", 1.0: "road everywhere"}.get(road_fraction)
 
 
+def told_time(seconds: float) -> str:
+    """For example 5 s, 12 min or 3.4 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < LONG else f"{seconds / 3600:.1f} h"
+
+
+def _wait_for_device(logs: Logs) -> None:
+    float((logs or {}).get("loss", 0.0))
+
+
 class Console(keras.callbacks.Callback):
     """Prints a line for each epoch, and on a terminal a progress bar within it.
 
-    The first line tells how long the first steps took. That is mostly compilation, which the speed
-    in the lines after it leaves out.
+    The lines before tell that the net is compiled, how long the first steps took, which is mostly
+    compilation, and how long the rest will take.
     """
 
     def __init__(self, train: CropBatches, epochs: int | None):
         """Number the epochs 1/`epochs` and so on, or 1, 2, … where their number is not known."""
         super().__init__()
-        self.train, self.of = train, f"/{epochs}" if epochs else ""
-        self.compiled = False
+        self.train, self.epochs, self.of = train, epochs, f"/{epochs}" if epochs else ""
+        self.compiled = self.estimated = False
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        if not self.compiled:
+            print("compiling the net; its first steps can take a minute", flush=True)
+        self.epoch = epoch
         self.start = self.steady = time.monotonic()
         self.done = self.first = 0
         self.bar = tqdm(
@@ -189,14 +211,34 @@ class Console(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         if not self.compiled:
             self.compiled = True
-            float((logs or {}).get("loss", 0.0))  # waits for the device
+            _wait_for_device(logs)
             self.first, self.steady = batch + 1, time.monotonic()
             seconds = self.steady - self.start
             print(f"the first steps took {seconds:.1f} s, most of it to compile", flush=True)
+        elif not self.estimated and batch + 1 - self.first >= MEASURED_STEPS:
+            _wait_for_device(logs)
+            self._estimate(batch + 1)
         self.bar.update(batch + 1 - self.done)
         self.done = batch + 1
 
+    def _estimate(self, done: int) -> None:
+        """Tell how long the rest takes, going by the steps of this epoch after the first."""
+        self.estimated = True
+        if self.epochs is None:
+            return
+        step = (time.monotonic() - self.steady) / (done - self.first)
+        steps = (self.epochs - self.epoch) * len(self.train) - done
+        print(
+            f"training takes at most {told_time(steps * step)} more ({steps:,} steps of "
+            f"{step:.2g} s), validation not counted",
+            flush=True,
+        )
+        if steps * step > LONG:
+            print(f"shorter: {SHORTER}", flush=True)
+
     def on_test_begin(self, logs: Logs = None) -> None:
+        if not self.estimated and self.done > self.first:
+            self._estimate(self.done)
         crops = (self.done - self.first) * self.train.batch_size
         speed = crops / max(time.monotonic() - self.steady, 1e-9)
         self.speed = f", {speed:.0f} crops/s" if crops else ""

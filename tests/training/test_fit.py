@@ -1,6 +1,7 @@
 import math
 import re
 import signal
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -236,13 +237,48 @@ def test_the_weights_are_those_of_the_best_epoch_and_each_epoch_has_a_line(
     assert len(values) == EPOCHS
     assert fitted.best == fitted.rows[int((np.argmin if monitor == "loss" else np.argmax)(values))]
     output = capsys.readouterr()
-    first, *lines = output.out.splitlines()
+    compiling, first, rest, *lines = output.out.splitlines()
+    assert compiling == "compiling the net; its first steps can take a minute"
     assert re.fullmatch(r"the first steps took \d+\.\d s, most of it to compile", first)
+    assert re.fullmatch(r"training takes at most \d+ s more \(24 steps of .* s\), .*", rest)
     assert [line.split(":")[0] for line in lines] == [f"epoch {n}/5" for n in range(1, 6)]
     assert all(re.search(r", \d+\.\d s, [1-9]\d* crops/s", line) for line in lines)
     assert output.err == ""  # no progress bar off a terminal
     loss = model.evaluate(CropBatches(pack, "valid", BATCH), verbose=0)[0]
     assert loss == pytest.approx(fitted.best["valid/loss"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "told"),
+    [
+        (2, "training takes at most 66 s more (33 steps of 2 s), validation not counted\n"),
+        (30, "training takes at most 22 min more (649 steps of 2 s), validation not counted\n"),
+        (
+            300,
+            "3.7 h more (6,589 steps of 2 s), validation not counted\nshorter: fewer train.epochs",
+        ),
+        (None, ""),
+    ],
+)
+def test_the_time_that_a_training_takes_is_told(
+    pack: PackReader,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    epochs: int | None,
+    told: str,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    console = callbacks.Console(CropBatches(pack, "train", batch_size=1, seed=0), epochs)
+    assert len(console.train) == TRAIN == 22
+    console.on_epoch_begin(0)
+    for batch in range(TRAIN):
+        now += 60 if batch == 0 else 2
+        console.on_train_batch_end(batch, {"loss": 1.0})
+    console.on_test_begin()
+    lines = capsys.readouterr().out.split("to compile\n")[1]
+    assert told in lines
+    assert bool(told) == bool(lines)
 
 
 @pytest.mark.slow
