@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation
+from scipy.ndimage import binary_dilation, binary_opening
 from skimage.morphology import skeletonize
 
 from roads.runtime.arrays import Bool
@@ -13,6 +13,7 @@ ReadRows = Callable[[int, int], NDArray]  # rows [top, bottom) at full width
 
 STRIP_PIXELS = 2**24  # thinned at once, without the margins
 MARGIN = 128  # rows above and below a strip that are thinned with it
+BORDER = 32  # pixels by which roads that leave the picture are extended; also the widest of them
 
 
 def skeleton_strips(
@@ -43,13 +44,32 @@ def skeleton_strips(
         skip, first = max(0, top - MARGIN) - first, max(0, top - MARGIN)
         new = read_mask(min(top + MARGIN, height) if top else 0, seen)
         window = np.concatenate([window[skip:], new])
-        lines = skeletonize(window)
+        lines = skeletonize(_extended(window, not first, seen == height))[:, BORDER:-BORDER]
+        lines = lines[BORDER * (not first) :]
         at = top - first
         if above is not None:
             _join(above, lines[at - 1 : at + 1], window[at])
         yield top, lines[at : at + bottom - top]
         if bottom < height:
             above = lines[bottom - first - 1 : bottom - first + 1].copy()
+
+
+def _extended(window: Bool, top: bool, bottom: bool) -> Bool:
+    """A mask with BORDER more columns on both sides, and rows at the picture's top and bottom."""
+    wide = np.pad(window, ((BORDER * top, BORDER * bottom), (BORDER, BORDER)))
+    within = slice(BORDER * top, BORDER * top + len(window))
+    wide[within, :BORDER] = _leaving(window[:, 0])[:, None]
+    wide[within, -BORDER:] = _leaving(window[:, -1])[:, None]
+    if top:
+        wide[:BORDER, BORDER:-BORDER] = _leaving(window[0])
+    if bottom:
+        wide[-BORDER:, BORDER:-BORDER] = _leaving(window[-1])
+    return wide
+
+
+def _leaving(border: Bool) -> Bool:
+    """Which pixels of the mask along a border belong to roads that leave the picture there."""
+    return np.asarray(border & ~binary_opening(border, np.ones(BORDER + 1)))
 
 
 def _join(above: Bool, below: Bool, road: Bool) -> None:

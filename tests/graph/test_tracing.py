@@ -111,8 +111,8 @@ def test_a_crossing_joins_four_roads() -> None:
 
 
 def test_a_bend_is_no_node_and_a_straight_line_has_two_points() -> None:
-    (bent,) = trace(drawn("#....", "#....", "#....", ".####"), tolerance=0.5).edges
-    assert bent.line.tolist() == [[0, 0], [2, 0], [3, 1], [3, 4]]
+    (bent,) = trace(drawn(".#....", ".#....", ".#....", "..####", "......"), tolerance=0.5).edges
+    assert bent.line.tolist() == [[0, 1], [2, 1], [3, 2], [3, 5]]
     assert bent.length == 5 + DIAGONAL
     (slope,) = trace(np.eye(30, dtype=np.bool_)).edges
     assert slope.line.tolist() == [[0, 0], [29, 29]]
@@ -131,12 +131,12 @@ def test_lengths_are_in_metres_of_rows_and_columns() -> None:
 
 def test_circles_parallel_roads_and_roads_back_to_their_crossing_are_kept() -> None:
     ring = drawn(".###.", "#...#", "#...#", "#...#", ".###.")
-    (circle,) = trace(ring, tolerance=0.1).edges
+    (circle,) = trace(np.pad(ring, 1), tolerance=0.1).edges
     assert circle.start == circle.end
     assert circle.line[0].tolist() == circle.line[-1].tolist()
     assert circle.length == pytest.approx(8 + 4 * DIAGONAL)
-    through = np.pad(ring, ((0, 0), (6, 6)))
-    through[2, :7] = through[2, 10:] = True
+    through = np.pad(ring, ((1, 1), (6, 6)))
+    through[3, :7] = through[3, 10:] = True
     graph = trace(through)
     assert sorted(degrees(graph).values()) == [1, 1, 3, 3]
     assert lengths(graph)[:2] == [6, 6]
@@ -187,12 +187,13 @@ def test_no_road_is_no_graph(tmp_path: Path) -> None:
 @given(MASKS)
 @settings(deadline=None, max_examples=150)
 def test_agrees_with_a_tracer_that_goes_pixel_by_pixel(mask: Bool) -> None:
+    mask = np.pad(mask, 1)  # no road leaves the picture
     assert outline(trace(mask)) == reference(skeletonize(mask))
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_agrees_with_it_on_larger_pictures(seed: int) -> None:
-    mask = blotches(150, 130, seed)
+    mask = np.pad(blotches(150, 130, seed), 1)
     assert outline(trace(mask)) == reference(skeletonize(mask))
 
 
@@ -230,14 +231,39 @@ def test_areas_wider_than_the_margins_are_thinned_differently_but_stay_connected
     margin: int, same: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(skeleton, "MARGIN", margin)
+    monkeypatch.setattr(skeleton, "BORDER", 8)
     parts = []
     for seed in range(6):
         mask = blotches(400, 300, seed, coarse=9)  # up to 64 pixels wide
-        whole, cut = skeletonize(mask), stitched(mask, strip=64)
+        whole, cut = stitched(mask, strip=400), stitched(mask, strip=64)
         assert not (cut & ~mask).any()
         assert not same or np.array_equal(whole, cut)
         parts.append([ndimage.label(lines, np.ones((3, 3)))[1] for lines in (whole, cut)])
     assert all(one == other for one, other in parts)
+
+
+def diagonal(side: int, angle: float, half: float) -> Bool:
+    """A road through the middle of a square, at an angle to its rows."""
+    y, x = np.indices((side, side)) - (side - 1) / 2
+    return np.asarray(abs(y * np.cos(angle) - x * np.sin(angle)) <= half)
+
+
+@pytest.mark.parametrize("turned", [0, 20, 40, 70, 90, 110])
+def test_roads_reach_the_border_without_a_hook(turned: int) -> None:
+    angle, half = np.radians(turned), 8
+    (road,) = trace(diagonal(201, angle, half), spur=20, tolerance=2).edges
+    across = np.array([np.cos(angle), -np.sin(angle)])
+    assert (abs((road.line - 100) @ across) <= half / 2).all()
+    for row, column in (road.line[0], road.line[-1]):
+        assert min(row, column, 200 - row, 200 - column) == 0
+
+
+def test_a_road_along_the_border_stays() -> None:
+    mask = np.zeros((100, 100), np.bool_)
+    mask[:, :5] = True
+    for turns in range(4):
+        (road,) = trace(np.rot90(mask, turns), spur=20, tolerance=2).edges
+        assert road.length > 90
 
 
 def reader(values: NDArray) -> skeleton.ReadRows:
