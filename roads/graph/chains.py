@@ -8,7 +8,7 @@ crossings. Crossings that touch become one node, at their centre.
 import numpy as np
 from numpy.typing import NDArray
 
-from roads.graph.edges import Edges, components
+from roads.graph.edges import Edges, merge_nodes
 from roads.graph.skeleton import ReadRows, skeleton_strips
 from roads.runtime.arrays import Bool, Float64, Int64
 from roads.runtime.errors import UserError
@@ -23,8 +23,9 @@ def trace_chains(
     width: int,
     metres: tuple[float, float],
     strip: int | None,
+    closing: int,
 ) -> tuple[Edges, Float64]:
-    """Trace the skeleton strip by strip.
+    """Trace the skeleton strip by strip; the arguments are those of tracing.py and skeleton.py.
 
     Returns:
         The chains, which also end at the last row of each strip, and the places of their nodes,
@@ -37,7 +38,7 @@ def trace_chains(
     keys, probabilities = np.zeros(0, np.int64), np.zeros(0, np.uint16)
     parts, crossings = [], []
     done = count = 0
-    for top, lines in skeleton_strips(read_mask, height, width, strip):
+    for top, lines in skeleton_strips(read_mask, height, width, strip, closing):
         bottom = top + len(lines)
         rows, columns = np.nonzero(lines)
         keys = np.append(keys, (rows + top) * stride + columns)
@@ -138,14 +139,5 @@ def _merge_crossings(
     start, end = ends.reshape(2, -1)
     crossing = np.isin(pixels, crossings)
     inside = (chains.steps == 1) & crossing[start] & crossing[end]
-    node = components(start[inside], end[inside], len(pixels))
     places = np.stack(np.divmod(pixels, stride), axis=1).astype(np.float64)
-    sums = np.stack([np.bincount(node, axis) for axis in places.T], axis=1)
-    centres = sums / np.bincount(node)[:, None]
-    to_centre = np.hypot(*((places - centres[node]) * metres).T)
-    merged = chains._replace(
-        start=node[start],
-        end=node[end],
-        length=chains.length + to_centre[start] + to_centre[end],
-    )
-    return merged.pick(np.flatnonzero(~inside)), centres
+    return merge_nodes(chains._replace(start=start, end=end), inside, places, metres)

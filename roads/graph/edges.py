@@ -135,20 +135,57 @@ def join_edges(edges: Edges, nodes: Float64) -> Edges:
     return edges.join(nodes, edges.degree(len(nodes)) == 2)
 
 
+def merge_nodes(
+    edges: Edges, inside: Bool, nodes: Float64, metres: tuple[float, float]
+) -> tuple[Edges, Float64]:
+    """Drop some edges and make one node, at their centre, of the nodes that they joined.
+
+    The distance from a node to that centre is added to the lengths.
+
+    Args:
+        inside: (n,), the edges to drop.
+        nodes: (m, 2), row and column.
+        metres: height and width of a pixel.
+
+    Returns:
+        The other edges, and the new places of the nodes.
+    """
+    node = components(edges.start[inside], edges.end[inside], len(nodes))
+    sums = np.stack([np.bincount(node, axis) for axis in nodes.T], axis=1)
+    centres = sums / np.bincount(node)[:, None]
+    to_centre = np.hypot(*((nodes - centres[node]) * metres).T)
+    merged = edges._replace(
+        start=node[edges.start],
+        end=node[edges.end],
+        length=edges.length + to_centre[edges.start] + to_centre[edges.end],
+    )
+    return merged.pick(np.flatnonzero(~inside)), centres
+
+
+def merge_crossings(
+    edges: Edges, nodes: Float64, metres: tuple[float, float], width: float
+) -> tuple[Edges, Float64]:
+    """Make one node of crossings that an edge shorter than `width` metres joins."""
+    ends = edges.degree(len(nodes)) == 1
+    short = (edges.length < width) & ~ends[edges.start] & ~ends[edges.end]
+    return merge_nodes(edges, short, nodes, metres)
+
+
 def prune_spurs(edges: Edges, nodes: Float64, spur: float) -> Edges:
-    """Drop each crossing's shortest dead end, join what is left of the crossing, and repeat.
+    """Drop each crossing's shortest dead end or loop, join what is left of it, and repeat.
 
     Args:
         edges: joined.
         nodes: (m, 2), row and column.
-        spur: metres; dead ends of this length stay.
+        spur: metres; dead ends and loops of this length stay.
     """
     while True:
         degree = edges.degree(len(nodes))
         start_is_tip = degree[edges.start] == 1
         tip = np.where(start_is_tip, edges.start, edges.end)
         root = np.where(start_is_tip, edges.end, edges.start)
-        spurs = np.flatnonzero((degree[tip] == 1) & (degree[root] > 2) & (edges.length < spur))
+        open_end = (degree[tip] == 1) | (tip == root)
+        spurs = np.flatnonzero(open_end & (degree[root] > 2) & (edges.length < spur))
         if spurs.size == 0:
             return edges
         spurs = spurs[np.lexsort((tip[spurs], edges.length[spurs].round(6), root[spurs]))]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation, binary_opening
+from scipy.ndimage import binary_closing, binary_dilation, binary_opening
 from skimage.morphology import skeletonize
 
 from roads.runtime.arrays import Bool
@@ -13,11 +13,11 @@ ReadRows = Callable[[int, int], NDArray]  # rows [top, bottom) at full width
 
 STRIP_PIXELS = 2**24  # thinned at once, without the margins
 MARGIN = 128  # rows above and below a strip that are thinned with it
-BORDER = 32  # pixels by which roads that leave the picture are extended; also the widest of them
+BORDER = 64  # pixels by which roads that leave the picture are extended; also the widest of them
 
 
 def skeleton_strips(
-    read_mask: ReadRows, height: int, width: int, strip: int | None = None
+    read_mask: ReadRows, height: int, width: int, strip: int | None = None, closing: int = 0
 ) -> Iterator[tuple[int, Bool]]:
     """Thin a mask to lines one pixel wide, in memory that does not grow with its height.
 
@@ -31,6 +31,8 @@ def skeleton_strips(
         read_mask: gives (rows, width) bool; called once for each row, from top to bottom.
         height, width: of the picture in pixels.
         strip: rows of a strip; None takes about STRIP_PIXELS at once.
+        closing: gaps and holes narrower than twice this number of pixels are filled, by a
+            morphological closing with a diamond; BORDER at most.
 
     Yields:
         A strip's first row, and its skeleton, (rows, width) bool.
@@ -44,8 +46,10 @@ def skeleton_strips(
         skip, first = max(0, top - MARGIN) - first, max(0, top - MARGIN)
         new = read_mask(min(top + MARGIN, height) if top else 0, seen)
         window = np.concatenate([window[skip:], new])
-        lines = skeletonize(_extended(window, not first, seen == height))[:, BORDER:-BORDER]
-        lines = lines[BORDER * (not first) :]
+        wide = _extended(window, not first, seen == height)
+        if closing:
+            wide = binary_closing(wide, iterations=min(closing, BORDER))
+        lines = skeletonize(wide)[BORDER * (not first) :, BORDER:-BORDER]
         at = top - first
         if above is not None:
             _join(above, lines[at - 1 : at + 1], window[at])

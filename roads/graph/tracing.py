@@ -12,11 +12,19 @@ import numpy as np
 import shapely
 
 from roads.graph.chains import trace_chains
-from roads.graph.edges import Edges, drop_specks, join_edges, prune_spurs, sort_edges
+from roads.graph.edges import (
+    Edges,
+    drop_specks,
+    join_edges,
+    merge_crossings,
+    prune_spurs,
+    sort_edges,
+)
 from roads.graph.skeleton import ReadRows
 from roads.runtime.arrays import Bool, Float64
 
 CERTAIN = 65_535  # the probability 1, as it is stored
+MERGE = 7.0  # metres; the width of a road in the maps of the Massachusetts Roads Dataset
 LINES_AT_ONCE = 10_000  # simplified together
 
 
@@ -62,6 +70,7 @@ def trace_roads(
     metres: tuple[float, float],
     spur: float,
     tolerance: float,
+    merge: float = MERGE,
     strip: int | None = None,
 ) -> RoadGraph:
     """Thin a mask to centrelines and trace them; only a strip and the graph are in memory.
@@ -73,8 +82,12 @@ def trace_roads(
         height, width: of the picture in pixels.
         metres: height and width of a pixel.
         spur: metres; dead ends at a crossing that are shorter than this are pruned, the shortest
-            first, and so are separate pieces of road with less than this in all.
+            first; so are loops that are shorter, and separate pieces of road with less than this
+            in all.
         tolerance: metres by which simplified lines may be off (Douglas and Peucker 1973).
+        merge: metres; gaps and holes of the mask that are narrower than this are filled, so that
+            no two roads run closer side by side, and crossings that are joined by less than this
+            become one.
         strip: rows traced at once, by default as many as skeleton.STRIP_PIXELS allows. It changes
             the graph only for roads wider than skeleton.MARGIN, and which point of a circle is
             its node.
@@ -82,7 +95,10 @@ def trace_roads(
     Raises:
         UserError: the mask is noise.
     """
-    edges, nodes = trace_chains(read_mask, read_probability, height, width, metres, strip)
+    closing = round(merge / 2 / max(metres))
+    edges, nodes = trace_chains(read_mask, read_probability, height, width, metres, strip, closing)
+    edges = prune_spurs(join_edges(edges, nodes), nodes, spur)
+    edges, nodes = merge_crossings(edges, nodes, metres, merge)
     edges = prune_spurs(join_edges(edges, nodes), nodes, spur)
     edges = sort_edges(drop_specks(edges, len(nodes), spur))
     kept, ends = np.unique(np.concatenate([edges.start, edges.end]), return_inverse=True)
@@ -103,7 +119,12 @@ def trace_roads(
 
 
 def trace_mask(
-    mask: Bool, *, metres: tuple[float, float], spur: float, tolerance: float
+    mask: Bool,
+    *,
+    metres: tuple[float, float],
+    spur: float,
+    tolerance: float,
+    merge: float = MERGE,
 ) -> RoadGraph:
     """Trace a mask in memory, (height, width) bool, with probability 1; see `trace_roads`."""
     height, width = mask.shape
@@ -115,6 +136,7 @@ def trace_mask(
         metres=metres,
         spur=spur,
         tolerance=tolerance,
+        merge=merge,
     )
 
 

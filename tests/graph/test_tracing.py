@@ -40,8 +40,8 @@ def blotches(height: int, width: int, seed: int, coarse: float = 2.5) -> Bool:
     return np.asarray(ndimage.gaussian_filter(noise, coarse) > 0.5)
 
 
-def trace(mask: Bool, spur: float = 0, tolerance: float = 0) -> RoadGraph:
-    return trace_mask(mask, metres=METRES, spur=spur, tolerance=tolerance)
+def trace(mask: Bool, spur: float = 0, tolerance: float = 0, merge: float = 0) -> RoadGraph:
+    return trace_mask(mask, metres=METRES, spur=spur, tolerance=tolerance, merge=merge)
 
 
 def lengths(graph: RoadGraph) -> list[float]:
@@ -176,6 +176,42 @@ def test_specks_go_and_short_roads_between_crossings_stay() -> None:
     assert lengths(trace(mask, spur=10)) == [6, 19, 20, 30, 43]
 
 
+def test_crossings_less_than_a_roads_width_apart_are_one() -> None:
+    mask = np.zeros((81, 81), np.bool_)
+    mask[40] = mask[:40, 38] = mask[40:, 42] = True  # 4 metres
+    assert lengths(trace(mask, spur=20)) == [4, 38, 38, 40, 40]
+    graph = trace(mask, spur=20, merge=7)
+    assert sorted(degrees(graph).values()) == [1, 1, 1, 1, 4]
+    assert np.hypot(*(graph.nodes - 40).T).min() < 1
+
+
+def test_gaps_holes_and_strips_narrower_than_a_road_are_filled() -> None:
+    whole = np.zeros((41, 201), np.bool_)
+    whole[17:24] = True
+    gap, hole, strip = whole.copy(), whole.copy(), whole.copy()
+    gap[:, 100:105] = False
+    hole[19:22, 100:103] = False
+    strip[20, 60:140] = False
+    for mask in (gap, hole, strip):
+        assert len(trace(mask, spur=20).edges) > 1
+        (road,) = trace(mask, spur=20, merge=7).edges
+        assert road.line.tolist() == [[20, 0], [20, 200]]
+    gap[:, 100:115] = False
+    whole[8:14] = whole[27:33] = True  # three roads, 3 metres apart
+    assert len(trace(gap, spur=20, merge=7).edges) == 2
+    assert len(trace(whole, spur=20).edges) == 3
+    assert len(trace(whole, spur=20, merge=7).edges) == 1
+
+
+def test_a_short_loop_is_pruned_with_the_spur_that_it_hangs_on() -> None:
+    mask = np.zeros((40, 60), np.bool_)
+    mask[30] = mask[25:30, 20] = True
+    mask[20:25, 18:23] = drawn(".###.", "#...#", "#...#", "#...#", ".###.")
+    assert len(trace(mask, spur=5).edges) == 4
+    (road,) = trace(mask, spur=20).edges
+    assert road.line.tolist() == [[30, 0], [30, 59]]
+
+
 def test_no_road_is_no_graph(tmp_path: Path) -> None:
     for shape in ((1, 1), (5, 9)):
         graph = trace(np.zeros(shape, np.bool_))
@@ -197,8 +233,9 @@ def test_agrees_with_it_on_larger_pictures(seed: int) -> None:
     assert outline(trace(mask)) == reference(skeletonize(mask))
 
 
+@pytest.mark.parametrize("merge", [0, 3])
 @pytest.mark.parametrize("strip", [1, 2, 23, 64])
-def test_strips_do_not_show(strip: int) -> None:
+def test_strips_do_not_show(strip: int, merge: float) -> None:
     mask = blotches(200, 90, 5)
     probability = np.random.default_rng(0).integers(0, 65_536, mask.shape, np.uint16)
 
@@ -206,12 +243,12 @@ def test_strips_do_not_show(strip: int) -> None:
         return trace_roads(
             lambda top, bottom: mask[top:bottom],
             lambda top, bottom: probability[top:bottom],
-            *mask.shape, metres=METRES, spur=4, tolerance=1.5, strip=strip,
+            *mask.shape, metres=METRES, spur=4, tolerance=1.5, merge=merge, strip=strip,
         )  # fmt: skip
 
     whole, cut = traced(None), traced(strip)
     assert outline(cut) == outline(whole)
-    assert len(whole.edges) > 50
+    assert len(whole.edges) > 30
     assert [edge.probability for edge in cut.edges] == pytest.approx(
         [edge.probability for edge in whole.edges]
     )
@@ -302,11 +339,12 @@ def test_probability_is_the_mean_along_the_road() -> None:
     assert trace(mask).edges[0].probability == 1
 
 
+@pytest.mark.parametrize("merge", [0, 1])
 @pytest.mark.parametrize("spur", [0, 2, 5])
-def test_what_a_pruned_graph_promises(spur: float) -> None:
+def test_what_a_pruned_graph_promises(spur: float, merge: float) -> None:
     for seed in range(3):
         mask = blotches(150, 130, seed)
-        graph = trace_mask(mask, metres=(0.3, 0.7), spur=spur, tolerance=0.5)
+        graph = trace_mask(mask, metres=(0.3, 0.7), spur=spur, tolerance=0.5, merge=merge)
         degree = degrees(graph)
         assert len(graph.edges) > 50
         assert set(degree) == set(range(len(graph.nodes)))
@@ -314,8 +352,10 @@ def test_what_a_pruned_graph_promises(spur: float) -> None:
         assert {node for node in degree if degree[node] == 2} <= circles
         for edge in graph.edges:
             tip, root = sorted((degree[edge.start], degree[edge.end]))
-            if tip == 1:
+            if tip == 1 or edge.start == edge.end:
                 assert edge.traced >= spur, (tip, root)
+            else:
+                assert edge.traced >= merge, (tip, root)
             assert edge.start <= edge.end
             assert edge.line[0].tolist() == graph.nodes[edge.start].tolist()
             assert edge.line[-1].tolist() == graph.nodes[edge.end].tolist()
