@@ -84,7 +84,8 @@ $(VENV)/pipeline: $(VENV)/python requirements.txt pyproject.toml
 	PYTHONWARNINGS=ignore python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/development: $(VENV)/pipeline requirements-dev.txt requirements-cluster.txt
+$(VENV)/development: $(VENV)/pipeline requirements-dev.txt requirements-cluster.txt \
+  requirements-onnx.txt
 	python -m pip install --quiet --requirement requirements-dev.txt
 	@touch $@
 

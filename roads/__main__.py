@@ -1,4 +1,4 @@
-"""The command line: `roads predict`, `roads run`, `roads verify`; also `python -m roads`."""
+"""The command line: `roads predict`, `export`, `run` and `verify`; also `python -m roads`."""
 
 import argparse
 import contextlib
@@ -24,6 +24,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="roads", description="Roads in aerial images")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_predict(commands)
+    add_export(commands)
     add_run(commands)
     add_verify(commands)
     arguments = parser.parse_args(words)
@@ -62,6 +63,21 @@ def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add("--spur", type=float, metavar="M", help="prune shorter dead ends; default: evaluate's")
     add("--tolerance", type=float, metavar="M", help="of simplified lines; default: evaluate's")
     add("--force", action="store_true", help="do again what is done")
+
+
+def add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declare `export`."""
+    command = commands.add_parser(
+        "export",
+        help="write a net for other programs",
+        description="Write a net as an ONNX file, for QGIS (docs/mapping.md) and other programs.",
+    )
+    command.set_defaults(run=export)
+    add = command.add_argument
+    add("--onnx", type=Path, required=True, metavar="FILE", help="the file to write")
+    add("--model", help="a weights file, its folder, or a released name; default: the pipeline's")
+    add("--window", type=int, help="side of the windows in pixels; default: evaluate's")
+    add("--overlap", type=int, help="pixels that windows share; default: evaluate's")
 
 
 def add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -118,7 +134,7 @@ def predict(arguments: argparse.Namespace) -> None:
     pictures = find_pictures(arguments.images, arguments.out, arguments.format, arguments.recursive)
     evaluate = _as_evaluated(arguments)
 
-    from roads.mapping.chosen_model import choose_model, resolve_weights, validation_threshold
+    from roads.mapping.chosen_model import choose_model, resolve_weights
     from roads.parallel.cluster import on_cluster
     from roads.parallel.pool import read_scheduler
 
@@ -126,13 +142,7 @@ def predict(arguments: argparse.Namespace) -> None:
     model = choose_model(weights, evaluate.window, arguments.batch, arguments.tta)
     threshold = arguments.threshold
     if threshold is None:
-        threshold = validation_threshold(weights, model.sha256)
-    if threshold is None:
-        threshold = DEFAULT_THRESHOLD
-        print(
-            f"predict: no threshold was chosen on validation for {weights}, {threshold} is taken",
-            file=sys.stderr,
-        )
+        threshold = _threshold("predict", weights, model.sha256)
     options = Options(
         gsd=arguments.gsd,
         crs=arguments.crs,
@@ -154,6 +164,36 @@ def predict(arguments: argparse.Namespace) -> None:
     map_roads(pictures, out, model, options, force=arguments.force, spread=spread)
 
 
+def export(arguments: argparse.Namespace) -> None:
+    """`roads export`; raises a UserError as `export_onnx`, or where there is no such net."""
+    evaluate = _as_evaluated(arguments)
+
+    from roads.mapping.chosen_model import check_window, resolve_weights
+    from roads.mapping.onnx_export import export_onnx
+    from roads.runtime.files import file_hash
+
+    weights = resolve_weights(arguments.model)
+    check_window(weights, evaluate.window)
+    threshold = _threshold("export", weights, file_hash(weights, "sha256"))
+    export_onnx(weights, arguments.onnx, evaluate.window, evaluate.overlap, threshold)
+    print(f"{weights} → {arguments.onnx}")
+
+
+def _threshold(command: str, weights: Path, sha256: str) -> float:
+    """The threshold chosen on validation, or the default with a line that says so."""
+    from roads.mapping.chosen_model import validation_threshold
+
+    threshold = validation_threshold(weights, sha256)
+    if threshold is not None:
+        return threshold
+    print(
+        f"{command}: no threshold was chosen on validation for {weights}, "
+        f"{DEFAULT_THRESHOLD} is taken",
+        file=sys.stderr,
+    )
+    return DEFAULT_THRESHOLD
+
+
 def _as_evaluated(arguments: argparse.Namespace) -> "EvaluateParams":
     """The section `evaluate:` of params.yaml, changed by what the command line gives."""
     from roads.params.evaluate import EvaluateParams, read_evaluate
@@ -162,7 +202,7 @@ def _as_evaluated(arguments: argparse.Namespace) -> "EvaluateParams":
     values = read_evaluate().model_dump()
     given = {key: value for key, value in vars(arguments).items() if value is not None}
     changed = values | {key: given[key] for key in values.keys() & given.keys()}
-    return validated(EvaluateParams, changed, "roads predict")
+    return validated(EvaluateParams, changed, f"roads {arguments.command}")
 
 
 def _bands(text: str) -> list[int]:

@@ -67,6 +67,17 @@ def choose_model(weights: Path, window: int, batch: int | None, tta: bool) -> Mo
     Raises:
         UserError: the files are missing or broken, or the net takes no windows of that size.
     """
+    check_window(weights, window)
+    if batch is None:
+        batch = CPU_BATCH if device_name() == "CPU" else GPU_BATCH
+    sha256 = file_hash(weights, "sha256")
+    predict = PredictAnywhere(weights.absolute(), sha256, batch, tta)
+    _predictor(predict)
+    return Model(predict, batch, weights.as_posix(), sha256)
+
+
+def check_window(weights: Path, window: int) -> None:
+    """Raise a UserError unless the net takes windows whose side is `window` pixels."""
     unet = read_description(weights).unet
     step = size_step(unet)
     if window % step:
@@ -74,12 +85,6 @@ def choose_model(weights: Path, window: int, batch: int | None, tta: bool) -> Mo
             f"windows of {window} pixels are not for the net of {weights}: with its depth of "
             f"{unet.depth} it takes multiples of {step}. Set --window or evaluate.window"
         )
-    if batch is None:
-        batch = CPU_BATCH if device_name() == "CPU" else GPU_BATCH
-    sha256 = file_hash(weights, "sha256")
-    predict = PredictAnywhere(weights.absolute(), sha256, batch, tta)
-    _predictor(predict)
-    return Model(predict, batch, weights.as_posix(), sha256)
 
 
 @dataclass(frozen=True)
