@@ -417,7 +417,7 @@ def test_a_net_that_sees_the_same_everywhere_is_named(
             self.model.get_layer("head").bias.assign([bias])
 
     Training(pack, tmp_path / "backup", epochs=1).start(extra=Blind())
-    _, line, verdict = capsys.readouterr().out.splitlines()
+    *_, line, verdict = capsys.readouterr().out.splitlines()
     assert line.endswith(f"it predicts {told}")
     assert f"the best epoch predicts {told}" in verdict
     assert "train.learning_rate" in verdict
