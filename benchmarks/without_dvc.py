@@ -65,7 +65,7 @@ class StagesAlone:
         """Each stage's name, and a key of all that decides its outcome with these params."""
         key = self.inputs
         for name, stage in self.stages.items():
-            read = [params[section] for section in stage["params"]]
+            read = [params[name.partition(".")[0]] for name in stage["params"]]
             key = _digest(f"{key} {stage['cmd']} {json.dumps(read)}".encode())
             yield name, key
 

@@ -62,7 +62,7 @@ def _cut_tile(raw: Path, folder: Path, params: CropParams, tile: Tile) -> list[C
     height, width = image.shape[:2]
     for top, left in window_corners(height, width, params.size, params.stride, params.edge):
         missing = float(cut(blank, top, left, params.size).mean())
-        dropped = f"blank over {params.max_blank:g}" if missing > params.max_blank else ""
+        dropped = "blank" if missing > params.max_blank else ""
         windows.append(Crop(tile.name, tile.split, len(images), top, left, missing, dropped))
         if not dropped:
             images.append(cut(image, top, left, params.size))

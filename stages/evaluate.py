@@ -25,7 +25,6 @@ from roads.models.backend import keras
 from roads.models.weights import SCORES_FILE, THRESHOLDS_FILE, WEIGHTS_FILE, Description
 from roads.params.binarize import BinarizeParams
 from roads.params.evaluate import EvaluateParams
-from roads.params.split import SplitParams
 from roads.params.unet import size_step
 from roads.params.whole import read_params
 from roads.prediction.blending import Windows, all_turns, predict_tile
@@ -63,7 +62,7 @@ def evaluate(
     metrics: Path,
     plots: Path,
     params: EvaluateParams,
-    split: SplitParams,
+    split_by: str,
     binarize: BinarizeParams,
 ) -> None:
     """Choose thresholds on the validation split, score the test crops and tiles, draw some.
@@ -73,7 +72,7 @@ def evaluate(
         metrics: the JSON file of the scores to compare.
         plots: the folder to fill.
         params: how to predict, and how many pictures to draw.
-        split: how the data was split; if by single crops, no tile is scored.
+        split_by: how the data was split; if by single crops, no tile is scored.
         binarize: what is road in a tile's map.
 
     Raises:
@@ -82,7 +81,7 @@ def evaluate(
     weights = inputs.models / WEIGHTS_FILE
     model, description = load_folded(weights)
     check_window(params.window, description)
-    tiles = find_tiles(inputs, split)
+    tiles = find_tiles(inputs, split_by)
     with PackReader(inputs.packed) as pack:
         check_pack(pack, inputs.packed)
         places = read_places(inputs.packed)
@@ -160,16 +159,16 @@ def check_pack(pack: PackReader, packed: Path) -> None:
             )
 
 
-def find_tiles(inputs: Inputs, split: SplitParams) -> WholeTiles | None:
+def find_tiles(inputs: Inputs, split_by: str) -> WholeTiles | None:
     """The whole validation and test tiles, or None if all tiles have crops in training."""
-    if split.by == "crop":
+    if split_by == "crop":
         print(
             "evaluate: split.by is crop: every tile has crops in training, so whole tiles are "
             "not scored",
             file=sys.stderr,
         )
         return None
-    tiles = find_whole_tiles(inputs.raw, inputs.handpicked, inputs.crops, split.by)
+    tiles = find_whole_tiles(inputs.raw, inputs.handpicked, inputs.crops, split_by)
     if tiles.dropped:
         print(
             f"evaluate: {len(tiles.dropped)} test tiles dropped by handpick-filter are left out: "
@@ -244,7 +243,7 @@ def main() -> None:
         paths.metrics,
         paths.plots,
         params.evaluate,
-        params.split,
+        params.split.by,
         params.binarize,
     )
 

@@ -95,7 +95,7 @@ def _judge(blank: float, pick: tuple[bool, str] | None, max_blank: float) -> tup
         keep, reason = pick
         return keep, f"by hand: {reason}" if reason else "by hand"
     if blank > max_blank:
-        return False, f"blank over {max_blank:g}"
+        return False, "blank"  # not the limit: another with the same decisions reruns nothing
     return True, ""
 
 

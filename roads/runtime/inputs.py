@@ -33,7 +33,7 @@ class Inputs:
 
     Attributes:
         stage: its name in dvc.yaml.
-        params: the sections that it reads.
+        params: the sections and keys that it reads.
         files: size, time of the last change and inode of each file among its deps.
     """
 
@@ -82,7 +82,7 @@ def seen(stage: str) -> Inputs:
             f"{PIPELINE_FILE} does not have the stage {stage} any more. `git restore` it"
         ) from None
     values = load_params()
-    params = {section: values.get(section) for section in declared.get("params", ())}
+    params = {name: _value(values, name) for name in declared.get("params", ())}
     files: Marks = {}
     for dep in declared.get("deps", ()):
         for path in _files(Path(_filled_in(dep, values))):
@@ -93,13 +93,16 @@ def seen(stage: str) -> Inputs:
 
 def _filled_in(path: str, values: Mapping[str, Any]) -> str:
     """The path with `${section.key}` replaced, as DVC does it."""
+    return re.sub(r"\$\{(\w+\.\w+)\}", lambda match: str(_value(values, match[1])), path)
 
-    def value(match: re.Match[str]) -> str:
-        section, key = match[1].split(".")
-        found = values.get(section)
-        return str(found.get(key) if isinstance(found, dict) else None)
 
-    return re.sub(r"\$\{(\w+\.\w+)\}", value, path)
+def _value(values: Mapping[str, Any], name: str) -> Any:
+    """A section of params.yaml, or a `section.key`; None where there is none."""
+    section, _, key = name.partition(".")
+    found = values.get(section)
+    if not key:
+        return found
+    return found.get(key) if isinstance(found, dict) else None
 
 
 def _files(path: Path) -> Iterator[Path]:

@@ -3,6 +3,7 @@
 import ast
 import functools
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -93,7 +94,16 @@ def test_an_edit_of_a_section_reruns_the_stages_that_read_it() -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_sections_read_are_sections_declared(stage: str) -> None:
-    assert set(pipeline()["stages"][stage]["params"]) == sections_read(stage)
+    declared = pipeline()["stages"][stage]["params"]
+    assert {name.partition(".")[0] for name in declared} == sections_read(stage)
+
+
+def test_evaluate_reads_of_the_split_what_it_declares() -> None:
+    """Of other keys of `split:` only crop and what it then changes run again."""
+    declared = pipeline()["stages"]["evaluate"]["params"]
+    assert [name for name in declared if "." in name] == ["split.by"]
+    source = (ROOT / "stages/evaluate.py").read_text(encoding="utf-8")
+    assert re.findall(r"params\.split\b.*", source) == ["params.split.by,"]
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -111,7 +111,9 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-PIPELINE = {"stages": {"binarize": {"params": ["crop"], "deps": ["data", "${own.folder}"]}}}
+PIPELINE = {
+    "stages": {"binarize": {"params": ["crop", "split.by"], "deps": ["data", "${own.folder}"]}}
+}
 WAIT = """
 import sys
 from pathlib import Path
@@ -135,6 +137,12 @@ sys.exit(stage_status(main))
         ("params.yaml", "crop: {}\nown: {folder: mine}", "crop.size was 32, and is None now"),
         ("params.yaml", "crop: {size: 32}\nown: {folder: mine}  # the same", ""),
         ("params.yaml", "crop: {size: 32}\nown: {folder: mine, more: 1}", ""),
+        (
+            "params.yaml",
+            "split: {by: tile}\nown: {folder: mine}",
+            "split.by was None, and is 'tile'",
+        ),
+        ("params.yaml", "crop: {size: 32}\nown: {folder: mine}\nsplit: {seed: 1}", ""),
         ("data/a.txt", "longer", "data/a.txt is another file now"),
         ("data/b.txt", "b", "data/b.txt is new"),
         ("data/.b.txt.swp", "an editor's", ""),

@@ -23,7 +23,6 @@ from roads.models.unet import build_unet
 from roads.models.weights import Description, save_model
 from roads.params.binarize import BinarizeParams
 from roads.params.evaluate import EvaluateParams
-from roads.params.split import SplitParams
 from roads.params.unet import UnetParams
 from roads.runtime.errors import UserError, exit_status
 from roads.runtime.files import write_csv
@@ -35,8 +34,6 @@ ROWS = {"train": 1, "valid": 5, "test": 9}
 PARAMS = EvaluateParams(
     batch_size=4, overlays=3, window=SIZE, overlap=8, tta=False, spur=10, tolerance=1
 )
-# Where single crops are drawn, no whole tile is scored, and none is needed.
-BY_CROP = SplitParams(by="crop", seed=0, valid=0.1, test=0.2)
 
 
 def make_model(folder: Path, gain: float = 1.0, bias: float = -0.5, depth: int = 1) -> None:
@@ -102,7 +99,7 @@ def run(models: Path, packed: Path, params: EvaluateParams = PARAMS) -> Mapping[
         folder / "metrics" / "test.json",
         folder / "plots",
         params,
-        BY_CROP,
+        "crop",  # so no whole tile is scored, and none is needed
         BinarizeParams(threshold=100),
     )
     values: Mapping[str, Any] = json.loads((folder / "plots" / "scores.json").read_text())

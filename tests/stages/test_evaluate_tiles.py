@@ -101,7 +101,7 @@ def run(inputs: Inputs, by: str = "official", **changes: Any) -> Mapping[str, An
     folder = inputs.raw.parent
     params = PARAMS.model_copy(update=changes)
     metrics = folder / "metrics" / "test.json"
-    evaluate(inputs, metrics, folder / "plots", params, split_params(by), BINARIZE)
+    evaluate(inputs, metrics, folder / "plots", params, by, BINARIZE)
     values: Mapping[str, Any] = json.loads((folder / "plots" / "scores.json").read_text())
     return values
 
@@ -386,6 +386,6 @@ def test_a_window_that_the_net_does_not_take_is_an_error(project: Inputs, tmp_pa
             tmp_path / "test.json",
             tmp_path / "plots",
             PARAMS.model_copy(update={"window": 66}),
-            split_params("official"),
+            "official",
             BINARIZE,
         )
