@@ -121,6 +121,32 @@ def test_a_bad_parameter_stops_its_stage_only_with_one_line(project: Path) -> No
     assert "Traceback" not in answer.stderr
 
 
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository in which nothing ran."""
+    return copy_project(tmp_path_factory.mktemp("fresh"))
+
+
+@pytest.mark.parametrize(
+    ("section", "change", "told"),
+    [
+        ("train", {"epochs": "abc"}, "train.epochs is 'abc': should be a valid integer"),
+        ("crop", {"size": 63, "stride": 63}, "crop.size is 63: with unet.depth 3 it must be a mu"),
+        ("evaluate", None, "the section `evaluate:` is missing"),
+    ],
+)
+def test_bad_params_of_a_later_stage_are_refused_before_the_first_has_worked(
+    fresh: Path, section: str, change: dict[str, object] | None, told: str
+) -> None:
+    values = yaml.safe_load((fresh / "params.yaml").read_text(encoding="utf-8"))
+    write_params(fresh, values | {section: change and values[section] | change})
+    answer = run(fresh, "dvc", "repro", check=False)
+    write_params(fresh, values)
+    assert f"error: params.yaml: {told}" in answer.stderr
+    assert ran(answer.stdout) == ["download"]
+    assert run(fresh, "git", "status", "--porcelain", "--ignored").stdout in ("", "!! .dvc/tmp/\n")
+
+
 def changed(value: Any) -> Any:
     """Some other value of the same kind."""
     if isinstance(value, bool):
