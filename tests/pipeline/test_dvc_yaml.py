@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from dvc.utils.hydra import apply_overrides
 
 from roads.params.whole import Params, read_params
 from tests.project import (
@@ -125,6 +126,14 @@ def test_the_committed_params_are_valid_and_all_are_read() -> None:
     assert {name: set(values) for name, values in params().items()} == keys
     # `parallel` says where stages run, not what comes out: a stage that declared it would rerun.
     assert set().union(*map(sections_read, STAGES)) == params().keys() - {"parallel"}
+
+
+def test_dvc_changes_one_line_of_the_committed_params(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
+    apply_overrides(tmp_path / "params.yaml", ["train.learning_rate=0.01"])
+    written = (tmp_path / "params.yaml").read_text(encoding="utf-8")
+    assert written == text.replace("learning_rate: 0.001", "learning_rate: 0.01")
 
 
 def test_paths_on_the_command_lines_are_deps_and_outs() -> None:
