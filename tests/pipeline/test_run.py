@@ -106,9 +106,9 @@ def test_an_experiment_reruns_what_it_must_and_branches_compare(project: Path) -
     assert "valid_loss" in told["metrics/train.json"]
 
 
-def test_experiments_as_the_readme_runs_them_differ_in_what_they_change(project: Path) -> None:
-    readme = (project / "README.md").read_text(encoding="utf-8")
-    section = readme.split("## Experiments, and comparing them")[1].split("**")[0]
+def test_experiments_as_documented_differ_in_what_they_change(project: Path) -> None:
+    page = (project / "docs/experiments.md").read_text(encoding="utf-8")
+    section = page.split("**")[0]
     for command in re.findall("^    ((?:dvc exp run|git) .*)", section, re.MULTILINE):
         run(project, "sh", "-c", command)
     changed = json.loads(run(project, "dvc", "params", "diff", "main", "--json").stdout)
