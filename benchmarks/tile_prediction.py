@@ -39,7 +39,7 @@ def measure(model: keras.Model, windows: Windows, raw: Path, rounds: int) -> dic
     cuts = np.stack([image[y : y + side, x : x + side] for y in starts for x in starts])
     predictor = Predictor(model, windows.batch)
     params = load_params()["evaluate"]
-    tracing = Tracing(params["spur"], params["tolerance"])
+    tracing = Tracing(params["spur"], params["tolerance"], params["join"])
     seconds: dict[str, list[float]] = {"predict": [], "bare": [], "score": []}
     for _ in range(rounds + 1):
         start = time.perf_counter()

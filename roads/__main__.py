@@ -62,6 +62,7 @@ def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add("--format", choices=("tif", "png"), default="tif", help="of probability and mask")
     add("--spur", type=float, metavar="M", help="prune shorter dead ends; default: evaluate's")
     add("--tolerance", type=float, metavar="M", help="of simplified lines; default: evaluate's")
+    add("--join", type=float, metavar="M", help="of gaps that are joined; default: evaluate's")
     add("--force", action="store_true", help="do again what is done")
 
 
@@ -153,6 +154,7 @@ def predict(arguments: argparse.Namespace) -> None:
         format=arguments.format,
         spur=evaluate.spur,
         tolerance=evaluate.tolerance,
+        join=evaluate.join,
         bands=arguments.bands,
     )
     out: Path = arguments.out

@@ -90,7 +90,7 @@ def evaluate(
         crop_scores, tile_scores = evaluate_crops(predictor, pack), None
         values = crop_metrics(crop_scores)
         if tiles:
-            tracing = Tracing(params.spur, params.tolerance)
+            tracing = Tracing(params.spur, params.tolerance, params.join)
             tile_scores = evaluate_tiles(predict, inputs.raw, tiles, binarize, tracing)
             values |= tile_metrics(tile_scores, len(tiles.dropped))
         with replacing_folder(plots) as folder:

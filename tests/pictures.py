@@ -36,7 +36,7 @@ def options(**changes: Any) -> Options:
     """Small windows, and else as the command line has them."""
     values = {
         "gsd": None, "crs": None, "threshold": 0.5, "window": 64, "overlap": 16, "tta": False,
-        "format": "tif", "spur": 15.0, "tolerance": 1.5,
+        "format": "tif", "spur": 15.0, "tolerance": 1.5, "join": 20.0,
     }  # fmt: skip
     return Options(**(values | changes))
 

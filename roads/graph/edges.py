@@ -1,4 +1,4 @@
-"""Edges of a road graph: joined, pruned of spurs, cleaned of specks, without loops over them."""
+"""Edges of a road graph: joined, pruned, crossings merged, specks dropped, without Python loops."""
 
 from typing import NamedTuple
 

@@ -2,14 +2,16 @@
 
 The length of a road is that of its simplified line. The chain of pixels, whose length decides
 what is a spur, goes in steps of 1 and √2 pixels and is up to 8 % longer. A circle without a
-crossing has one node.
+crossing has one node, and a joined gap is an edge of its own.
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import shapely
+from shapely.ops import substring
 
 from roads.graph.chains import trace_chains
 from roads.graph.edges import (
@@ -25,6 +27,7 @@ from roads.runtime.arrays import Bool, Float64
 
 CERTAIN = 65_535  # the probability 1, as it is stored
 MERGE = 7.0  # metres; the width of a road in the maps of the Massachusetts Roads Dataset
+BACK = 10.0  # metres; a road goes on in the direction of its last ones
 LINES_AT_ONCE = 10_000  # simplified together
 
 
@@ -36,8 +39,10 @@ class Edge:
         start, end: rows of RoadGraph.nodes, start ≤ end.
         line: (k, 2) float64, row and column of its points, from node to node.
         length: of the line, in metres.
-        traced: length of the chain of pixels that the line simplifies, in metres.
-        probability: the mean over the chain, 0 to 1; its two end pixels count half.
+        traced: length of the chain of pixels that the line simplifies, in metres; of a joined gap
+            the length of its line.
+        probability: the mean over the chain, 0 to 1; its two end pixels count half. Of a joined
+            gap the mean along its line, of a piece of a road that was cut the whole road's.
     """
 
     start: int
@@ -71,6 +76,7 @@ def trace_roads(
     spur: float,
     tolerance: float,
     merge: float = MERGE,
+    join: float = 0,
     strip: int | None = None,
 ) -> RoadGraph:
     """Thin a mask to centrelines and trace them; only a strip and the graph are in memory.
@@ -78,7 +84,8 @@ def trace_roads(
     Args:
         read_mask: gives rows [top, bottom) of the road mask, (rows, width) bool. Both readers are
             asked for each row once, from top to bottom.
-        read_probability: the same for the probability, uint16, CERTAIN for 1.
+        read_probability: the same for the probability, uint16, CERTAIN for 1. It is asked again
+            for the rows of each gap that is joined.
         height, width: of the picture in pixels.
         metres: height and width of a pixel.
         spur: metres; dead ends at a crossing that are shorter than this are pruned, the shortest
@@ -88,6 +95,8 @@ def trace_roads(
         merge: metres; gaps and holes of the mask that are narrower than this are filled, so that
             no two roads run closer side by side, and crossings that are joined by less than this
             become one.
+        join: metres; at last a dead end is joined to the nearest road that comes into the corridor
+            straight ahead of it, which is this long and MERGE wide. 0 joins none.
         strip: rows traced at once, by default as many as skeleton.STRIP_PIXELS allows. It changes
             the graph only for roads wider than skeleton.MARGIN, and which point of a circle is
             its node.
@@ -109,13 +118,14 @@ def trace_roads(
         (edges.weight / (CERTAIN * edges.steps)).tolist(),
         strict=True,
     )
-    return RoadGraph(
+    graph = RoadGraph(
         nodes[kept],
         [
             Edge(start, end, line, _length(line, metres), traced, probability)
             for start, end, line, traced, probability in columns
         ],
     )
+    return _join_gaps(graph, metres, join, read_probability) if join and graph.edges else graph
 
 
 def trace_mask(
@@ -125,6 +135,7 @@ def trace_mask(
     spur: float,
     tolerance: float,
     merge: float = MERGE,
+    join: float = 0,
 ) -> RoadGraph:
     """Trace a mask in memory, (height, width) bool, with probability 1; see `trace_roads`."""
     height, width = mask.shape
@@ -137,6 +148,7 @@ def trace_mask(
         spur=spur,
         tolerance=tolerance,
         merge=merge,
+        join=join,
     )
 
 
@@ -160,3 +172,72 @@ def _lines(
 
 def _length(line: Float64, metres: tuple[float, float]) -> float:
     return float(np.hypot(*(np.diff(line, axis=0) * metres).T).sum())
+
+
+def _join_gaps(
+    graph: RoadGraph, metres: tuple[float, float], join: float, read_probability: ReadRows
+) -> RoadGraph:
+    """Join each dead end to the road ahead, as `trace_roads` says, and cut that road there."""
+    nodes, edges = list(graph.nodes), graph.edges
+    degree = np.bincount([node for edge in edges for node in (edge.start, edge.end)])
+    lines = shapely.STRtree([shapely.LineString(edge.line * metres) for edge in edges])
+    cuts: dict[int, list[tuple[float, int]]] = {}  # metres along an edge, and the node there
+    gaps = set()
+    for own, edge in enumerate(edges):
+        line = lines.geometries[own]
+        for tip, onward in ((edge.start, line), (edge.end, line.reverse())):
+            if degree[tip] > 1 or (found := _road_ahead(lines, own, onward, join)) is None:
+                continue
+            hit, along = found
+            other, length = edges[hit], lines.geometries[hit].length
+            stops = cuts.setdefault(hit, [(0.0, other.start), (length, other.end)])
+            near = [node for place, node in stops if abs(place - along) < MERGE]
+            if not near:
+                near = [len(nodes)]
+                place = lines.geometries[hit].interpolate(along)
+                nodes.append(shapely.get_coordinates(place)[0] / metres)
+                stops.append((along, near[0]))
+            gaps.add((min(tip, near[0]), max(tip, near[0])))
+    joined = [edge for number, edge in enumerate(edges) if number not in cuts]
+    for hit, stops in cuts.items():
+        whole, road = edges[hit], lines.geometries[hit]
+        for (begin, one), (end, two) in itertools.pairwise(sorted(stops)):
+            line = shapely.get_coordinates(substring(road, begin, end)) / metres
+            line[0], line[-1] = nodes[one], nodes[two]
+            if one > two:
+                one, two, line = two, one, line[::-1]
+            traced = whole.traced * (end - begin) / road.length
+            length = _length(line, metres)
+            joined.append(Edge(one, two, line, length, traced, whole.probability))
+    for one, two in gaps:
+        line = np.stack([nodes[one], nodes[two]])
+        length = _length(line, metres)
+        joined.append(Edge(one, two, line, length, length, _probability(line, read_probability)))
+    return RoadGraph(
+        np.stack(nodes), sorted(joined, key=lambda edge: (edge.start, edge.end, edge.traced))
+    )
+
+
+def _road_ahead(
+    lines: shapely.STRtree, own: int, line: shapely.LineString, reach: float
+) -> tuple[int, float] | None:
+    """The road ahead of the start of line number `own`, and how far along it; None without one."""
+    tip, back = shapely.get_coordinates(shapely.line_interpolate_point(line, [0, BACK]))
+    ahead = tip + (tip - back) * (reach / np.hypot(*(tip - back)))
+    corridor = shapely.buffer(shapely.LineString([tip, ahead]), MERGE / 2, cap_style="flat")
+    hits = np.setdiff1d(lines.query(corridor, "intersects"), own)
+    if not hits.size:
+        return None
+    roads = lines.geometries[hits]
+    gaps = shapely.shortest_line(shapely.Point(tip), shapely.intersection(roads, corridor))
+    nearest = shapely.length(gaps).argmin()
+    place = shapely.get_point(gaps[nearest], 1)
+    return int(hits[nearest]), shapely.line_locate_point(roads[nearest], place)
+
+
+def _probability(line: Float64, read_probability: ReadRows) -> float:
+    """The mean along a straight line of two points, (2, 2) row and column."""
+    steps = int(np.ceil(np.abs(line[1] - line[0]).max())) + 1
+    rows, columns = np.rint(np.linspace(line[0], line[1], steps)).astype(np.int64).T
+    top = int(rows.min())
+    return float(read_probability(top, int(rows.max()) + 1)[rows - top, columns].mean()) / CERTAIN

@@ -67,6 +67,7 @@ class Options:
         format: of probability and mask: `tif` or `png`.
         spur: metres; dead ends shorter than this are pruned from the centrelines.
         tolerance: metres that simplified lines may be off.
+        join: metres; dead ends are joined to a road this close straight ahead; 0 joins none.
         bands: the numbers from 1 of the picture's grey band, or of red, green and blue; None
             leaves it to the picture.
     """
@@ -80,6 +81,7 @@ class Options:
     format: str
     spur: float
     tolerance: float
+    join: float
     bands: list[int] | None = None
 
 
@@ -290,6 +292,7 @@ def map_picture(
             metres=known,
             spur=options.spur,
             tolerance=options.tolerance,
+            join=options.join,
         )
     if raster.to_lonlat:
         graph = on_the_ground(graph, raster.to_lonlat, known, raster.shape)

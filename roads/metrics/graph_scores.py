@@ -1,7 +1,7 @@
-"""Scores of road graphs, traced in the same way from a predicted mask and from a map."""
+"""Scores of road graphs, traced from a predicted mask and from a map."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from roads.graph.tracing import trace_mask
 from roads.metrics.apls import STRAIGHT, apls
@@ -14,10 +14,11 @@ METRES = (1.0, 1.0)  # height and width of a pixel in the Massachusetts Roads Da
 
 @dataclass(frozen=True)
 class Tracing:
-    """How roads are traced: the `spur` and `tolerance` of `trace_roads`, both in metres."""
+    """How roads are traced: the `spur`, `tolerance` and `join` of `trace_roads`, all in metres."""
 
     spur: float
     tolerance: float
+    join: float
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,14 @@ class GraphScore:
 
 
 def score_graph(predicted: Bool, road: Bool, tracing: Tracing) -> GraphScore:
-    """Trace both maps, (height, width) bool, and compare their graphs."""
-    graphs = [trace_mask(mask, metres=METRES, **vars(tracing)) for mask in (predicted, road)]
+    """Trace both maps, (height, width) bool, and compare their graphs.
+
+    Gaps are joined in the prediction only: those in the map are how the roads are.
+    """
+    graphs = [
+        trace_mask(mask, metres=METRES, **vars(how))
+        for mask, how in ((predicted, tracing), (road, replace(tracing, join=0)))
+    ]
     kilometres = (sum(edge.length for edge in graph.edges) / 1000 for graph in graphs)
     roads = any(graph.edges for graph in graphs)
     every, bent = (

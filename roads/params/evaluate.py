@@ -15,6 +15,7 @@ class EvaluateParams(Section):
     tta: bool
     spur: float = Field(ge=0)
     tolerance: float = Field(ge=0)
+    join: float = Field(ge=0)
 
     @model_validator(mode="after")
     def _windows_go_forward(self) -> Self:

@@ -372,6 +372,45 @@ def test_lines_stay_within_the_tolerance(tolerance: float) -> None:
     assert points[0] < 0.75 * points[1]
 
 
+def joined(mask: Bool, join: float) -> RoadGraph:
+    return trace_mask(mask, metres=(2, 2), spur=20, tolerance=1, join=join)
+
+
+def test_a_gap_is_joined_by_an_edge_with_the_probability_along_it() -> None:
+    mask = np.zeros((40, 120), np.bool_)
+    mask[20, :50] = mask[21, 60:] = True
+    assert len(joined(mask, 20).edges) == 2
+    probability = np.where(mask, 40_000, 5_000).astype(np.uint16)
+    graph = trace_roads(
+        reader(mask), reader(probability), *mask.shape,
+        metres=(2, 2), spur=20, tolerance=1, join=25,
+    )  # fmt: skip
+    assert sorted(degrees(graph).values()) == [1, 1, 2, 2]
+    (gap,) = (edge for edge in graph.edges if edge.length < 30)
+    assert gap.length == pytest.approx(2 * np.hypot(1, 11))
+    assert gap.probability == pytest.approx((10 * 5_000 + 2 * 40_000) / 12 / 65_535)
+
+
+def test_a_dead_end_is_joined_to_the_road_ahead_which_is_cut_there() -> None:
+    mask = np.zeros((80, 120), np.bool_)
+    mask[10] = mask[20:, 70] = True
+    mask[40, :60] = True  # 22 metres before a road that ends 20 metres before another
+    graph = joined(mask, 25)
+    assert lengths(graph) == [20, 22, 40, 78, 98, 118, 140]
+    assert sorted(degrees(graph).values()) == [1, 1, 1, 1, 2, 2, 3, 3]
+    for edge in graph.edges:
+        assert edge.start <= edge.end
+        assert edge.line[[0, -1]].tolist() == graph.nodes[[edge.start, edge.end]].tolist()
+
+
+def test_roads_beside_a_dead_end_and_further_ahead_are_not_joined() -> None:
+    mask = np.zeros((60, 120), np.bool_)
+    mask[30, 40:80] = mask[22, 40:80] = mask[26, 85:] = True  # 16 and 8 metres to the side
+    mask[:, 30] = True  # 20 metres ahead
+    assert len(joined(mask, 19).edges) == 4
+    assert len(joined(mask, 21).edges) == 8
+
+
 def north_east(columns: Float64, rows: Float64) -> tuple[Float64, Float64]:
     """Ten-millionths of a degree around Boston, rows to the south."""
     return -71 + columns * 1.23456789e-5, 42 - rows * 0.98765432e-5

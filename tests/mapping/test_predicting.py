@@ -152,6 +152,18 @@ def test_roads_land_where_they_were_whatever_the_size_of_a_pixel(
     assert facts["road_km"] == pytest.approx(0.44 * metres, rel=0.06)
 
 
+def test_a_gap_is_joined_with_the_probability_along_it(tmp_path: Path) -> None:
+    image = np.full((80, 200, 3), 51, np.uint8)
+    image[37:44] = 220
+    image[:, 90:105] = 51
+    path = write_tiff(tmp_path / "a.tif", image)
+    assert map_one(path, tmp_path / "apart", join=0)["roads"] == 2
+    assert map_one(path, tmp_path / "joined", join=25)["roads"] == 3
+    found = [line["properties"] for line in lines(tmp_path / "joined/a_roads.geojson")]
+    (gap,) = (each for each in found if each["length_m"] < 25)
+    assert gap["probability"] < 0.5
+
+
 def spy(function: Callable[..., Any], seen: list[tuple[int, ...]]) -> Callable[..., Any]:
     """The function, which notes the height and width that it is to predict."""
 

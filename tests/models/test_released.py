@@ -71,7 +71,7 @@ def measured(name: str, raw: Path, tiles: list[Tile]) -> dict[str, Any]:
     predict = tile_predictor(net, description.crop_size, EvaluateParams(**section))
     by_split = {split: [t for t in tiles if t.split == split] for split in ("valid", "test")}
     whole = WholeTiles(**by_split, dropped=[])
-    tracing = Tracing(section["spur"], section["tolerance"])
+    tracing = Tracing(section["spur"], section["tolerance"], section["join"])
     binarize = BinarizeParams(**params()["binarize"])
     return tile_metrics(evaluate_tiles(predict, raw, whole, binarize, tracing), 0)
 

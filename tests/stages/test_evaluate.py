@@ -32,7 +32,7 @@ from tests.project import params, write_params
 SIZE = 32
 ROWS = {"train": 1, "valid": 5, "test": 9}
 PARAMS = EvaluateParams(
-    batch_size=4, overlays=3, window=SIZE, overlap=8, tta=False, spur=10, tolerance=1
+    batch_size=4, overlays=3, window=SIZE, overlap=8, tta=False, spur=10, tolerance=1, join=5
 )
 
 

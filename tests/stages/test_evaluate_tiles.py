@@ -36,7 +36,7 @@ from tests.stages.test_evaluate import make_model
 from tests.tiles import picture, road_map, save_tile
 
 PARAMS = EvaluateParams(
-    batch_size=4, overlays=2, window=64, overlap=16, tta=False, spur=10, tolerance=1
+    batch_size=4, overlays=2, window=64, overlap=16, tta=False, spur=10, tolerance=1, join=5
 )
 BINARIZE = BinarizeParams(threshold=100)
 SIZES = {  # two that no grid of windows fits, one smaller than a window, one with a blank corner
@@ -262,7 +262,7 @@ def test_graphs_of_the_thresholded_tiles_are_scored(
     run(project)
     with (project.raw.parent / "plots" / "tiles.csv").open() as stream:
         table = {row["tile"]: float(row["apls"]) for row in csv.DictReader(stream)}
-    threshold, tracing = values["tiles"]["threshold"], Tracing(spur=10, tolerance=1)
+    threshold, tracing = values["tiles"]["threshold"], Tracing(spur=10, tolerance=1, join=5)
     each = [
         score_graph(probability >= threshold, road, tracing)
         for _, probability, road in truth(project, "test")
