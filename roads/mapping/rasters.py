@@ -197,7 +197,8 @@ class Raster:
             return np.ascontiguousarray(np.moveaxis(bands, 0, 2))
         left, top = window.col_off, window.row_off
         rows = self._jpeg.crop((left, top, left + window.width, top + window.height))
-        return np.array(rows.convert("RGB"))[..., [n - 1 for n in self._bands.colours]]
+        image, chosen = np.array(rows.convert("RGB")), [n - 1 for n in self._bands.colours]
+        return image if chosen == [0, 1, 2] else image.take(chosen, axis=2)
 
     def _load_jpeg(self) -> Image.Image | None:
         """The picture as the stages decode it, if it is a JPEG, or a TIFF of subsampled ones."""
