@@ -90,9 +90,12 @@ def choose_bands(path: Path, dataset: DatasetReader, wanted: Sequence[int] | Non
     elif len(pictures) in (3, 4):
         chosen = pictures[:3]
     else:
+        numbers = "the number of the grey one, for example `--bands 1`"
+        if dataset.count > 2:
+            numbers = "their numbers, for example `--bands 3,2,1`"
         raise UserError(
             f"{path} has {dataset.count} bands and does not say which are red, green and blue. "
-            "Give their numbers, for example `--bands 3,2,1`."
+            f"Give {numbers}."
         )
     left_out = [n for n in range(1, dataset.count + 1) if n not in (alpha, *chosen)]
     if left_out or chosen != sorted(chosen):

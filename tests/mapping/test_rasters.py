@@ -315,9 +315,10 @@ def test_complex_numbers_are_refused(tmp_path: Path) -> None:
         read(path)
 
 
-@pytest.mark.parametrize("bands", [2, 5])
-def test_bands_of_unknown_colour_are_refused(tmp_path: Path, bands: int) -> None:
-    with pytest.raises(UserError, match=f"has {bands} bands and does not say"):
+@pytest.mark.parametrize(("bands", "option"), [(2, "1"), (5, "3,2,1")])
+def test_bands_of_unknown_colour_are_refused(tmp_path: Path, bands: int, option: str) -> None:
+    said = f"has {bands} bands and does not say.*`--bands {option}`"
+    with pytest.raises(UserError, match=said):
         read(write_tiff(tmp_path / "a.tif", noise(40, 50, bands)))
 
 
