@@ -62,8 +62,8 @@ def find_place(path: Path, dataset: DatasetReader, code: str | None) -> Place:
         code: the coordinate system of pictures without one, such as EPSG:26986.
 
     Raises:
-        UserError: the picture has another coordinate system than `code`, or control points that
-            no affine transform fits.
+        UserError: the picture has another coordinate system than `code`, control points that no
+            affine transform fits, or coordinates that are nowhere on the Earth.
     """
     beside = read_sidecars(path.resolve())
     unknown = dataset.transform.is_identity or dataset.transform.is_degenerate
@@ -87,11 +87,16 @@ def find_place(path: Path, dataset: DatasetReader, code: str | None) -> Place:
             f"-to RPC_HEIGHT={dataset.rpcs.height_off:g} {quote(str(path))} OUT.tif`"
         )
     elif transform is None and (crs or code):
-        notes.append("has a coordinate system but no place in it, and is mapped in pixels")
+        notes.append("does not say where in its coordinate system it lies: it is mapped in pixels")
     if transform is None:
         return Place(dataset.crs, Affine.identity(), None, None, notes)
-    crs = _agreed(path, crs, code, transform)
-    to_lonlat = lonlat_converter(crs, transform)
+    crs = _agreed(path, crs, code, transform, dataset.shape)
+    to_lonlat = lonlat_converter(crs, transform, dataset.shape)
+    if crs and to_lonlat is None and (code or crs.is_geographic):
+        raise UserError(
+            f"{path} lies nowhere on the Earth by {crs.to_string()}: its upper left corner is at "
+            f"{transform.c:.10g}, {transform.f:.10g}. Say its coordinate system with --crs."
+        )
     if to_lonlat:
         metres = metres_per_pixel(to_lonlat, *dataset.shape)
     else:
@@ -134,7 +139,9 @@ def _fit(
     )
 
 
-def _agreed(path: Path, own: CRS | None, code: str | None, transform: Affine) -> CRS | None:
+def _agreed(
+    path: Path, own: CRS | None, code: str | None, transform: Affine, shape: tuple[int, int]
+) -> CRS | None:
     """A picture's own coordinate system, or that of `code` where it has none.
 
     Raises:
@@ -143,7 +150,7 @@ def _agreed(path: Path, own: CRS | None, code: str | None, transform: Affine) ->
     if code is None:
         return own
     given = CRS.from_string(code)
-    theirs, ours = (lonlat_converter(crs, transform) for crs in (own, given))
+    theirs, ours = (lonlat_converter(crs, transform, shape) for crs in (own, given))
     if own is None or theirs is None:
         return given
     corner = np.zeros(1)
@@ -155,12 +162,14 @@ def _agreed(path: Path, own: CRS | None, code: str | None, transform: Affine) ->
     return own
 
 
-def lonlat_converter(crs: CRS | None, transform: Affine) -> ToLonLat | None:
+def lonlat_converter(
+    crs: CRS | None, transform: Affine, shape: tuple[int, int] = (0, 0)
+) -> ToLonLat | None:
     """The function from columns and rows to longitudes and latitudes in degrees (WGS 84).
 
     Columns and rows are arrays counted from the picture's upper left corner, so that a pixel's
-    centre is at + 0.5. None where the picture has no coordinate system, or one of its own (a
-    building site's) that leads to no place on the Earth.
+    centre is at + 0.5. None where the picture has no coordinate system, or one that leads to no
+    place on the Earth: a building site's, or not for its corner or the middle of its `shape`.
     """
     if crs is None:
         return None
@@ -171,7 +180,7 @@ def lonlat_converter(crs: CRS | None, transform: Affine) -> ToLonLat | None:
         return np.asarray(lon), np.asarray(lat)
 
     try:
-        lon, lat = to_lonlat(np.zeros(1), np.zeros(1))
+        lon, lat = to_lonlat(*(np.array([0, length / 2]) for length in shape[::-1]))
     except (RasterioError, CPLE_BaseError):
         return None
     return to_lonlat if np.isfinite(lon).all() and (abs(lat) <= 90).all() else None

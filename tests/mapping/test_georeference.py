@@ -188,8 +188,31 @@ def test_a_local_coordinate_system_gives_a_scale(tmp_path: Path) -> None:
 def test_a_coordinate_system_without_a_place_in_it_is_told(tmp_path: Path) -> None:
     raster = place(write_tiff(tmp_path / "a.tif", noise(4, 5), crs=UTM))
     assert (raster.metres, raster.to_lonlat) == (None, None)
-    assert "no place in it" in raster.notes[0]
+    assert "does not say where in its coordinate system it lies" in raster.notes[0]
 
 
 def test_coordinates_off_the_earth_place_nothing() -> None:
     assert lonlat_converter(CRS.from_epsg(4326), place_of(1)) is None
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "transform"),
+    [
+        (None, "EPSG:4326", place_of(1)),
+        ("EPSG:4326", None, place_of(1)),
+        ("EPSG:4326", None, Affine(1, 0, 0, 0, 1, 0)),  # its corner is on the Earth
+    ],
+)
+def test_coordinates_off_the_earth_are_refused_by_name(
+    tmp_path: Path, own: str | None, given: str | None, transform: Affine
+) -> None:
+    pixels = noise(400, 5)
+    path = write_tiff(tmp_path / "a.tif", pixels, crs=own, transform=place_of(1))
+    if not transform.c:
+        (tmp_path / "a.tif.aux.xml").write_text(
+            "<PAMDataset><GeoTransform>0, 1, 0, 0, 0, 1</GeoTransform></PAMDataset>"
+        )
+    with pytest.raises(UserError, match=r"a\.tif lies nowhere on the Earth by EPSG:4326: .*--crs"):
+        place(path, given)
+    if own:
+        assert place(path, UTM).crs == CRS.from_string(UTM)
