@@ -227,9 +227,14 @@ def map_file(path: Path, *, out: Path, model: Model, options: Options, force: bo
         opened = open_raster(path, options.bands, options.crs)
         with opened as raster, finishing(files) as unfinished:
             notes += [f"{path} {note}" for note in raster.notes]
-            if options.gsd is None and raster.to_lonlat is None:
-                metres = raster.metres
+            metres, gsd = raster.metres, options.gsd
+            if gsd is None and raster.to_lonlat is None:
                 notes.append(f"{path} {WITHOUT_CRS.format(*metres)}" if metres else ASSUMED)
+            elif metres and gsd and raster.to_lonlat is None and _contradicts(gsd, metres):
+                notes.append(
+                    f"{path} has pixels of {metres[0]:.4g} × {metres[1]:.4g} in an unknown "
+                    f"coordinate system: they are taken for {gsd:g} m, as --gsd says"
+                )
             facts = map_picture(raster, unfinished, model, options)
             sizes = {"files": file_sizes(unfinished)}
             write_json(unfinished.facts, made_from | facts | sizes)
@@ -366,12 +371,16 @@ def model_shape(shape: Shape, metres: tuple[float, float] | None) -> Shape:
     return height, width
 
 
+def _contradicts(gsd: float, metres: tuple[float, float]) -> bool:
+    return any(abs(each / gsd - 1) > SAME for each in metres)
+
+
 def _metres(raster: Raster, gsd: float | None) -> tuple[float, float] | None:
     metres, path = raster.metres, raster.path
     way_out = "If that is not their size, say it with --gsd, or the coordinate system with --crs."
     if raster.to_lonlat:
         way_out = "If that is wrong, correct its coordinate system."
-        if metres and gsd and any(abs(each / gsd - 1) > SAME for each in metres):
+        if metres and gsd and _contradicts(gsd, metres):
             raise UserError(
                 f"{path} has pixels of {metres[0]:.4g} × {metres[1]:.4g} m by its place on the "
                 f"Earth, and --gsd says {gsd:g}. Leave --gsd out for it."

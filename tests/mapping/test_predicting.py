@@ -218,7 +218,10 @@ def test_a_world_file_gives_the_scale_and_crs_the_place(
     said = capsys.readouterr()
     assert f"{picture} is in an unknown coordinate system" in said.err
     assert "0.5 × 0.5 m" in said.err
+    assert map_one(picture, out, gsd=0.5)["road_km"] == pytest.approx(0.1, abs=0.01)
+    assert capsys.readouterr().err == ""
     assert map_one(picture, out, gsd=1.0)["road_km"] == pytest.approx(0.2, abs=0.02)
+    assert "they are taken for 1 m, as --gsd says" in capsys.readouterr().err
     assert map_one(picture, out, crs=UTM)["crs"] == UTM
     tagged = write_tiff(tmp_path / "b.tif", crossing(100, 100, 50, 50), metres=0.5)
     map_one(tagged, out)
