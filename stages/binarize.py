@@ -50,7 +50,8 @@ def binarize(crops: Path, masks: Path, params: BinarizeParams) -> None:
         if brightest <= params.threshold:
             raise UserError(
                 f"no map has a road: their brightest pixel is {brightest}, and "
-                f"binarize.threshold is {params.threshold}. Set it below the value of a road."
+                f"binarize.threshold is {params.threshold}. "
+                + ("Set it below the value of a road." if brightest else "Maps are white on black.")
             )
         rows = [row for count in counts for row in count.rows]
         if sum(row[3] for row in rows) == sum(count.pixels for count in counts):
@@ -67,15 +68,20 @@ def binarize(crops: Path, masks: Path, params: BinarizeParams) -> None:
             "If road is 1 in some maps and 255 in others, set it to 0",
             file=sys.stderr,
         )
+    light = [
+        tile
+        for tile, count in zip(tiles, counts, strict=True)
+        if sum(row[3] for row in count.rows) > count.pixels / 2
+    ]
+    if light:
+        print(
+            f"binarize: more than half of {len(light)} of {len(tiles)} maps is road: "
+            f"{some(light)}. Maps are white roads on black: are these inverted?",
+            file=sys.stderr,
+        )
     pixels = sum(count.pixels for count in counts)
     grey = sum(row[2] for row in rows)
     road = sum(row[3] for row in rows)
-    if road > pixels / 2:
-        print(
-            "binarize: more than half of all pixels are road. Maps are white roads on black: are "
-            "these inverted?",
-            file=sys.stderr,
-        )
     print(
         f"binarize: {len(rows)} masks, {road / pixels:.2%} of their pixels road; "
         f"{grey / pixels:.2%} of the maps' pixels were grey",

@@ -74,9 +74,18 @@ def test_inverted_maps_are_noticed(
         binarize(crops, tmp_path / "masks", BinarizeParams(threshold=100))
     assert not (tmp_path / "masks").exists()
     mostly[0, 0] = 0
-    write_stack(crops / "map" / "a.tif", [mostly, mostly])
+    write_crops(crops / "index.csv", [Crop(n, "train", 0, 0, 0, 0.0, "") for n in "abc"])
+    write_stack(crops / "map" / "a.tif", [mostly])
+    for name in "bc":
+        write_stack(crops / "map" / f"{name}.tif", [np.full_like(LEVELS, 0)])
     binarize(crops, tmp_path / "masks", BinarizeParams(threshold=100))
-    assert "more than half of all pixels are road" in capsys.readouterr().err
+    assert "more than half of 1 of 3 maps is road: a." in capsys.readouterr().err
+
+
+def test_black_maps_are_not_told_to_lower_the_threshold(crops: Path, tmp_path: Path) -> None:
+    write_stack(crops / "map" / "a.tif", [np.zeros_like(LEVELS)] * 2)
+    with pytest.raises(UserError, match=r"brightest pixel is 0, .*\. Maps are white on black\."):
+        binarize(crops, tmp_path / "masks", BinarizeParams(threshold=100))
 
 
 def test_a_truncated_stack_is_named(crops: Path, tmp_path: Path) -> None:
