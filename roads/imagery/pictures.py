@@ -114,10 +114,10 @@ def _road_is_opaque(picture: Image.Image, map_: Image8) -> bool:
 
 
 def _saved_as(band: str, path: Path) -> str:
-    """A command that keeps one band of a picture, as a PNG beside it, and removes the picture."""
+    """A command that keeps one band of a picture, as a PNG, and the picture as FILE.original."""
     code = (
-        "p = pathlib.Path(sys.argv[1]); q = p.with_suffix('.png'); "
-        f"Image.open(p).convert('RGBA').getchannel('{band}').save(q); p == q or p.unlink()"
+        f"p = pathlib.Path(sys.argv[1]); b = Image.open(p).convert('RGBA').getchannel('{band}'); "
+        "p.rename(sys.argv[1] + '.original'); b.save(p.with_suffix('.png'))"
     )
     return f'`python -c "import pathlib, sys; from PIL import Image; {code}" {quote(str(path))}`'
 
@@ -259,8 +259,11 @@ def _check_kind_of_tiff(path: Path) -> None:
         page = tiff.pages.first
         bands, packed = page.samplesperpixel, getattr(page.compression, "name", page.compression)
         kind = f"{bands} bands of type {page.dtype} (compression: {packed})"
+        known = page.dtype is not None and page.dtype.kind != "c"
     if kind:
-        raise OtherKindError(f"{path} has {kind}, not 8 bits of grey or RGB.", bands)
+        raise OtherKindError(
+            f"{path} has {kind}, not 8 bits of grey or RGB.", bands if known else None
+        )
 
 
 def _only_mask(path: Path, picture: Image.Image) -> Bool | None:

@@ -17,7 +17,8 @@ import rasterio
 from roads.mapping.opening import ORIGINAL, driver_of, naming_errors, quiet_gdal
 from roads.mapping.rasters import open_raster
 from roads.runtime.arrays import Image8
-from roads.runtime.errors import ascii_controls, exit_status
+from roads.runtime.errors import UserError, ascii_controls, exit_status
+from roads.runtime.files import replacing
 
 
 def rewrite_image(path: Path, bands: Sequence[int] | None = None) -> None:
@@ -48,9 +49,14 @@ def _replace(path: Path, pixels: Image8, **place: object) -> None:
     height, width, count = pixels.shape
     size = {"height": height, "width": width, "count": count, "dtype": "uint8"}
     how = {"driver": "GTiff", "compress": "deflate", "interleave": "pixel"}
-    path.rename(f"{path}{ORIGINAL}")
-    with quiet_gdal(), rasterio.open(path.with_suffix(".tif"), "w", **(size | how | place)) as out:
-        out.write(np.moveaxis(pixels, 2, 0))
+    original, target = Path(f"{path}{ORIGINAL}"), path.with_suffix(".tif")
+    for taken in (original, target):
+        if taken != path and taken.exists():
+            raise UserError(f"{taken} is in the way. Move it to convert {path}.")
+    with replacing(target) as partial:
+        with quiet_gdal(), rasterio.open(partial, "w", **(size | how | place)) as out:
+            out.write(np.moveaxis(pixels, 2, 0))
+        path.rename(original)
 
 
 def main() -> None:

@@ -251,7 +251,8 @@ def test_a_map_with_transparent_pixels_is_refused_with_commands_that_help(
     (command,) = (command for command in commands if f"'{band}'" in command)
     python = f"{shlex.quote(sys.executable)} "
     subprocess.run(command.replace("python ", python, 1), shell=True, check=True)
-    (saved,) = tmp_path.iterdir()
+    saved, original = sorted(tmp_path.iterdir())
+    assert original == tmp_path / "it's.tif.original"
     np.testing.assert_array_equal(read_map(saved), ROAD)
 
 

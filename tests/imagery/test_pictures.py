@@ -12,6 +12,7 @@ import tifffile
 from PIL import Image
 
 from roads.imagery.pictures import read_image, read_map
+from roads.mapping.eight_bits import rewrite_image, rewrite_map
 from roads.mapping.rasters import open_raster
 from roads.runtime.errors import UserError
 from tests.pictures import place_of, write_tiff
@@ -86,6 +87,26 @@ def test_a_png_of_16_bits_is_converted_to_a_tiff(tmp_path: Path) -> None:
     run_command_of(str(refused.value))
     assert read_image(tmp_path / "a.tif").shape == (4, 5, 3)
     assert not path.exists()
+
+
+def test_what_was_converted_before_is_kept(tmp_path: Path) -> None:
+    path = write_tiff(tmp_path / "a.tif", np.ones((4, 5, 3), np.uint16))
+    before = path.read_bytes()
+    rewrite_image(path)
+    with pytest.raises(UserError, match=r"a\.tif\.original is in the way"):
+        rewrite_image(path)
+    assert (tmp_path / "a.tif.original").read_bytes() == before
+    Image.fromarray(np.ones((4, 5), np.uint16)).save(tmp_path / "a.png")
+    with pytest.raises(UserError, match=r"a\.tif is in the way"):
+        rewrite_map(tmp_path / "a.png")
+    names = {each.name for each in tmp_path.iterdir()}
+    assert names == {"a.tif", "a.tif.original", "a.png"}
+
+
+def test_complex_numbers_are_not_told_to_be_converted(tmp_path: Path) -> None:
+    path = write_tiff(tmp_path / "a.tif", np.ones((4, 5, 1), np.complex64))
+    with pytest.raises(UserError, match=r"complex64 .*Convert it to 8-bit RGB or grey\.$"):
+        read_image(path)
 
 
 @pytest.mark.parametrize("content", [b"II*\0", b"<html>404"])
