@@ -176,11 +176,11 @@ def _near_miss(alone: Sequence[Path]) -> str:
 
 def _tell_of_others(folder: Path, pairs: Sequence[Pair]) -> None:
     """Name the pictures, at any depth, that belong to no pair."""
-    taken = {path for pair in pairs for path in (pair.image, pair.map)}
+    taken = {path.resolve() for pair in pairs for path in (pair.image, pair.map)}
     others = [
         ascii_controls(str(path.relative_to(folder)))
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in PICTURES and path not in taken and path.is_file()
+        for path in sorted(folder.rglob("[!.]*"))
+        if path.suffix.lower() in PICTURES and path.is_file() and path.resolve() not in taken
     ]
     if others:
         print(

@@ -111,6 +111,17 @@ def test_deepglobes_splits_without_maps_are_left_out(
     assert "3 pictures of" in capsys.readouterr().err
 
 
+def test_linked_and_hidden_pictures_are_not_told_to_be_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(tmp_path / "own" / "real" / "a.png")
+    put(tmp_path / "own" / "real" / "._a.png")
+    put(tmp_path / "own" / "map" / "a.png", "map")
+    (tmp_path / "own" / "sat").symlink_to("real")
+    assert fetched(tmp_path) == {"a": "train"}
+    assert "left out" not in capsys.readouterr().err
+
+
 def test_an_image_and_a_map_of_two_sizes(tmp_path: Path) -> None:
     put(tmp_path / "own" / "sat" / "a.png", size=(40, 50))
     put(tmp_path / "own" / "map" / "a.png", "map", size=(40, 40))
