@@ -6,6 +6,7 @@ a picture's place on the Earth is that of its stored pixels.
 
 import contextlib
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,8 @@ TO_EIGHT_BITS = "python -m roads.mapping.eight_bits"
 EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 ORIENTATION, AS_STORED = ExifTags.Base.Orientation, 1
 TIFF_KEPT = ", tiffinfo={k: v for k, v in i.tag_v2.items() if k == 42113}"  # the nodata value
+METADATA = 42112  # GDAL's TIFF tag, XML
+DESCRIPTION = r'sample="(\d+)" role="description">\s*(?i:(red|green|blue|r|g|b))\s*<'
 TURNED_BACK = {2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}  # which orientation undoes which
 
 
@@ -140,6 +143,7 @@ def _advising(path: Path, kind: str) -> Iterator[None]:
 def _read_image(path: Path) -> tuple[Image8, int]:
     with _advising(path, "image"), decoding(path, WAY_OUT):
         decoded = load_picture(path, WAY_OUT)
+        _check_order(path, decoded.picture)
         image = _converted(decoded.picture, "RGB")
         missing = missing_pixels(decoded.picture, image, decoded.mask)
         if missing.any():
@@ -249,6 +253,18 @@ def _check_kind(path: Path, picture: Image.Image) -> None:
         raise OtherKindError(
             f"{path} has pixels of type {kind}, not 8 bits a channel.",
             len(picture.getbands()) if known else None,
+        )
+
+
+def _check_order(path: Path, picture: Image.Image) -> None:
+    """Raise a UserError if a GeoTIFF's bands are described as other than red, green, blue."""
+    metadata = getattr(picture, "tag_v2", {}).get(METADATA, "")
+    described = {name[0].lower(): band for band, name in re.findall(DESCRIPTION, metadata)}
+    order = [described.get(colour, "none") for colour in "rgb"]
+    if "none" not in order and order != ["0", "1", "2"]:
+        raise OtherKindError(
+            f"{path} says that its bands are not in the order red, green, blue.",
+            len(picture.getbands()),
         )
 
 

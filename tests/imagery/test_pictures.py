@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 import tifffile
 from PIL import Image
 
 from roads.imagery.pictures import read_image, read_map
 from roads.mapping.eight_bits import rewrite_image, rewrite_map
+from roads.mapping.opening import quiet_gdal
 from roads.mapping.rasters import open_raster
 from roads.runtime.errors import UserError
 from tests.pictures import place_of, write_tiff
@@ -60,6 +62,31 @@ def test_an_image_of_another_kind_is_refused_with_a_command_that_helps(
     with open_raster(path) as raster:
         assert raster.transform == place_of(0.5)
         assert raster.metres is not None
+
+
+@pytest.mark.parametrize("names", [("Blue", "Green", "Red"), ("b", "G", "r", "nir")])
+def test_bands_described_in_another_order_are_refused_with_a_command_that_helps(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    values = np.random.default_rng(0).integers(1, 200, (40, 50, len(names)), np.uint8)
+    path = write_tiff(tmp_path / "a.tif", values, photometric="RGB")
+    with quiet_gdal(), rasterio.open(path, "r+") as dataset:
+        dataset.descriptions = names
+    with pytest.raises(UserError, match=r"a\.tif says that its bands are not in the order") as said:
+        read_image(path)
+    run_command_of(str(said.value))
+    np.testing.assert_array_equal(read_image(path), values[..., 2::-1])
+
+
+@pytest.mark.parametrize(
+    "names", [("Red", "Green", "Blue"), ("red", "red", "green"), ("B2", "B3", "B4")]
+)
+def test_other_descriptions_of_bands_change_nothing(tmp_path: Path, names: tuple[str, ...]) -> None:
+    values = np.random.default_rng(0).integers(1, 200, (40, 50, 3), np.uint8)
+    path = write_tiff(tmp_path / "a.tif", values, photometric="RGB")
+    with quiet_gdal(), rasterio.open(path, "r+") as dataset:
+        dataset.descriptions = names
+    np.testing.assert_array_equal(read_image(path), values)
 
 
 @pytest.mark.parametrize("top", [1, 65_535])
