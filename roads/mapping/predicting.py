@@ -300,7 +300,7 @@ def map_picture(
             join=options.join,
         )
     if raster.to_lonlat:
-        graph = on_the_ground(graph, raster.to_lonlat, known, raster.shape)
+        graph = on_the_ground(graph, raster.to_lonlat)
     write_geojson(files.centrelines, graph, raster.to_lonlat)
     draw_overlay(
         files.overlay, picture.thumbnail(), np.concatenate(overlay_rows), graph, raster.shape
