@@ -69,11 +69,8 @@ def sidecar_files(picture: Path) -> list[Path]:
 
 
 def _read_world_file(path: Path, found: Sidecars) -> None:
-    numbers = _text(path).replace(",", ".").split()[:6]
     if found.world is None:
-        if len(numbers) < 6:
-            raise ValueError("it does not hold six numbers")
-        a, d, b, e, c, f = map(float, numbers)
+        a, d, b, e, c, f = _six(_text(path).replace(",", ".").split())
         found.world = _sound(Affine(a, b, c, d, e, f) @ Affine.translation(-0.5, -0.5))
 
 
@@ -87,7 +84,7 @@ def _read_aux(path: Path, found: Sidecars) -> None:
     except ElementTree.ParseError as error:
         raise ValueError(f"not XML, {error}") from None
     if (numbers := root.findtext("GeoTransform")) is not None:
-        c, a, b, f, d, e = map(float, numbers.split(","))
+        c, a, b, f, d, e = _six(numbers.split(","))
         found.transform = _sound(Affine(a, b, c, d, e, f))
     if wkt := root.findtext("SRS"):
         found.crs = _crs(wkt)
@@ -124,6 +121,16 @@ def _text(path: Path) -> str:
     if len(content) > MOST_BYTES:
         raise ValueError(f"it has over {MOST_BYTES:,} bytes")
     return content.decode("utf-8-sig", errors="replace")
+
+
+def _six(words: Sequence[str]) -> list[float]:
+    """The first six words as numbers; raises a ValueError if they are not."""
+    numbers = []
+    with contextlib.suppress(ValueError):
+        numbers = [float(word) for word in words[:6]]
+    if len(numbers) < 6:
+        raise ValueError("it does not hold six numbers")
+    return numbers
 
 
 def _sound(transform: Affine) -> Affine:

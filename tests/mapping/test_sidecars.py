@@ -152,7 +152,11 @@ BOMB = "".join(f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 20))
         ("a.png.aux.xml", f'<!DOCTYPE a [<!ENTITY a0 "a">{BOMB}]><PAMDataset/>', "document type"),
         ("a.png.aux.xml", "<PAMDataset>" + " " * MOST_BYTES + "</PAMDataset>", "1,000,000 bytes"),
         ("a.png.aux.xml", "<PAMDataset><SRS>EPSG:26986</SRS></PAMDataset>", "WKT"),
-        ("a.png.aux.xml", "<PAMDataset><GeoTransform>1, 2</GeoTransform></PAMDataset>", "values"),
+        (
+            "a.png.aux.xml",
+            "<PAMDataset><GeoTransform>1, 2</GeoTransform></PAMDataset>",
+            "six numbers",
+        ),
         (
             "a.png.aux.xml",
             "<PAMDataset><GeoTransform>0, nan, 0, 0, 0, 1</GeoTransform></PAMDataset>",
@@ -162,8 +166,9 @@ BOMB = "".join(f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 20))
         ("a.prj", "Projection UTM\nZone 19\n", "WKT"),
         ("a.prj", "PROJCS[" * 5000, "WKT"),
         ("a.pgw", "1\n0\n0\n", "six numbers"),
+        ("a.pgw", "1\n0\n0\n-1\nabc\n0\n", "six numbers"),
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_an_odd_file_is_passed_over_and_told(
     tmp_path: Path, name: str, text: str, why: str, capfd: pytest.CaptureFixture[str]
