@@ -11,8 +11,8 @@ from roads.runtime.arrays import Image8
 from roads.runtime.files import replacing
 
 COLUMNS = 6
-LEAST_COLUMNS = 3  # as wide is the sheet at least, for its title
-TITLE_LETTERS = 22  # of a column's width
+LEAST_COLUMNS = 3  # the sheet is at least this wide, so that its title fits
+TITLE_LETTERS = 22  # that fit over one column
 MOST_PICTURES = 120
 INCHES = 2.0  # a picture's side
 

@@ -173,7 +173,7 @@ def blindness(road_fraction: float) -> str | None:
     return {0.0: "no road at all", 1.0: "road everywhere"}.get(road_fraction)
 
 
-def told_time(seconds: float) -> str:
+def _told_time(seconds: float) -> str:
     """For example 5 s, 12 min or 3.4 h."""
     if seconds < 100:
         return f"{seconds:.0f} s"
@@ -187,8 +187,8 @@ def _wait_for_device(logs: Logs) -> None:
 class Console(keras.callbacks.Callback):
     """Prints a line for each epoch, and on a terminal a progress bar within it.
 
-    The lines before tell that the net is compiled, how long the first steps took, which is mostly
-    compilation, and how long the rest will take.
+    Before these it says that the net is being compiled, how long the first steps took (most of it
+    is compilation), and how long the training will take.
     """
 
     def __init__(self, train: CropBatches, epochs: int | None):
@@ -229,7 +229,7 @@ class Console(keras.callbacks.Callback):
         step = (time.monotonic() - self.steady) / (done - self.first)
         steps = (self.epochs - self.epoch) * len(self.train) - done
         print(
-            f"training takes at most {told_time(steps * step)} more ({steps:,} steps of "
+            f"training takes at most {_told_time(steps * step)} more ({steps:,} steps of "
             f"{step:.2g} s), validation not counted",
             flush=True,
         )
