@@ -12,7 +12,8 @@ from roads.runtime.arrays import Bool
 ReadRows = Callable[[int, int], NDArray]  # rows [top, bottom) at full width
 
 STRIP_PIXELS = 2**24  # thinned at once, without the margins
-MARGIN = 128  # rows above and below a strip that are thinned with it
+MARGIN = 128  # pixels around a strip or block that are thinned with it
+BLOCK = 2048  # columns of a strip that are thinned at once, without their margins
 BORDER = 64  # pixels by which roads that leave the picture are extended; also the widest of them
 
 
@@ -22,10 +23,10 @@ def skeleton_strips(
     """Thin a mask to lines one pixel wide, in memory that does not grow with its height.
 
     Thinning removes layer after layer from all sides, so a pixel of the skeleton depends on pixels
-    about as far away as the road is wide. If no road that crosses the border of two strips is
-    wider than MARGIN, the result is the skeleton of the whole picture. Wider areas may be thinned
-    differently in the two strips; lines that then end at the border are joined along it, but an
-    area much wider than two margins may still fall into pieces.
+    about as far away as the road is wide. If no road that crosses the border of two strips, or of
+    two blocks in one, is wider than MARGIN, the result is the skeleton of the whole picture. Wider
+    areas may be thinned differently on both sides; lines that then end at the border are joined
+    along it, but an area much wider than two margins may still fall into pieces.
 
     Args:
         read_mask: gives (rows, width) bool; called once for each row, from top to bottom.
@@ -49,13 +50,31 @@ def skeleton_strips(
         wide = _extended(window, not first, seen == height)
         if closing:
             wide = binary_closing(wide, iterations=min(closing, BORDER))
-        lines = skeletonize(wide)[BORDER * (not first) :, BORDER:-BORDER]
+        lines = _thinned(wide)[BORDER * (not first) :, BORDER:-BORDER]
         at = top - first
         if above is not None:
             _join(above, lines[at - 1 : at + 1], window[at])
         yield top, lines[at : at + bottom - top]
         if bottom < height:
             above = lines[bottom - first - 1 : bottom - first + 1].copy()
+
+
+def _thinned(mask: Bool) -> Bool:
+    """The skeleton of a strip, thinned block by block with MARGIN columns on both sides.
+
+    Every layer that is removed takes a pass over the whole block, so that one wide area slows
+    down the thinning of all that is thinned with it.
+    """
+    lines = np.empty_like(mask)
+    before: Bool | None = None  # columns on both sides of the border, in the last block's skeleton
+    for left in range(0, mask.shape[1], BLOCK):
+        first, right = max(0, left - MARGIN), left + BLOCK
+        block = skeletonize(mask[:, first : right + MARGIN])
+        if before is not None:
+            _join(before.T, block[:, left - first - 1 : left - first + 1].T, mask[:, left])
+        lines[:, left:right] = block[:, left - first : right - first]
+        before = block[:, right - first - 1 : right - first + 1]
+    return lines
 
 
 def _extended(window: Bool, top: bool, bottom: bool) -> Bool:
@@ -77,7 +96,7 @@ def _leaving(border: Bool) -> Bool:
 
 
 def _join(above: Bool, below: Bool, road: Bool) -> None:
-    """Join lines that cross the border of two strips in only one of their skeletons.
+    """Join lines that cross the border of two strips, or blocks, in only one of their skeletons.
 
     Args:
         above, below: (2, width) bool, the rows on both sides of the border in the upper and in
