@@ -97,7 +97,7 @@ def test_an_experiment_reruns_what_it_must_and_branches_compare(project: Path) -
     assert "learning_rate: 1e-05" in text  # which YAML 1.1 reads as a string
     table = run(project, "make", "--old-file=.venv/pipeline", "experiments").stdout
     assert max(map(len, table.splitlines())) <= 120
-    for column in ("valid_dice", "dice", "tile_iou", "apls", "train.learning_rate"):
+    for column in ("valid_dice", "dice", "tile_iou", "train.learning_rate"):  # apls is the same
         assert f" {column} " in table
     run(project, "git", "switch", "--quiet", "--create", "slow")
     run(project, "git", "commit", "--quiet", "--all", "--message=slower")
@@ -153,7 +153,8 @@ def test_bad_params_of_a_later_stage_are_refused_before_the_first_has_worked(
     write_params(fresh, values)
     assert f"error: params.yaml: {told}" in answer.stderr
     assert ran(answer.stdout) == ["download"]
-    assert run(fresh, "git", "status", "--porcelain", "--ignored").stdout in ("", "!! .dvc/tmp/\n")
+    made = run(fresh, "git", "status", "--porcelain", "--ignored").stdout.splitlines()
+    assert {path for path in made if "__pycache__" not in path} <= {"!! .dvc/tmp/"}
 
 
 def changed(value: Any) -> Any:
