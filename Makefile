@@ -2,7 +2,7 @@
 # make experiments   a table of the experiments: the main scores, and the params that differ, in 120
 #              columns; where many differ, WIDTH=240
 # make test    set up, run the tests
-# make check   ruff, mypy and the fast tests of every package, in less than a minute
+# make check   ruff, mypy and the fast tests of every package, in about a minute
 # make soak    the long tests: kills at random moments, full disks, damaged files, gigabytes
 # make lint    ruff and mypy
 # make verify  look for damage in DVC's cache, the downloads and the workspace; QUARANTINE=1 moves it away

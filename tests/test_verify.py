@@ -188,6 +188,7 @@ def test_a_cut_lock_is_mended(repository: Path) -> None:
 RECORDS = ["", "[]", "{}", "[" * 100_000, '{"sha256": null}', '{"sha256": "as it came"}']
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("record", RECORDS, ids=map(str, range(len(RECORDS))))
 def test_an_odd_record_of_a_download_is_named_and_quarantined(
     repository: Path, record: str

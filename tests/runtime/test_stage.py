@@ -73,6 +73,7 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     wait_until(lambda: not any(Path(f"/proc/{worker}/fd/0").exists() for worker in workers))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
 @pytest.mark.parametrize("command", ["download --names names.csv --out raw", "train --help"])
 def test_stages_and_their_workers_run_where_the_streams_are_closed(
