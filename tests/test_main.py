@@ -213,6 +213,7 @@ def test_a_net_is_loaded_by_a_name_or_a_path_alone(
         roads.load(odd)
 
 
+@pytest.mark.slow
 def test_flips_and_turns_are_averaged(weights: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
     turned = np.ascontiguousarray(np.rot90(image, axes=(1, 2)))

@@ -9,13 +9,11 @@ import pytest
 from roads.models.backend import backend_name
 from tests.project import ROOT
 
-FIT = "tests/training/test_fit.py::test"
 TESTS = [
     "tests/models/test_layers.py",
     "tests/prediction/test_inference.py",
     "tests/training/test_resident_loop.py",
-    f"{FIT}_killed_and_started_again_it_ends_as_if_it_never_was[together]",
-    f"{FIT}_an_encoder_keeps_its_weights_while_frozen_and_the_rate_goes_on[together]",
+    "tests/training/test_fit.py::test_killed_and_started_again_it_ends_as_if_it_never_was[together]",
 ]
 
 
@@ -28,4 +26,4 @@ def test_they_pass_on_jax() -> None:
         timeout=900,
     )  # fmt: skip
     assert answer.returncode == 0, answer.stdout
-    assert "31 passed, 1 skipped" in answer.stdout, answer.stdout
+    assert "30 passed, 1 skipped" in answer.stdout, answer.stdout

@@ -125,6 +125,7 @@ def test_packages_say_what_they_hold_and_hold_no_code_themselves(package: str) -
     assert all(isinstance(node, ast.Expr) for node in ast.parse(inspect.getsource(module)).body)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "edited"),
     [

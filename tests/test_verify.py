@@ -205,6 +205,7 @@ def test_an_odd_record_of_a_download_is_named_and_quarantined(
     assert verify(repository).returncode == 0
 
 
+@pytest.mark.slow
 def test_damaged_files_of_one_name_are_all_kept(repository: Path) -> None:
     for host in ("a.org", "b.org"):
         download = repository / f".dvc/roads/downloads/{host}/train/sat/one.tiff"

@@ -220,6 +220,7 @@ def test_no_road_is_no_graph(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "roads.geojson").read_text())["features"] == []
 
 
+@pytest.mark.slow
 @given(MASKS)
 @settings(deadline=None, max_examples=150)
 def test_agrees_with_a_tracer_that_goes_pixel_by_pixel(mask: Bool) -> None:
@@ -310,6 +311,7 @@ def reader(values: NDArray) -> skeleton.ReadRows:
     return lambda top, bottom: values[top:bottom]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strip", [1, 7, 200, None])
 def test_rows_are_read_once_and_in_order(strip: int | None) -> None:
     mask = blotches(300, 40, 0)

@@ -13,7 +13,7 @@ from tests.hostile.readers import SUBJECTS
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("seed", "count"),
-    [(1, 300), pytest.param(2, 12_000, marks=pytest.mark.soak)],
+    [(1, 200), pytest.param(2, 12_000, marks=pytest.mark.soak)],
 )
 def test_damaged_files_are_read_or_refused_in_a_line(tmp_path: Path, seed: int, count: int) -> None:
     """No other error, no crash, no hang, no memory without end, nothing outside the folder."""

@@ -148,6 +148,7 @@ def many(file: h5py.File, name: str, secret: Path, old: h5py.Dataset) -> None:
         group[str(number)] = group
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "told"),
     [(deep, "over 20 deep"), (cyclic, "over 20 deep"), (many, "over 20,000 groups")],

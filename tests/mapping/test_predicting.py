@@ -423,6 +423,7 @@ def test_broken_pictures_take_a_line_each_and_the_rest_goes_on(
     assert all(name.startswith("good") for name in names)
 
 
+@pytest.mark.slow
 def test_names_are_printed_escaped_on_any_terminal(tmp_path: Path) -> None:
     names = ["1\x1b[2J\n.tif", "2→$\\frac$.tif", os.fsdecode(b"3\xff.tif"), "4\x1b.tif"]
     for name in names[:3]:

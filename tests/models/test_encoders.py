@@ -74,6 +74,7 @@ def test_weights_of_a_file_reach_the_encoder_and_come_back(tmp_path: Path) -> No
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_without_a_network_it_is_said_how_to_bring_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

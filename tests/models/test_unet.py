@@ -50,6 +50,7 @@ def test_any_multiple_of_the_step_goes_in_and_float32_comes_out(precision: str) 
     assert predicted.dtype == np.float32
 
 
+@pytest.mark.slow
 def test_bytes_and_floats_of_the_same_image_are_the_same() -> None:
     model = build_unet(unet_params())
     image = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3), np.uint8)

@@ -32,6 +32,7 @@ TILES = {
 pytestmark = pytest.mark.skipif(not REAL, reason="MASSACHUSETTS_TILES names no folder")
 
 
+@pytest.mark.slow
 def test_real_tiles_are_cleaned_cut_and_packed(tmp_path: Path) -> None:
     real = Path(str(REAL))
     for split, names in TILES.items():

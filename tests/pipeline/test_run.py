@@ -236,6 +236,7 @@ def test_a_recipe_is_one_command_and_the_next_starts_from_the_committed_params(
     assert "params.yaml has changes that are not committed" in again.stderr
 
 
+@pytest.mark.soak
 def test_a_killed_run_keeps_others_out_goes_on_and_ends_in_the_same_weights(
     project: Path,
 ) -> None:
@@ -272,7 +273,9 @@ def test_a_killed_run_keeps_others_out_goes_on_and_ends_in_the_same_weights(
     assert outs(project, "train") == resumed
 
 
-@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])  # DVC runs a stage in $SHELL
+@pytest.mark.parametrize(  # DVC runs a stage in $SHELL
+    "shell", ["/bin/bash", pytest.param("/bin/sh", marks=pytest.mark.soak)]
+)
 def test_a_stage_ends_with_its_dvc_and_leaves_nothing_to_the_next(
     project: Path, shell: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

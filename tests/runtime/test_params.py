@@ -84,6 +84,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("oven: {degrees: .inf, trays: 1}", "oven.degrees is inf: should be a finite number"),
         ("oven: {degrees: 4.0, trays: 2, kitchen: 1}", "oven.kitchen is not a parameter"),
     ],
+    ids=lambda text: text[:30],
 )
 def test_what_is_meant_to_break_the_reader_is_one_short_line(
     tmp_path: Path, text: str, told: str

@@ -46,6 +46,7 @@ def binarize(folder: Path, **options: bool) -> tuple[int, str]:
     return process.returncode, said
 
 
+@pytest.mark.slow
 def test_a_stage_runs_once_at_a_time_in_a_folder(tmp_path: Path) -> None:
     with filelock.FileLock(tmp_path / ".dvc/tmp/stage-binarize.lock"):
         status, said = binarize(tmp_path)
@@ -74,8 +75,14 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
-@pytest.mark.parametrize("command", ["download --names names.csv --out raw", "train --help"])
+@pytest.mark.parametrize(
+    ("command", "closed"),
+    [
+        ("download --names names.csv --out raw", "2>&-"),
+        ("download --names names.csv --out raw", "<&- >&- 2>&-"),
+        ("train --help", "<&- >&- 2>&-"),
+    ],
+)
 def test_stages_and_their_workers_run_where_the_streams_are_closed(
     tmp_path: Path, command: str, closed: str
 ) -> None:

@@ -260,6 +260,7 @@ def test_a_model_that_has_learned_nothing_is_named(
     assert values["crops"]["recall"] == (1 if bias > 0 else 0)
 
 
+@pytest.mark.slow
 def test_a_model_that_has_learned_is_not_named_so(
     models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -138,11 +138,11 @@ def check_killed(broken: Training, kills: Iterable[int], whole: tuple[keras.Mode
 @pytest.mark.parametrize(
     ("kills", "changes"),
     [
-        pytest.param((1, 3), PLATEAU, id="plateau"),
-        pytest.param((2,), COSINE, id="cosine"),
+        pytest.param((1, 3), PLATEAU, id="plateau", marks=pytest.mark.soak),
+        pytest.param((2,), COSINE, id="cosine", marks=pytest.mark.soak),
         pytest.param((1, 3), TOGETHER, id="together"),
         pytest.param((1, 2), {"warmup_epochs": 2.5, "ema": 0.9}, id="plateau after warmup"),
-        pytest.param((1,), CONSTANT, id="constant after warmup"),
+        pytest.param((1,), CONSTANT, id="constant", marks=pytest.mark.soak),
     ],
 )
 def test_killed_and_started_again_it_ends_as_if_it_never_was(
@@ -176,7 +176,6 @@ class EncoderWeights(keras.callbacks.Callback):
     [
         (FROZEN, [0.01, 0.01, 0.001, 0.0001], ()),
         # Killed in a frozen epoch, in the first that is not, and in a later one.
-        # (tests/test_on_jax.py runs this one; on TensorFlow it takes 24 s.)
         pytest.param(
             FROZEN | TOGETHER,
             [0.004, 0.008, 0.0075, 0],
@@ -396,6 +395,7 @@ class Finalized:
         signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_ctrl_c_that_python_lost_ends_the_training(pack: PackReader, tmp_path: Path) -> None:
     class Loses(keras.callbacks.Callback):
@@ -408,6 +408,7 @@ def test_a_ctrl_c_that_python_lost_ends_the_training(pack: PackReader, tmp_path:
     assert rows == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bias", "told"), [(-99, "no road at all"), (99, "road everywhere")])
 def test_a_net_that_sees_the_same_everywhere_is_named(
     pack: PackReader, tmp_path: Path, capsys: pytest.CaptureFixture[str], bias: float, told: str
