@@ -2,9 +2,11 @@
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,12 @@ def params() -> dict[str, dict[str, Any]]:
     """params.yaml as it stands."""
     loaded: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     return loaded
+
+
+def code_blocks(page: Path) -> list[str]:
+    """The indented blocks of a page of documentation, without their indent."""
+    blocks = re.findall(r"(?:^    .+\n)+", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return [textwrap.dedent(block) for block in blocks]
 
 
 def stage_module(stage: str) -> str:

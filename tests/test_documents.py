@@ -1,11 +1,15 @@
-"""README and docs: their links lead somewhere, and the README leads to every page."""
+"""README and docs: their links lead somewhere, and their commands parse."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+from dvc.cli import parse_args
 
-from tests.project import ROOT
+from roads.__main__ import main
+from roads.recipes import changed_params, read_changes
+from tests.project import ROOT, code_blocks
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -31,3 +35,21 @@ def test_the_readme_is_short_and_names_every_page() -> None:
     assert len(text.splitlines()) <= 150
     for page in PAGES[1:]:
         assert f"(docs/{page.name})" in text, page
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_have_options_and_params_that_there_are(
+    page: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("roads.__main__.exit_status", lambda command: 0)  # parse only
+    text = "\n".join(code_blocks(page)).replace("\\\n", "")
+    for line in re.findall(r"^(?:.*&& )?(?:dvc|roads) .*$", text, re.MULTILINE):
+        for command in line.split("&&"):
+            program, *words = shlex.split(command, comments=True)
+            if program == "dvc":
+                parsed = parse_args(words)
+                changes = getattr(parsed, "set_param", None) or []
+                first = [change.split(",")[0] for change in changes]  # of a grid
+                changed_params(read_changes(first), ROOT / "params.yaml")
+            elif program == "roads":
+                main(words)

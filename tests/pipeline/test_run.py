@@ -106,15 +106,6 @@ def test_an_experiment_reruns_what_it_must_and_branches_compare(project: Path) -
     assert "valid_loss" in told["metrics/train.json"]
 
 
-def test_experiments_as_documented_differ_in_what_they_change(project: Path) -> None:
-    page = (project / "docs/experiments.md").read_text(encoding="utf-8")
-    section = page.split("**")[0]
-    for command in re.findall("^    ((?:dvc exp run|git) .*)", section, re.MULTILINE):
-        run(project, "sh", "-c", command)
-    changed = json.loads(run(project, "dvc", "params", "diff", "main", "--json").stdout)
-    assert changed["params.yaml"].keys() == {"train.loss"}
-
-
 def test_an_experiment_in_a_temporary_folder_shares_the_cache(project: Path) -> None:
     answer = run(project, "dvc", "exp", "run", "--temp", "-S", "evaluate.tolerance=3")
     assert ran(answer.stdout) == ["evaluate"]
