@@ -117,22 +117,23 @@ def _fit(
         UserError: it misses a point by more than MOST_OFF pixels.
     """
     many = f"{len(points)} control points"
+    nowhere = None, f"has {many}, which do not place it"
     pixels = np.array([(each.col, each.row) for each in points])
     coordinates = np.array([(each.x, each.y) for each in points])
     if (
         not np.isfinite([pixels, coordinates]).all()
         or np.linalg.matrix_rank(pixels - pixels.mean(axis=0), tol=1) < 2  # all in a line
     ):
-        return None, f"has {many}, which do not place it"
+        return nowhere
     terms = np.column_stack([pixels, np.ones(len(points))])
     transform = Affine(*np.linalg.lstsq(terms, coordinates)[0].T.ravel().tolist())
     if transform.is_degenerate:
-        return None, f"has {many} at one place, which do not place it"
+        return nowhere
     off = np.hypot(*(~transform @ coordinates.T - pixels.T)).max()
     if off <= MOST_OFF:
         return transform, f"is placed by {many}; an affine transform fits them to {off:.2f} pixels"
     if crs is None:
-        return None, f"has {many} in no coordinate system, which do not place it"
+        return nowhere
     raise UserError(
         f"{path} has {many}, which an affine transform misses by up to {off:.1f} pixels. Warp it "
         f"first: `rio warp --dst-crs {WARPED} {quote(str(path))} OUT.tif`."
