@@ -1,6 +1,6 @@
 """What a picture's bands mean: which are red, green and blue, which masks, and their levels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from roads.runtime.errors import UserError
 RGB = ("red", "green", "blue")
 INFRARED = "nir"
 STRETCH = (2, 98)  # percentiles that become 0 and 255 in bands of other than 8 bits
-SAMPLED_ROWS = 64  # rows that the percentiles are of
+SAMPLED_ROWS = 64  # rows by which a picture is judged
 SAMPLED_COLUMNS = 4096  # at most, of each
 LEVELS_16 = 2**16
 
@@ -63,7 +63,12 @@ def choose_bands(path: Path, dataset: DatasetReader, wanted: Sequence[int] | Non
     if called_alpha and all(
         called_alpha not in numbers for numbers in (wanted or (), *described.values())
     ):
-        opaque = opaque_level(_sample(dataset, called_alpha))
+        opaque = opaque_level(
+            sample(
+                lambda top: dataset.read(called_alpha, window=Window(0, top, dataset.width, 1)),
+                dataset.height,
+            )
+        )
         if opaque is None:
             notes.append(
                 f"calls its band {called_alpha} alpha, but the values there are not only 0 and "
@@ -108,19 +113,10 @@ def choose_bands(path: Path, dataset: DatasetReader, wanted: Sequence[int] | Non
     return Bands(chosen, alpha, opaque, notes)
 
 
-def _sample(dataset: DatasetReader, band: int) -> NDArray[Any]:
-    """Values of a band, from rows all over the picture."""
-    rows = [
-        dataset.read(band, window=Window(0, top, dataset.width, 1))
-        for top in sampled_rows(dataset.height)
-    ]
-    return np.concatenate(rows)
-
-
-def sampled_rows(height: int) -> list[int]:
-    """The rows by which a picture is judged, from the first to the last."""
-    tops: list[int] = np.unique(np.linspace(0, height - 1, SAMPLED_ROWS).astype(int)).tolist()
-    return tops
+def sample(read: Callable[[int], NDArray[Any]], height: int) -> NDArray[Any]:
+    """What `read` gives for rows all over a picture, from the first to the last, as one array."""
+    tops = np.unique(np.linspace(0, height - 1, SAMPLED_ROWS).astype(int)).tolist()
+    return np.concatenate([read(top) for top in tops])
 
 
 def _listed(bands: Sequence[int]) -> str:

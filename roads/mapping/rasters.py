@@ -28,7 +28,7 @@ from roads.mapping.bands import (
     choose_bands,
     colours_of_values,
     percentiles,
-    sampled_rows,
+    sample,
     stretched,
     structure_of,
 )
@@ -89,7 +89,7 @@ class Raster:
         dtype = dataset.dtypes[self._bands.colours[0] - 1]
         self._percentiles: tuple[Float64, Float64] | None = None
         if self._colours is None and dtype != "uint8":
-            self._percentiles = percentiles(self._sample())
+            self._percentiles = percentiles(sample(self._sample_row, self.height))
             ranges = ", ".join(f"{a:.5g} to {b:.5g}" for a, b in np.transpose(self._percentiles))
             self.notes.append(
                 f"has {dtype} values: each band's percentiles {STRETCH[0]} to {STRETCH[1]} "
@@ -213,13 +213,10 @@ class Raster:
             return None
         return load_picture(self.path, "Replace the file.").picture
 
-    def _sample(self) -> NDArray[Any]:
-        """Values of the imagery, from rows all over the picture: (n, bands)."""
-        sampled = []
-        for top in sampled_rows(self.height):
-            values, missing = self._read(top, top + 1)
-            sampled.append(values[~missing][:: -(-self.width // SAMPLED_COLUMNS)])
-        return np.concatenate(sampled)
+    def _sample_row(self, top: int) -> NDArray[Any]:
+        """Values of the imagery in a row, or in parts of a long one: (n, bands)."""
+        values, missing = self._read(top, top + 1)
+        return values[~missing][:: -(-self.width // SAMPLED_COLUMNS)]
 
 
 @contextlib.contextmanager
