@@ -91,14 +91,20 @@ def find_place(path: Path, dataset: DatasetReader, code: str | None) -> Place:
     if transform is None:
         return Place(dataset.crs, Affine.identity(), None, None, notes)
     crs = _agreed(path, crs, code, transform, dataset.shape)
-    to_lonlat = lonlat_converter(crs, transform, dataset.shape)
-    if crs and to_lonlat is None and (code or crs.is_geographic):
+    place = place_at(crs, transform, dataset.shape, notes)
+    if crs and place.to_lonlat is None and (code or crs.is_geographic):
         raise UserError(
             f"{path} lies nowhere on the Earth by {crs.to_string()}: its upper left corner is at "
             f"{transform.c:.10g}, {transform.f:.10g}. Say its coordinate system with --crs."
         )
+    return place
+
+
+def place_at(crs: CRS | None, transform: Affine, shape: tuple[int, int], notes: list[str]) -> Place:
+    """The place of a picture whose coordinate system and transform are known."""
+    to_lonlat = lonlat_converter(crs, transform, shape)
     if to_lonlat:
-        metres = metres_per_pixel(to_lonlat, *dataset.shape)
+        metres = metres_per_pixel(to_lonlat, *shape)
     else:
         unit = crs.units_factor[1] if crs else 1.0
         metres = (
@@ -154,13 +160,18 @@ def _agreed(
     theirs, ours = (lonlat_converter(crs, transform, shape) for crs in (own, given))
     if own is None or theirs is None:
         return given
-    corner = np.zeros(1)
-    if ours is None or not np.allclose(
-        theirs(corner, corner), ours(corner, corner), rtol=0, atol=SAME_PLACE
-    ):
+    if not same_place(theirs, ours):
         name = f"EPSG:{own.to_epsg()}" if own.to_epsg() else own.to_wkt().split('"')[1]
         raise UserError(f"{path} says that it is in {name}, not {code}. Leave --crs out for it.")
     return own
+
+
+def same_place(one: ToLonLat | None, other: ToLonLat | None) -> bool:
+    """Whether both are known and place a picture's upper left corner alike."""
+    if one is None or other is None:
+        return False
+    corner = np.zeros(1)
+    return np.allclose(one(corner, corner), other(corner, corner), rtol=0, atol=SAME_PLACE)
 
 
 def lonlat_converter(

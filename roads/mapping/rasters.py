@@ -32,7 +32,7 @@ from roads.mapping.bands import (
     stretched,
     structure_of,
 )
-from roads.mapping.georeference import find_place
+from roads.mapping.georeference import Place, find_place
 from roads.mapping.opening import (
     DECODED_AT_ONCE,
     MASK_SUFFIXES,
@@ -49,16 +49,77 @@ from roads.runtime.arrays import Bool, Float64, Image8
 from roads.runtime.errors import UserError
 
 WHOLE_JPEG = DECODED_AT_ONCE // 4  # pixels: Pillow holds all of a JPEG, at 4 bytes a pixel
+GDAL_DECODES = (
+    f"of over {WHOLE_JPEG // 10**6} million pixels: GDAL decodes it, whose colours differ a little "
+    "from those that nets are trained on"
+)
 
 
 class Raster:
-    """A picture that is open for reading.
+    """A picture that is read by rows: a file, or several as one.
 
     Attributes:
-        path: the file.
+        path: the file, or what several are called.
         height, width: in pixels, as stored: an EXIF orientation is not applied.
         crs, transform, metres, to_lonlat: where it lies, see `Place`.
+        dtype: of its values before they are stretched to 8 bits.
         notes: what was decided about its place and bands, for the user to know.
+    """
+
+    path: Path
+    dtype: np.dtype[Any]
+    notes: list[str]
+    _percentiles: tuple[Float64, Float64] | None = None
+
+    def _lie_at(self, place: Place, shape: tuple[int, int]) -> None:
+        self.height, self.width = shape
+        self.crs, self.transform = place.crs, place.transform
+        self.to_lonlat, self.metres = place.to_lonlat, place.metres
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.height, self.width
+
+    def read_values(self, top: int, bottom: int) -> tuple[NDArray[Any], Bool]:
+        """As `read_rows`, but as stored: (rows, width, 1 or 3) of `dtype`, not made white."""
+        raise NotImplementedError
+
+    def read_rows(self, top: int, bottom: int) -> tuple[Image8, Bool]:
+        """Read rows `top` to `bottom` (excluded).
+
+        Returns:
+            (rows, width, 3) uint8, and (rows, width) bool: where imagery is missing, as
+            `roads.imagery.missing` has it. There the image is white.
+
+        Raises:
+            UserError: a file is broken there.
+        """
+        values, missing = self.read_values(top, bottom)
+        image = values if self._percentiles is None else stretched(values, *self._percentiles)
+        if image.shape[2] == 1:
+            image = np.repeat(image, 3, axis=2)
+        image[missing] = 255
+        return image, missing
+
+    def stretch(self) -> None:
+        """Stretch values of other than 8 bits from now on, by a sample of them; notes it."""
+        if self.dtype == np.uint8:
+            return
+        self._percentiles = percentiles(sample(self._sample_row, self.height))
+        ranges = ", ".join(f"{a:.5g} to {b:.5g}" for a, b in np.transpose(self._percentiles))
+        self.notes.append(
+            f"has {self.dtype} values: each band's percentiles {STRETCH[0]} to {STRETCH[1]} "
+            f"({ranges}) are stretched to 0 to 255"
+        )
+
+    def _sample_row(self, top: int) -> NDArray[Any]:
+        """Values of the imagery in a row, or in parts of a long one: (n, bands)."""
+        values, missing = self.read_values(top, top + 1)
+        return values[~missing][:: -(-self.width // SAMPLED_COLUMNS)]
+
+
+class FileRaster(Raster):
+    """A picture in a file that is open; `whole_jpeg` lets Pillow decode all of a JPEG at once.
 
     Raises:
         UserError: the file is broken, claims what it cannot hold, has complex numbers, lacks a
@@ -72,29 +133,22 @@ class Raster:
         mask: DatasetReader | None,
         bands: Sequence[int] | None,
         crs: str | None,
+        whole_jpeg: bool = True,
     ):
         self.path, self._dataset, self._mask = path, dataset, mask
-        self.height, self.width = dataset.shape
         check_size(path, dataset)
         with naming_errors(path):
             self._bands = choose_bands(path, dataset, bands)
         self.notes = self._bands.notes
-        self._jpeg = self._load_jpeg()
+        self.whole_jpeg = whole_jpeg and self._is_jpeg()
         with naming_errors(path):
             place = find_place(path, dataset, crs)
-        self.crs, self.transform = place.crs, place.transform
-        self.to_lonlat, self.metres = place.to_lonlat, place.metres
+        self._lie_at(place, dataset.shape)
         self.notes += place.notes
         self._colours = colours_of_values(dataset)
-        dtype = dataset.dtypes[self._bands.colours[0] - 1]
-        self._percentiles: tuple[Float64, Float64] | None = None
-        if self._colours is None and dtype != "uint8":
-            self._percentiles = percentiles(sample(self._sample_row, self.height))
-            ranges = ", ".join(f"{a:.5g} to {b:.5g}" for a, b in np.transpose(self._percentiles))
-            self.notes.append(
-                f"has {dtype} values: each band's percentiles {STRETCH[0]} to {STRETCH[1]} "
-                f"({ranges}) are stretched to 0 to 255"
-            )
+        self.dtype = np.dtype(np.uint8)
+        if self._colours is None:
+            self.dtype = np.dtype(dataset.dtypes[self._bands.colours[0] - 1])
         grey = self._colours is None or not np.ptp(self._colours[:, :3], axis=1).any()
         if grey and len(self._bands.colours) == 1:
             self.notes.append("is grey: the net was trained on colour, and misses roads in grey")
@@ -102,29 +156,7 @@ class Raster:
         if turned not in ("0", "1"):
             self.notes.append(f"is mapped as stored; its EXIF orientation {turned} is not applied")
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.height, self.width
-
-    def read_rows(self, top: int, bottom: int) -> tuple[Image8, Bool]:
-        """Read rows `top` to `bottom` (excluded).
-
-        Returns:
-            (rows, width, 3) uint8, and (rows, width) bool: where imagery is missing, as
-            `roads.imagery.missing` has it. There the image is white.
-
-        Raises:
-            UserError: the file is broken there.
-        """
-        values, missing = self._read(top, bottom)
-        image = values if self._percentiles is None else stretched(values, *self._percentiles)
-        if image.shape[2] == 1:
-            image = np.repeat(image, 3, axis=2)
-        image[missing] = 255
-        return image, missing
-
-    def _read(self, top: int, bottom: int) -> tuple[NDArray[Any], Bool]:
-        """Rows of the bands, as `_read_values`, and where imagery is missing."""
+    def read_values(self, top: int, bottom: int) -> tuple[NDArray[Any], Bool]:
         values, missing = self._read_values(top, bottom)
         row, (from_top, from_bottom) = np.arange(top, bottom)[:, None], self._black_columns
         missing |= (row < from_top) | (row >= self.height - from_bottom) | black_ends(values)
@@ -192,7 +224,7 @@ class Raster:
         return missing
 
     def _read_bands(self, window: Window) -> NDArray[Any]:
-        if self._jpeg is None:
+        if not self.whole_jpeg:
             bands = self._dataset.read(self._bands.colours, window=window)
             return np.ascontiguousarray(np.moveaxis(bands, 0, 2))
         left, top = window.col_off, window.row_off
@@ -200,29 +232,27 @@ class Raster:
         image, chosen = np.array(rows.convert("RGB")), [n - 1 for n in self._bands.colours]
         return image if chosen == [0, 1, 2] else image.take(chosen, axis=2)
 
-    def _load_jpeg(self) -> Image.Image | None:
-        """The picture as the stages decode it, if it is a JPEG, or a TIFF of subsampled ones."""
+    def _is_jpeg(self) -> bool:
+        """Whether it is a JPEG, or a TIFF of subsampled ones, that is small enough for Pillow."""
         compression = structure_of(self._dataset).get("COMPRESSION")
         if self._dataset.driver != "JPEG" and compression != "YCbCr JPEG":
-            return None
-        if self.height * self.width > WHOLE_JPEG:
-            self.notes.append(
-                f"is a JPEG of over {WHOLE_JPEG // 10**6} million pixels: GDAL decodes it, whose "
-                "colours differ a little from those that nets are trained on"
-            )
-            return None
-        return load_picture(self.path, "Replace the file.").picture
+            return False
+        height, width = self._dataset.shape
+        if height * width > WHOLE_JPEG:
+            self.notes.append(f"is a JPEG {GDAL_DECODES}")
+            return False
+        return True
 
-    def _sample_row(self, top: int) -> NDArray[Any]:
-        """Values of the imagery in a row, or in parts of a long one: (n, bands)."""
-        values, missing = self._read(top, top + 1)
-        return values[~missing][:: -(-self.width // SAMPLED_COLUMNS)]
+    @functools.cached_property
+    def _jpeg(self) -> Image.Image:
+        """The whole JPEG as the stages decode it."""
+        return load_picture(self.path, "Replace the file.").picture
 
 
 @contextlib.contextmanager
 def open_raster(
     path: Path, bands: Sequence[int] | None = None, crs: str | None = None
-) -> Iterator[Raster]:
+) -> Iterator[FileRaster]:
     """Open a picture for reading by rows.
 
     Args:
@@ -232,13 +262,23 @@ def open_raster(
         crs: the coordinate system of a picture without one, such as EPSG:26986.
 
     Raises:
-        UserError: as `Raster`; or the file is missing, of no known format, or holds several
+        UserError: as `FileRaster`; or the file is missing, of no known format, or holds several
             pictures.
     """
+    with quiet_gdal(), open_file(path, bands, crs) as raster:
+        raster.stretch()
+        yield raster
+
+
+@contextlib.contextmanager
+def open_file(
+    path: Path, bands: Sequence[int] | None, crs: str | None, whole_jpeg: bool = True
+) -> Iterator[FileRaster]:
+    """As `open_raster`, but within `quiet_gdal`, and without stretching the values."""
     driver, real = driver_of(path), path.resolve()
     beside = (real.with_name(real.name + suffix) for suffix in MASK_SUFFIXES)
     mask_path = next(filter(Path.is_file, beside), None)
-    with quiet_gdal(), contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         if driver == "BMP":  # it looks for files beside the picture: here are none
             alone = Path(stack.enter_context(TemporaryDirectory()), path.name)
             alone.symlink_to(real)
@@ -252,7 +292,7 @@ def open_raster(
                     f"{path} holds several pictures. Save each in a file of its own: {first}, and "
                     "so on."
                 )
-            raster = Raster(path, dataset, mask, bands, crs)
+            raster = FileRaster(path, dataset, mask, bands, crs, whole_jpeg)
             if mask_path and mask is None:
                 raster.notes.append(f"is mapped without {mask_path.name}: not a mask by GDAL")
             yield raster

@@ -20,7 +20,7 @@ from rasterio.enums import ColorInterp
 from roads.imagery.pictures import read_image
 from roads.mapping import opening, rasters
 from roads.mapping.opening import quiet_gdal
-from roads.mapping.rasters import Raster, open_raster
+from roads.mapping.rasters import FileRaster, open_raster
 from roads.runtime.arrays import Bool, Image8
 from roads.runtime.errors import UserError
 from tests.pictures import UTM, VRT, noise, place_of, write_tiff
@@ -29,7 +29,7 @@ IMAGE = noise(40, 50)
 NAMES = ("a.tif", "a.png", "a.jpg", "a.jp2", "a.bmp", "a.webp")
 
 
-def read(path: Path) -> tuple[Image8, Bool, Raster]:
+def read(path: Path) -> tuple[Image8, Bool, FileRaster]:
     """All of a picture, read in three parts."""
     with open_raster(path) as raster:
         cuts = [0, 7, 8, raster.height]
@@ -264,8 +264,8 @@ def test_sixteen_bits_are_stretched_by_percentiles_of_the_imagery(
     np.testing.assert_allclose(
         image[:, 20:], np.broadcast_to(expected[:, 20:], (60, 60, 3)), atol=1
     )
-    assert "has uint16 values: each band's percentiles 2 to 98" in raster.notes[0]
-    assert raster.notes[1:] == ([GREY_NOTE] if bands == 1 else [])
+    assert "has uint16 values: each band's percentiles 2 to 98" in raster.notes[-1]
+    assert raster.notes[:-1] == ([GREY_NOTE] if bands == 1 else [])
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
@@ -419,7 +419,9 @@ def test_a_vrt_is_refused_with_a_command_that_helps(tmp_path: Path) -> None:
     write_tiff(tmp_path / "other.tif", IMAGE)
     path = tmp_path / "a b.vrt"
     path.write_text('<?xml version="1.0"?>\n' + VRT.format(source=tmp_path / "other.tif"))
-    with pytest.raises(UserError, match=r"is a VRT.*with gdal_translate or") as refused:
+    with pytest.raises(
+        UserError, match=r"is a VRT.*with gdal_translate or"
+    ) as refused:
         read(path)
     image, _, _ = read(run_command_of(str(refused.value), tmp_path))
     np.testing.assert_array_equal(image, np.repeat(IMAGE[..., :1], 3, axis=2))
