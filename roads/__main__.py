@@ -42,6 +42,7 @@ def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add = command.add_argument
     add("images", nargs="+", type=Path, metavar="IMAGE", help="a picture, or a folder of them")
     add("--recursive", action="store_true", help="also of folders in these folders")
+    add("--mosaic", action="store_true", help="map georeferenced neighbours as one picture")
     add("--out", type=Path, required=True, metavar="DIR", help="the folder to write to")
     add("--model", help="a weights file, its folder, or a released name; default: the pipeline's")
     length = _number(float, "a number above 0", lambda value: 0 < value < math.inf)
@@ -132,7 +133,16 @@ def predict(arguments: argparse.Namespace) -> None:
     """`roads predict`; raises a UserError where an argument, the model or a picture is no good."""
     from roads.mapping.predicting import Options, Spread, find_pictures, map_roads
 
-    pictures = find_pictures(arguments.images, arguments.out, arguments.format, arguments.recursive)
+    mosaic = None
+    if arguments.mosaic:
+        folder: Path = arguments.images[0]
+        if folder.name in ("", ".."):
+            folder = folder.resolve()
+        alone = len(arguments.images) == 1 and folder.is_dir()
+        mosaic = folder if alone and folder.name else Path("mosaic")
+    pictures = find_pictures(
+        arguments.images, arguments.out, arguments.format, arguments.recursive, mosaic
+    )
     evaluate = _as_evaluated(arguments)
 
     from roads.mapping.chosen_model import choose_model, resolve_weights
@@ -160,10 +170,10 @@ def predict(arguments: argparse.Namespace) -> None:
     out: Path = arguments.out
     spread: Spread = map
     scheduler = read_scheduler()
-    if scheduler and len(pictures) > 1:
+    if scheduler and len(pictures) > 1 and not mosaic:
         pictures, out = [path.absolute() for path in pictures], out.absolute()
         spread = functools.partial(on_cluster, address=scheduler)
-    map_roads(pictures, out, model, options, force=arguments.force, spread=spread)
+    map_roads(pictures, out, model, options, force=arguments.force, spread=spread, mosaic=mosaic)
 
 
 def export(arguments: argparse.Namespace) -> None:

@@ -91,8 +91,8 @@ def driver_of(path: Path) -> str:
     if driver is None:
         if VRT in _start(path):
             raise UserError(
-                f"{path} is a VRT, which refers to other files. Make it a GeoTIFF, with "
-                f"gdal_translate or {copied(path)}."
+                f"{path} is a VRT, which refers to other files. Map the folder of its pictures "
+                f"with --mosaic, or make it a GeoTIFF, with gdal_translate or {copied(path)}."
             )
         raise UserError(f"{path} is not a {FORMATS} picture")
     return driver

@@ -4,6 +4,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from roads.graph.tracing import CERTAIN, trace_roads
 from roads.mapping.geojson import write_geojson
 from roads.mapping.lengths import on_the_ground
+from roads.mapping.mosaic import open_mosaic
 from roads.mapping.opening import is_picture
 from roads.mapping.outputs import (
     ROAD,
@@ -102,9 +104,15 @@ class Model:
 
 
 def find_pictures(
-    paths: Sequence[Path], out: Path, format: str, recursive: bool = False
+    paths: Sequence[Path],
+    out: Path,
+    format: str,
+    recursive: bool = False,
+    mosaic: Path | None = None,
 ) -> list[Path]:
-    """The pictures that are meant by files and folders, in order; no two of the same name.
+    """The pictures that are meant by files and folders, in order.
+
+    No two have the same name, unless they are for one map, named after `mosaic`.
 
     Of a folder, the files that begin like a picture, but hidden ones; the others are named on
     stderr. With `recursive` also of the folders in it, but hidden ones, links, and `out`.
@@ -133,16 +141,17 @@ def find_pictures(
         else:
             found.append(path)
     by_stem: dict[str, Path] = {}
+    names = [mosaic.name] if mosaic else [path.stem for path in found]
     for path in found:
         if path.parent.resolve() == out.resolve():
             raise UserError(f"{path} is in the folder to write to. Choose another --out.")
         stem = path.stem.casefold()  # some file systems take A and a for one name
-        if by_stem.setdefault(stem, path) is not path:
+        if not mosaic and by_stem.setdefault(stem, path) is not path:
             raise UserError(
                 f"{by_stem[stem]} and {path} would give files of the same names. Map them "
                 "into two folders."
             )
-    maps = (RoadMapFiles.named(out, path.stem, format) for path in found)
+    maps = (RoadMapFiles.named(out, name, format) for name in names)
     if others := [path for files in maps for path in in_the_way(files)]:
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
         raise UserError(
@@ -187,8 +196,11 @@ def map_roads(
     *,
     force: bool,
     spread: Spread = map,
+    mosaic: Path | None = None,
 ) -> None:
     """Map the roads of each picture into the folder `out`; see `find_pictures`.
+
+    With `mosaic`, the pictures are mapped as one, which has its name.
 
     A map that is there already, made from the same picture, model and options, is left as it is,
     unless `force` is on. One whose files were changed since is left in any case, with an error.
@@ -201,8 +213,12 @@ def map_roads(
     said: set[str] = set()
     with held(out / LOCK, f"another run is writing to {out}. Wait for it."):
         settle_leftovers(out)
-        work = functools.partial(map_file, out=out, model=model, options=options, force=force)
-        for outcome in spread(work, pictures):
+        maps = [mosaic] if mosaic else pictures
+        members = pictures if mosaic else None
+        work = functools.partial(
+            map_file, out=out, model=model, options=options, force=force, members=members
+        )
+        for outcome in spread(work, maps):
             for note in outcome.notes:
                 if note not in said:
                     print(f"predict: {ascii_controls(note)}", file=sys.stderr)
@@ -213,18 +229,34 @@ def map_roads(
             else:
                 print(ascii_controls(outcome.line))
     if failed:
-        raise UserError(f"{failed} of {len(pictures)} pictures could not be mapped, see above")
+        raise UserError(f"{failed} of {len(maps)} pictures could not be mapped, see above")
 
 
-def map_file(path: Path, *, out: Path, model: Model, options: Options, force: bool) -> Outcome:
-    """Map the roads of one picture, unless that is done already; see `map_roads`."""
-    files = RoadMapFiles.named(out, path.stem, options.format)
+def map_file(
+    path: Path,
+    *,
+    out: Path,
+    model: Model,
+    options: Options,
+    force: bool,
+    members: Sequence[Path] | None = None,
+) -> Outcome:
+    """Map the roads of one picture, or of `members` as one that is called `path`.
+
+    Unless that is done already; see `map_roads`.
+    """
+    name = path.stem if members is None else path.name
+    files = RoadMapFiles.named(out, name, options.format)
     notes: list[str] = []
     try:
-        made_from = _made_from(path, model, options)
+        made_from = _made_from(path, members, model, options)
         if is_done(files, made_from) and not force:
             return Outcome(f"{path}: done before, in {out}")
-        opened = open_raster(path, options.bands, options.crs)
+        opened: AbstractContextManager[Raster]
+        if members is None:
+            opened = open_raster(path, options.bands, options.crs)
+        else:
+            opened = open_mosaic(path, members, options.bands, options.crs)
         with opened as raster, finishing(files) as unfinished:
             notes += [f"{path} {note}" for note in raster.notes]
             metres, gsd = raster.metres, options.gsd
@@ -400,19 +432,30 @@ def _check_width(raster: Raster, shape: Shape, windows: Windows) -> None:
         widest = ROW_MEMORY // (windows.size * WINDOW_BYTES)
         raise UserError(
             f"{raster.path} is {shape[1]:,} m wide: with windows of {windows.size}, {widest:,} fit "
-            "into memory. Take a smaller --window, or cut the picture."
+            "into memory. Take a smaller --window, or map it in parts."
         )
 
 
-def _made_from(path: Path, model: Model, options: Options) -> dict[str, Any]:
+def _made_from(
+    path: Path, members: Sequence[Path] | None, model: Model, options: Options
+) -> dict[str, Any]:
     """What a road map depends on; the times of files stand for their content."""
+    if members is None:
+        of = _identity(path)
+    else:
+        of = {"picture": {"name": path.name, "mosaic": [_identity(each) for each in members]}}
+    return of | {
+        "model": {"weights": model.weights, "sha256": model.sha256},
+        "options": vars(options),
+        "stored_probability_of_1": CERTAIN,
+    }
+
+
+def _identity(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise UserError(f"{path} is missing; local files are read, no addresses")
     stat = path.stat()
     return {
         "picture": {"name": path.name, "bytes": stat.st_size, "modified_ns": stat.st_mtime_ns},
         "placed_by": {each.name: each.stat().st_mtime_ns for each in sidecar_files(path.resolve())},
-        "model": {"weights": model.weights, "sha256": model.sha256},
-        "options": vars(options),
-        "stored_probability_of_1": CERTAIN,
     }

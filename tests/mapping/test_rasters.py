@@ -420,7 +420,7 @@ def test_a_vrt_is_refused_with_a_command_that_helps(tmp_path: Path) -> None:
     path = tmp_path / "a b.vrt"
     path.write_text('<?xml version="1.0"?>\n' + VRT.format(source=tmp_path / "other.tif"))
     with pytest.raises(
-        UserError, match=r"is a VRT.*with gdal_translate or"
+        UserError, match=r"is a VRT.*--mosaic, or .*with gdal_translate or"
     ) as refused:
         read(path)
     image, _, _ = read(run_command_of(str(refused.value), tmp_path))
