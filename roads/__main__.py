@@ -61,6 +61,7 @@ def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add("--batch", type=count, help="windows predicted at once; default: 2 on a CPU, 16 on a GPU")
     add("--tta", action="store_true", help="average flips and turns; takes 8 times as long")
     add("--format", choices=("tif", "png"), default="tif", help="of probability and mask")
+    add("--html", action="store_true", help="also write a map for a browser, 1 to 10 MB a picture")
     add("--spur", type=float, metavar="M", help="prune shorter dead ends; default: evaluate's")
     add("--tolerance", type=float, metavar="M", help="of simplified lines; default: evaluate's")
     add("--join", type=float, metavar="M", help="of gaps that are joined; default: evaluate's")
@@ -166,6 +167,7 @@ def predict(arguments: argparse.Namespace) -> None:
         tolerance=evaluate.tolerance,
         join=evaluate.join,
         bands=arguments.bands,
+        html=arguments.html,
     )
     out: Path = arguments.out
     spread: Spread = map

@@ -52,13 +52,15 @@ class RoadMapFiles(NamedTuple):
     mask: Path
     overlay: Path
     centrelines: Path
+    page: Path
     facts: Path
 
     @classmethod
     def named(cls, folder: Path, name: str, format: str) -> Self:
         """The files of the picture `name`, probability and mask as `tif` or `png`."""
         endings = (
-            f"_probability.{format}", f"_mask.{format}", "_overlay.jpg", "_roads.geojson", ".json",
+            f"_probability.{format}", f"_mask.{format}", "_overlay.jpg", "_roads.geojson",
+            "_map.html", ".json",
         )  # fmt: skip
         return cls(*(folder / f"{name}{ending}" for ending in endings))
 

@@ -30,6 +30,7 @@ from roads.mapping.outputs import (
     reading_rows,
     settle_leftovers,
 )
+from roads.mapping.page import road_layer, write_page
 from roads.mapping.picture_rows import PictureRows
 from roads.mapping.rasters import Raster, open_raster
 from roads.mapping.resampling import RowResizer, Shape, strip_rows
@@ -72,6 +73,7 @@ class Options:
         join: metres; dead ends are joined to a road this close straight ahead; 0 joins none.
         bands: the numbers from 1 of the picture's grey band, or of red, green and blue; None
             leaves it to the picture.
+        html: also write a page to look at.
     """
 
     gsd: float | None
@@ -85,6 +87,7 @@ class Options:
     tolerance: float
     join: float
     bands: list[int] | None = None
+    html: bool = False
 
 
 @dataclass(frozen=True)
@@ -337,6 +340,10 @@ def map_picture(
     draw_overlay(
         files.overlay, picture.thumbnail(), np.concatenate(overlay_rows), graph, raster.shape
     )
+    if options.html:
+        with reading_rows(probability_tiff) as read_probability:
+            roads = road_layer(graph, in_metres=metres is not None)
+            write_page(files.page, raster, read_probability, metres, [roads])
     if options.format == "png":
         convert_to_png(probability_tiff, files.probability, raster)
         convert_to_png(mask_tiff, files.mask, raster)
