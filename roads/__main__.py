@@ -62,6 +62,7 @@ def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add("--tta", action="store_true", help="average flips and turns; takes 8 times as long")
     add("--format", choices=("tif", "png"), default="tif", help="of probability and mask")
     add("--html", action="store_true", help="also write a map for a browser, 1 to 12 MB each")
+    add("--polygons", action="store_true", help="also the areas of road, in the GeoPackage")
     add("--spur", type=float, metavar="M", help="prune shorter dead ends; default: evaluate's")
     add("--tolerance", type=float, metavar="M", help="of simplified lines; default: evaluate's")
     add("--join", type=float, metavar="M", help="of gaps that are joined; default: evaluate's")
@@ -168,6 +169,7 @@ def predict(arguments: argparse.Namespace) -> None:
         join=evaluate.join,
         bands=arguments.bands,
         html=arguments.html,
+        polygons=arguments.polygons,
     )
     out: Path = arguments.out
     spread: Spread = map

@@ -272,7 +272,14 @@ def test_a_killed_run_goes_on_with_the_next_picture(weights: Path, tmp_path: Pat
     finally:
         run.send_signal(signal.SIGKILL)
         run.communicate()
-    names = {"_mask.tif", "_overlay.jpg", "_probability.tif", "_roads.geojson", ".json"}
+    names = {
+        "_mask.tif",
+        "_overlay.jpg",
+        "_probability.tif",
+        "_roads.geojson",
+        "_roads.gpkg",
+        ".json",
+    }
     left = {f"1{end}" for end in names} | {".2.roads-map.partial", ".roads-map.lock"}
     assert {path.name for path in out.iterdir()} == left
     again = command(*words, backend="jax")

@@ -11,17 +11,20 @@ from roads.runtime.arrays import Float64
 EQUATOR, FLATTENING = 6_378_137.0, 1 / 298.257223563  # of the WGS 84 ellipsoid; metres
 
 
-def on_the_ground(graph: RoadGraph, to_lonlat: ToLonLat) -> RoadGraph:
-    """The same roads with the lengths that their lines have on the ellipsoid.
+def measured(graph: RoadGraph, to_lonlat: ToLonLat | None) -> RoadGraph:
+    """The same roads with the lengths that their lines have on the ellipsoid, or in pixels.
 
     Args:
         graph: the roads.
-        to_lonlat: from columns and rows to degrees.
+        to_lonlat: from columns and rows to degrees; None measures in pixels.
     """
     if not graph.edges:
         return graph
     rows, columns = (np.concatenate([edge.line for edge in graph.edges]) + 0.5).T
-    distances = ground_distances(*to_lonlat(columns, rows))
+    if to_lonlat:
+        distances = ground_distances(*to_lonlat(columns, rows))
+    else:
+        distances = np.hypot(np.diff(rows), np.diff(columns))
     bounds = np.cumsum([len(edge.line) for edge in graph.edges])[:-1]
     parts = np.split(np.append(distances, 0), bounds)  # each ends with the way to the next line
     edges = [

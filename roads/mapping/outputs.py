@@ -1,4 +1,4 @@
-"""The files of a road map: probability, mask, overlay, centrelines, and the facts about them.
+"""The files of a road map: probability, mask, overlay, roads, and the facts about them.
 
 They are written into a hidden folder and get their final names together, the facts last: where
 `NAME.json` is, the map is whole. The facts list the other files, so that no file is replaced or
@@ -19,6 +19,7 @@ import rasterio.shutil
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from rasterio import Affine
+from rasterio.errors import CRSError
 from rasterio.io import DatasetWriter
 from rasterio.windows import Window
 
@@ -30,15 +31,17 @@ from roads.runtime.arrays import Bool, Image8
 from roads.runtime.errors import UserError
 from roads.runtime.files import PARTIAL, check_room, partial_folder, take_name, told_if_full
 
-BLOCK = 256  # side of the tiles in the GeoTIFFs, in pixels
+BLOCK = 512  # side of the tiles in the GeoTIFFs, in pixels
 MOST_UNWRITTEN = 300_000_000  # bytes that GDAL holds back, its cache and a strip of rows
 HEADERS = 65_536  # bytes, more than a TIFF needs beside the pixels
+COG_ROOM = 3  # of the tiled GeoTIFF's size: the file, its overviews, and these once more
 ROAD = 255  # in the mask, as in the published maps
 OVERLAY_SIDE = 2048  # pixels of an overlay's longer side, at most
 OVERLAY_QUALITY = 90
 ROAD_COLOUR = (230, 30, 30)
 LINE_COLOUR = (255, 230, 0)
-WORLD_FILE = ".pgw"
+WORLD_FILES = {".png": ".pgw", ".jpg": ".jgw"}
+PRJ = ".prj"
 PNG_MASK = ".png.msk"  # GDAL's, beside a PNG
 FORMATS = ("tif", "png")
 FACTS_KEYS = {"picture", "model", "options", "files"}
@@ -53,6 +56,7 @@ class RoadMapFiles(NamedTuple):
     overlay: Path
     centrelines: Path
     page: Path
+    geopackage: Path
     facts: Path
 
     @classmethod
@@ -60,7 +64,7 @@ class RoadMapFiles(NamedTuple):
         """The files of the picture `name`, probability and mask as `tif` or `png`."""
         endings = (
             f"_probability.{format}", f"_mask.{format}", "_overlay.jpg", "_roads.geojson",
-            "_map.html", ".json",
+            "_map.html", "_roads.gpkg", ".json",
         )  # fmt: skip
         return cls(*(folder / f"{name}{ending}" for ending in endings))
 
@@ -116,9 +120,13 @@ def in_the_way(files: RoadMapFiles) -> list[Path]:
 
 
 def _may_write(files: RoadMapFiles) -> list[Path]:
-    """The files of a map, and what may go with its PNGs."""
-    pngs = [path for path in (files.probability, files.mask) if path.suffix == ".png"]
-    beside = [path.with_suffix(suffix) for path in pngs for suffix in (WORLD_FILE, PNG_MASK)]
+    """The files of a map, and what may go with its PNGs and the overlay."""
+    beside = [
+        path.with_suffix(suffix)
+        for path in files
+        if path.suffix in WORLD_FILES
+        for suffix in (WORLD_FILES[path.suffix], PRJ, PNG_MASK)
+    ]
     return [*files, *beside]
 
 
@@ -166,7 +174,7 @@ class RowWriter:
     """Writes a GeoTIFF of one band from top to bottom, and which of its pixels count.
 
     Tiled and compressed by deflate; BigTIFF where it may get larger than 4 GB. Pixels without
-    imagery are 0, and masked out by the file's own mask.
+    imagery are 0, and masked out by the file's own mask. `convert` makes it a map's own file.
 
     Args:
         path: the file.
@@ -183,13 +191,14 @@ class RowWriter:
             "height": like.height, "width": like.width,
             "crs": like.crs, "transform": like.transform,
             "tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK,
-            "compress": "deflate", "predictor": 2 if probability else 1, "bigtiff": "if_safer",
+            "compress": "deflate", "zlevel": 1, "predictor": 2 if probability else 1,
+            "bigtiff": "if_safer",
         }  # fmt: skip
         with naming_errors(path):
             self._dataset: DatasetWriter = rasterio.open(path, "w", **profile)
+            self._dataset.descriptions = ("road probability" if probability else "road",)
             if probability:
                 self._dataset.scales = (1 / CERTAIN,)
-                self._dataset.descriptions = ("road probability",)
         self._rows = np.empty((0, like.width), self._dtype)  # held until there is a row of tiles
         self._valid = np.empty((0, like.width), np.bool_)
         self._top = 0  # rows written
@@ -240,18 +249,52 @@ def reading_rows(path: Path) -> Iterator[Callable[[int, int], NDArray[Any]]]:
         )
 
 
-def convert_to_png(tiff: Path, png: Path, like: Raster) -> None:
-    """Rewrite a GeoTIFF as PNG, a few rows in memory, with a world file if it has a place."""
-    with naming_errors(png):
+def convert(tiff: Path, path: Path, like: Raster) -> None:
+    """Rewrite a GeoTIFF of `RowWriter`, a few rows in memory, and remove it.
+
+    It becomes a cloud optimized GeoTIFF with overviews, or a PNG with a world file.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    with naming_errors(path):
         with rasterio.open(tiff, driver="GTiff") as dataset:
             dtype = np.dtype(dataset.dtypes[0])
-        check_room(png, room_for(like.shape, dtype))
-        rasterio.shutil.copy(tiff, png, driver="PNG")
-    if not like.transform.is_identity:
-        centre = like.transform @ Affine.translation(0.5, 0.5)  # of the first pixel
-        lines = [f"{getattr(centre, number)!r}\n" for number in "adbecf"]
-        png.with_suffix(WORLD_FILE).write_text("".join(lines), encoding="ascii")
+        if path.suffix == ".png":
+            check_room(path, room_for(like.shape, dtype))
+            rasterio.shutil.copy(tiff, path, driver="PNG")
+            place_by_files(path, like, like.shape)
+        else:
+            check_room(path, COG_ROOM * tiff.stat().st_size + HEADERS)
+            many = dtype.itemsize > 1  # the mask's overviews are 0 and 255 too
+            rasterio.shutil.copy(
+                tiff, path, driver="COG", compress="deflate", predictor="yes" if many else "no",
+                overview_resampling="average" if many else "nearest", bigtiff="if_safer",
+            )  # fmt: skip
     tiff.unlink()
+
+
+def place_by_files(path: Path, like: Raster, shape: Shape) -> None:
+    """Write the world file of a PNG or JPEG that shows a picture, and a `.prj` in Esri's WKT.
+
+    Neither for a picture without a place, no `.prj` where Esri's WKT cannot say the system.
+
+    Args:
+        path: the PNG or JPEG.
+        like: the picture.
+        shape: height and width of the PNG or JPEG.
+    """
+    if like.transform.is_identity:
+        return
+    height, width = shape
+    pixel = like.transform @ Affine.scale(like.width / width, like.height / height)
+    centre = pixel @ Affine.translation(0.5, 0.5)  # of the first pixel
+    lines = [f"{getattr(centre, number)!r}\n" for number in "adbecf"]
+    path.with_suffix(WORLD_FILES[path.suffix]).write_text("".join(lines), encoding="ascii")
+    with contextlib.suppress(CRSError):
+        if like.crs:
+            wkt = like.crs.to_wkt(version="WKT1_ESRI")
+            path.with_suffix(PRJ).write_text(wkt, encoding="utf-8")
 
 
 def overlay_shape(shape: Shape) -> Shape:

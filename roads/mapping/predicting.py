@@ -12,21 +12,21 @@ from typing import Any
 import numpy as np
 
 from roads.graph.tracing import CERTAIN, trace_roads
-from roads.mapping.geojson import write_geojson
-from roads.mapping.lengths import on_the_ground
+from roads.mapping.lengths import measured
 from roads.mapping.mosaic import open_mosaic
 from roads.mapping.opening import is_picture
 from roads.mapping.outputs import (
     ROAD,
     RoadMapFiles,
     RowWriter,
-    convert_to_png,
+    convert,
     draw_overlay,
     file_sizes,
     finishing,
     in_the_way,
     is_done,
     overlay_shape,
+    place_by_files,
     reading_rows,
     settle_leftovers,
 )
@@ -35,6 +35,8 @@ from roads.mapping.picture_rows import PictureRows
 from roads.mapping.rasters import Raster, open_raster
 from roads.mapping.resampling import RowResizer, Shape, strip_rows
 from roads.mapping.sidecars import sidecar_files
+from roads.mapping.vectors import Roads, add_areas, write_geojson, write_geopackage
+from roads.mapping.widths import road_widths
 from roads.prediction.blending import Predict, Windows, predict_rows, spread_starts
 from roads.runtime.arrays import Bool, Float32, Image8
 from roads.runtime.errors import UserError, ascii_controls
@@ -48,10 +50,13 @@ SAME = 0.02  # a picture whose pixels are so near to the model's is not resample
 FINEST, COARSEST = 0.01, 5.0  # metres per pixel; roads are 7 m wide
 ROW_MEMORY = 500_000_000  # bytes that rows of windows may take, at WINDOW_BYTES a pixel
 WINDOW_BYTES = 14  # two rows of windows of RGB, float sums, and their finished part
-ASSUMED = "some pictures do not say how large their pixels are: 1 m is assumed. Say it with --gsd."
+ASSUMED = (
+    "some pictures do not say how large their pixels are: 1 m is assumed, and lengths are in "
+    "pixels. Say it with --gsd."
+)
 WITHOUT_CRS = (
     "is in an unknown coordinate system. Its unit is taken for the metre, a pixel for {:.4g} × "
-    "{:.4g} m, and roads are in pixels. Say the system with --crs."
+    "{:.4g} m, and lengths are in pixels. Say the system with --crs."
 )
 LOCK = ".roads-map.lock"  # in the output folder
 
@@ -74,6 +79,7 @@ class Options:
         bands: the numbers from 1 of the picture's grey band, or of red, green and blue; None
             leaves it to the picture.
         html: also write a page to look at.
+        polygons: also write the areas of road, as polygons.
     """
 
     gsd: float | None
@@ -88,6 +94,7 @@ class Options:
     join: float
     bands: list[int] | None = None
     html: bool = False
+    polygons: bool = False
 
 
 @dataclass(frozen=True)
@@ -278,8 +285,9 @@ def map_file(
     missing = 1 - facts["imagery_fraction"]
     rounded = f"{missing:.1%}" if missing >= 0.001 else "under 0.1%"
     without = f"; {rounded} of the picture has no imagery" if missing else ""
+    length = f"{facts['road_km']:.2f} km" if "road_km" in facts else f"{facts['road_px']:,} pixels"
     return Outcome(
-        f"{path}: {facts['road_km']:.2f} km of road, {facts['road_fraction']:.1%} of the imagery"
+        f"{path}: {length} of road, {facts['road_fraction']:.1%} of the imagery"
         f"{without} → {files.overlay}",
         notes,
     )
@@ -305,9 +313,8 @@ def map_picture(
     overlay_rows: list[Image8] = []
     road_pixels = valid_pixels = 0
 
-    probability_tiff, mask_tiff = (
-        path.with_suffix(".tif") for path in (files.probability, files.mask)
-    )
+    bands = files.probability, files.mask
+    probability_tiff, mask_tiff = (path.with_suffix(".rows") for path in bands)
     probability_file = RowWriter(probability_tiff, raster, probability=True)
     mask_file = RowWriter(mask_tiff, raster, probability=False)
     for probability, valid in predict_strips(model.predict, picture, raster.shape, shape, windows):
@@ -323,6 +330,8 @@ def map_picture(
     mask_file.close()
 
     known = (MODEL_METRES, MODEL_METRES) if metres is None else metres
+    # Without a coordinate system, a world file does not say its unit.
+    unit = "m" if options.gsd or (raster.metres and raster.crs) else "px"
     with reading_rows(mask_tiff) as read_mask, reading_rows(probability_tiff) as read_probability:
         graph = trace_roads(
             lambda top, bottom: read_mask(top, bottom) > 0,
@@ -334,19 +343,35 @@ def map_picture(
             tolerance=options.tolerance,
             join=options.join,
         )
-    if raster.to_lonlat:
-        graph = on_the_ground(graph, raster.to_lonlat)
-    write_geojson(files.centrelines, graph, raster.to_lonlat)
+        widths = road_widths(
+            graph.edges,
+            lambda top, bottom: read_mask(top, bottom) > 0,
+            raster.shape,
+            known,
+            options.tolerance,
+        )
+    if unit == "px":
+        widths /= np.sqrt(known[0] * known[1])
+    if unit == "px" or raster.to_lonlat:
+        graph = measured(graph, raster.to_lonlat)
+    roads = Roads(graph, widths, unit)
+    write_geojson(files.centrelines, roads, raster.to_lonlat)
+    write_geopackage(files.geopackage, roads, raster.transform, raster.crs)
+    if options.polygons:
+        pixel = known[0] * known[1] if unit == "m" else 1.0
+        add_areas(files.geopackage, mask_tiff, raster.transform, raster.crs, pixel, unit)
     draw_overlay(
         files.overlay, picture.thumbnail(), np.concatenate(overlay_rows), graph, raster.shape
     )
+    place_by_files(files.overlay, raster, small)
     if options.html:
         with reading_rows(probability_tiff) as read_probability:
-            roads = road_layer(graph, in_metres=metres is not None)
-            write_page(files.page, raster, read_probability, metres, [roads])
-    if options.format == "png":
-        convert_to_png(probability_tiff, files.probability, raster)
-        convert_to_png(mask_tiff, files.mask, raster)
+            size = known if unit == "m" else None
+            layer = road_layer(graph, in_metres=unit == "m")
+            write_page(files.page, raster, read_probability, size, [layer])
+    for tiff, path in zip((probability_tiff, mask_tiff), bands, strict=True):
+        convert(tiff, path, raster)
+    length = sum(edge.length for edge in graph.edges)
     return {
         "height": raster.height,
         "width": raster.width,
@@ -355,7 +380,7 @@ def map_picture(
         "metres_per_column": metres and round(metres[1], 6),
         "imagery_fraction": round(valid_pixels / (raster.height * raster.width), 6),
         "road_fraction": round(road_pixels / valid_pixels, 6) if valid_pixels else 0.0,
-        "road_km": round(sum(edge.length for edge in graph.edges) / 1000, 4),
+        **({"road_km": round(length / 1000, 4)} if unit == "m" else {"road_px": round(length)}),
         "roads": len(graph.edges),
     }
 

@@ -18,7 +18,7 @@ from skimage.morphology import skeletonize
 
 from roads.graph import chains, skeleton
 from roads.graph.tracing import RoadGraph, trace_mask, trace_roads
-from roads.mapping.geojson import cut_at_180, write_geojson
+from roads.mapping.vectors import Roads, write_geojson
 from roads.runtime.arrays import Bool, Float64
 from roads.runtime.errors import UserError
 
@@ -42,6 +42,10 @@ def blotches(height: int, width: int, seed: int, coarse: float = 2.5) -> Bool:
 
 def trace(mask: Bool, spur: float = 0, tolerance: float = 0, merge: float = 0) -> RoadGraph:
     return trace_mask(mask, metres=METRES, spur=spur, tolerance=tolerance, merge=merge)
+
+
+def measured(graph: RoadGraph) -> Roads:
+    return Roads(graph, np.full(len(graph.edges), np.nan), "m")
 
 
 def lengths(graph: RoadGraph) -> list[float]:
@@ -216,7 +220,7 @@ def test_no_road_is_no_graph(tmp_path: Path) -> None:
     for shape in ((1, 1), (5, 9)):
         graph = trace(np.zeros(shape, np.bool_))
         assert (graph.edges, graph.nodes.shape) == ([], (0, 2))
-    write_geojson(tmp_path / "roads.geojson", graph, None)
+    write_geojson(tmp_path / "roads.geojson", measured(graph), None)
     assert json.loads((tmp_path / "roads.geojson").read_text())["features"] == []
 
 
@@ -424,7 +428,7 @@ def north_east(columns: Float64, rows: Float64) -> tuple[Float64, Float64]:
 def test_geojson_is_lines_of_longitude_and_latitude(tmp_path: Path) -> None:
     graph = trace(blotches(150, 130, 1), spur=5, tolerance=1)
     path = tmp_path / "roads.geojson"
-    write_geojson(path, graph, north_east)
+    write_geojson(path, measured(graph), north_east)
     values = json.loads(path.read_text(encoding="utf-8"))
     assert set(values) == {"type", "features"}
     assert values["type"] == "FeatureCollection"
@@ -450,7 +454,7 @@ def test_without_a_georeference_geojson_is_in_pixels_and_says_so(tmp_path: Path)
     path = tmp_path / "roads.geojson"
     mask = np.zeros((5, 9), np.bool_)
     mask[1, 2:7] = True
-    write_geojson(path, trace(mask), None)
+    write_geojson(path, measured(trace(mask)), None)
     values = json.loads(path.read_text())
     assert "pixels" in values["unit"]
     (feature,) = values["features"]
@@ -469,7 +473,7 @@ def test_lines_over_the_180th_meridian_are_cut_there(tmp_path: Path) -> None:
     mask[5, 2:8] = True
     mask[7, 13:28] = True
     graph = trace(mask)
-    write_geojson(tmp_path / "roads.geojson", graph, fiji)
+    write_geojson(tmp_path / "roads.geojson", measured(graph), fiji)
     features = json.loads((tmp_path / "roads.geojson").read_text())["features"]
     assert [each["geometry"]["type"] for each in features] == [
         "MultiLineString", "LineString", "LineString",
@@ -482,31 +486,6 @@ def test_lines_over_the_180th_meridian_are_cut_there(tmp_path: Path) -> None:
     assert west == [[179.9925, -17.0055], [179.9975, -17.0055]]
     assert east == [[-179.9965, -17.0075], [-179.9825, -17.0075]]
     assert [each["properties"]["length_m"] for each in features] == [25, 5, 14]
-
-
-def test_a_line_that_zigzags_over_the_180th_meridian_is_cut_at_each_crossing() -> None:
-    line = np.array([(179.9, 0), (-179.9, 1), (179.8, 2), (179.9, 3), (180, 4), (179.9, 5)])
-    assert cut_at_180(line) == [
-        [[179.9, 0], [180, 0.5]],
-        [[-180, 0.5], [-179.9, 1], [-180, 1.3333333]],
-        [[180, 1.3333333], [179.8, 2], [179.9, 3], [180, 4]],
-        [[180, 4], [179.9, 5]],
-    ]
-    assert cut_at_180(line[2:5]) == [line[2:5].tolist()]
-    assert cut_at_180(np.array([(180.1, 0), (180.2, 1)])) == [[[-179.9, 0], [-179.8, 1]]]
-
-
-def test_a_geojson_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
-    path = tmp_path / "roads.geojson"
-    path.write_text("old")
-
-    def broken(columns: Float64, rows: Float64) -> tuple[Float64, Float64]:
-        raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        write_geojson(path, trace(np.eye(9, dtype=np.bool_)), broken)
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_noise_is_refused_before_it_fills_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from rasterio.warp import transform
 
 from roads.graph.tracing import Edge, RoadGraph
 from roads.mapping.georeference import ToLonLat, lonlat_converter, metres_per_pixel
-from roads.mapping.lengths import ground_distances, on_the_ground
+from roads.mapping.lengths import ground_distances, measured
 from roads.runtime.arrays import Float64
 
 
@@ -59,7 +59,7 @@ def mapped(code: int, place: Affine) -> tuple[RoadGraph, RoadGraph, ToLonLat]:
     assert to_lonlat is not None
     metres = metres_per_pixel(to_lonlat, HIGH, WIDE)
     before = graph(LINES, metres)
-    return before, on_the_ground(before, to_lonlat), to_lonlat
+    return before, measured(before, to_lonlat), to_lonlat
 
 
 @pytest.mark.parametrize(
@@ -96,4 +96,4 @@ def test_no_roads_have_no_length() -> None:
     empty = RoadGraph(np.zeros((0, 2)), [])
     to_lonlat = lonlat_converter(CRS.from_epsg(4326), Affine(1e-5, 0, 0, 0, -1e-5, 50))
     assert to_lonlat is not None
-    assert on_the_ground(empty, to_lonlat) is empty
+    assert measured(empty, to_lonlat) is empty

@@ -78,10 +78,10 @@ def test_a_page_shows_what_the_other_files_hold(tmp_path: Path, metres: float | 
 
     (layer,) = data["layers"]
     facts = [feature["properties"] for feature in features]
-    unit = "m" if metres else "pixels"
+    key, unit = ("length_m", "m") if metres else ("length_px", "pixels")
     assert len(features) == 4
     assert [line["facts"] for line in layer["lines"]] == [
-        {"length": f"{each['length_m']:.1f} {unit}", "probability": f"{each['probability']:.3f}"}
+        {"length": f"{each[key]:.1f} {unit}", "probability": f"{each['probability']:.3f}"}
         for each in facts
     ]
     points = [point for line in layer["lines"] for point in line["points"]]

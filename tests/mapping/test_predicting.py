@@ -12,13 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyogrio.raw
 import pytest
 import rasterio
+import shapely
+from numpy.typing import NDArray
 from PIL import Image
+from rasterio import features
 
 from roads.mapping import predicting
 from roads.mapping.opening import quiet_gdal
 from roads.mapping.predicting import Model, find_pictures, map_roads, model_shape
+from roads.mapping.sidecars import read_sidecars
 from roads.models.unet import build_unet
 from roads.prediction.blending import Float32, Windows, predict_tile
 from roads.prediction.inference import Predictor
@@ -101,7 +106,7 @@ def test_place_and_form_are_kept(tmp_path: Path) -> None:
         values, profile, _ = band(tmp_path / f"out/a_{kind}.tif")
         assert profile["crs"].to_string() == UTM
         assert profile["transform"] == place_of(1)
-        assert (profile["tiled"], profile["blockxsize"]) == (True, 256)
+        assert (profile["tiled"], profile["blockxsize"]) == (True, 512)
         assert profile["compress"] == "deflate"
         assert values.shape == (300, 280)
     assert set(np.unique(values)) == {0, 255}
@@ -109,24 +114,23 @@ def test_place_and_form_are_kept(tmp_path: Path) -> None:
     assert facts["road_fraction"] == pytest.approx((7 * 280 + 7 * 293) / (300 * 280), abs=1e-6)
     assert facts["road_km"] == pytest.approx(0.58, abs=0.02)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "a.json", "a_mask.tif", "a_overlay.jpg", "a_probability.tif", "a_roads.geojson",
+        "a.json", "a_mask.tif", "a_overlay.jgw", "a_overlay.jpg", "a_overlay.prj",
+        "a_probability.tif", "a_roads.geojson", "a_roads.gpkg",
     ]  # fmt: skip
 
 
 def test_centrelines_are_where_the_roads_are_on_the_earth(tmp_path: Path) -> None:
     picture = write_tiff(tmp_path / "a.tif", crossing(300, 280, 100, 150), metres=1)
     map_one(picture, tmp_path / "out")
-    features = lines(tmp_path / "out/a_roads.geojson")
-    assert len(features) == 4
-    points = np.concatenate([feature["geometry"]["coordinates"] for feature in features])
+    found = lines(tmp_path / "out/a_roads.geojson")
+    assert len(found) == 4
+    points = np.concatenate([feature["geometry"]["coordinates"] for feature in found])
     x, y = rasterio.warp.transform("EPSG:4326", UTM, *points.T)
     columns, rows = ~place_of(1) @ (np.array(x), np.array(y))
     on_road = (abs(rows - 100.5) < 1.5) | (abs(columns - 150.5) < 1.5)
     assert on_road.all()
     assert len(np.unique(points, axis=0)) == 5  # four ends and a crossing that they share
-    assert sum(feature["properties"]["length_m"] for feature in features) == pytest.approx(
-        580, abs=20
-    )
+    assert sum(feature["properties"]["length_m"] for feature in found) == pytest.approx(580, abs=20)
 
 
 @pytest.mark.parametrize("metres", [0.25, 0.5, 0.99, 2.0])
@@ -160,8 +164,9 @@ def test_a_gap_is_joined_with_the_probability_along_it(tmp_path: Path) -> None:
     assert map_one(path, tmp_path / "apart", join=0)["roads"] == 2
     assert map_one(path, tmp_path / "joined", join=25)["roads"] == 3
     found = [line["properties"] for line in lines(tmp_path / "joined/a_roads.geojson")]
-    (gap,) = (each for each in found if each["length_m"] < 25)
+    (gap,) = (each for each in found if each["length_px"] < 25)
     assert gap["probability"] < 0.5
+    assert gap["width_px"] is None
 
 
 def spy(function: Callable[..., Any], seen: list[tuple[int, ...]]) -> Callable[..., Any]:
@@ -212,7 +217,8 @@ def test_a_world_file_gives_the_scale_and_crs_the_place(
     Image.fromarray(crossing(100, 100, 50, 50)).save(picture)
     (tmp_path / "a.pgw").write_text("0.5\n0\n0\n-0.5\n300000.25\n4689999.75\n")
     facts = map_one(picture, out)
-    assert facts["road_km"] == pytest.approx(0.1, abs=0.01)
+    assert facts["road_px"] == pytest.approx(200, abs=20)
+    assert "road_km" not in facts
     assert (facts["crs"], facts["metres_per_row"]) == (None, 0.5)
     assert "unit" in json.loads((out / "a_roads.geojson").read_text())
     said = capsys.readouterr()
@@ -385,6 +391,86 @@ def test_png_has_a_world_file_and_a_mask(tmp_path: Path) -> None:
     assert not list((tmp_path / "png").glob("*.tif"))
 
 
+def layer(path: Path, name: str) -> tuple[Any, dict[str, NDArray[Any]], Any]:
+    """A layer's geometries, its fields, and its coordinate system."""
+    plain = shutil.copy(path, path.with_name("plain.gpkg"))  # pyogrio parses names
+    about, _, geometries, fields = pyogrio.raw.read(plain, layer=name)
+    return (
+        shapely.from_wkb(geometries),
+        dict(zip(about["fields"], fields, strict=True)),
+        about["crs"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "metres", "unit"), [("a.tif", 0.5, "m"), ("a.png", None, "px"), ("b! c?.png", 2, "m")]
+)
+def test_the_geopackage_has_roads_nodes_and_areas(
+    tmp_path: Path, name: str, metres: float | None, unit: str
+) -> None:
+    """Of a picture with a place, of one without, and of one with --gsd and an odd name."""
+    image, picture = crossing(240, 200, 80, 120, half=6), tmp_path / name
+    if picture.suffix == ".tif":
+        write_tiff(picture, image, metres=metres)
+        transform, gsd = place_of(metres or 1), None
+    else:
+        Image.fromarray(image).save(picture)
+        transform, gsd = rasterio.Affine.scale(1, -1), metres
+    facts = map_one(picture, tmp_path / "out", gsd=gsd, polygons=True)
+    pixel, stem = metres or 1, picture.stem
+    assert f"{stem}_roads.gpkg" in facts["files"]
+    path = tmp_path / f"out/{stem}_roads.gpkg"
+    roads, of_roads, crs = layer(path, "roads")
+    nodes, of_nodes, _ = layer(path, "nodes")
+    assert crs == (UTM if transform == place_of(metres or 1) else None)
+    columns, rows = ~transform @ shapely.get_coordinates(roads).T
+    assert ((abs(rows - 80.5) < 1.5) | (abs(columns - 120.5) < 1.5)).all()
+    for side, end in (("start", 0), ("end", -1)):
+        assert (shapely.get_point(roads, end) == nodes[of_roads[side]]).all()
+    assert sorted(of_nodes["degree"]) == [1, 1, 1, 1, 4]
+    np.testing.assert_allclose(of_roads[f"width_{unit}"], 13 * pixel, atol=1.01 * pixel)
+    assert of_roads[f"length_{unit}"].sum() == pytest.approx(439 * pixel, rel=0.01)
+    told = [each["properties"] for each in lines(tmp_path / f"out/{stem}_roads.geojson")]
+    assert told == [
+        {key: values[n].item() for key, values in of_roads.items()} for n in range(len(roads))
+    ]
+    areas, of_areas, _ = layer(path, "areas")
+    mask, _, _ = band(tmp_path / f"out/{stem}_mask.tif")
+    outside = features.rasterize(areas, mask.shape, default_value=255, transform=transform) != mask
+    assert not outside.any()
+    assert of_areas[f"area_{unit}2"].sum() == pytest.approx((mask > 0).sum() * pixel**2, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["probability", "mask"])
+def test_geotiffs_are_cloud_optimized(tmp_path: Path, kind: str) -> None:
+    image = crossing(700, 600, 300, 250)
+    image[:100] = 255
+    map_one(write_tiff(tmp_path / "a.tif", image, metres=1), tmp_path / "out")
+    with quiet_gdal(), rasterio.open(tmp_path / f"out/a_{kind}.tif") as dataset:
+        assert dataset.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert dataset.overviews(1) == [2]
+        assert dataset.descriptions[0].startswith("road")
+        small = dataset.read(1, out_shape=(350, 300))
+        assert not dataset.read_masks(1, out_shape=(350, 300))[:50].any()
+        assert set(np.unique(small)) == {0, 255} or kind == "probability"
+
+
+def test_the_overlay_and_pngs_are_placed_by_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("roads.mapping.outputs.OVERLAY_SIDE", 60)
+    picture, out = (
+        write_tiff(tmp_path / "a.tif", crossing(120, 100, 50, 50), metres=1),
+        tmp_path / "out",
+    )
+    map_one(picture, out, format="png")
+    for name, pixels in (("overlay.jpg", 2), ("mask.png", 1)):
+        sidecars = read_sidecars(out / f"a_{name}")
+        assert sidecars.world == place_of(1) @ rasterio.Affine.scale(pixels)
+        assert sidecars.prj is not None
+        assert sidecars.prj.to_epsg() == int(UTM.removeprefix("EPSG:"))
+
+
 def test_the_overlay_shows_road_over_the_picture_and_is_small(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -477,7 +563,7 @@ def test_what_is_done_is_left_and_what_changed_is_redone(
     assert redone(threshold=0.7)
     (out / "a_mask.tif").unlink()
     assert redone(threshold=0.7)
-    for name in ("a_probability.tif", "a_mask.tif", "a_overlay.jpg", "a_roads.geojson"):
+    for name in ("a_probability.tif", "a_mask.tif", "a_overlay.jpg", "a_roads.gpkg"):
         (out / name).write_bytes(b"")  # as after a power cut
         assert redone(threshold=0.7)
     assert not redone(threshold=0.7)
@@ -491,7 +577,7 @@ def test_what_is_done_is_left_and_what_changed_is_redone(
     assert not list(out.glob("*.tif"))
     (out / "a_mask.tfw").unlink()
     assert redone(threshold=0.7)
-    assert not list(out.glob("*.p*"))
+    assert not list(out.glob("*.p*g*"))
 
 
 def test_a_run_that_fails_midway_leaves_the_old_map_and_no_part_of_a_new_one(
@@ -530,7 +616,7 @@ def test_leftovers_are_removed_and_a_second_writer_is_refused(tmp_path: Path) ->
     assert (out / ".lock").read_text() == "mine"
 
 
-@pytest.mark.parametrize("moved", range(6))
+@pytest.mark.parametrize("moved", range(7))
 def test_a_map_is_whole_after_a_kill_while_its_files_get_their_names(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], moved: int
 ) -> None:
@@ -580,7 +666,7 @@ def test_facts_that_list_files_of_another_name_are_not_ours(tmp_path: Path) -> N
     facts = map_one(picture, out)
     facts["files"] |= {"../a.tif": picture.stat().st_size}
     (out / "a.json").write_text(json.dumps(facts))
-    with pytest.raises(UserError, match=r"out/a_probability\.tif and 4 more would be replaced"):
+    with pytest.raises(UserError, match=r"out/a_probability\.tif and 5 more would be replaced"):
         find_pictures([picture], out, "tif")
 
 

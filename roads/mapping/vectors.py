@@ -1,0 +1,185 @@
+"""Vector layers, written by GDAL: roads, where they meet, and areas of road."""
+
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyogrio.errors
+import pyogrio.raw
+import rasterio
+import shapely
+from numpy.typing import NDArray
+from rasterio import Affine
+from rasterio.crs import CRS
+from rasterio.features import shapes
+from shapely.geometry import shape
+
+from roads.graph.tracing import RoadGraph
+from roads.mapping.georeference import ToLonLat
+from roads.runtime.arrays import Float64
+from roads.runtime.errors import UserError, one_line
+from roads.runtime.files import check_room
+
+ToXY = Callable[[Float64, Float64], tuple[Float64, Float64]]  # columns, rows → coordinates
+
+PIXELS = "pixels, x to the right and y down from the picture's upper left corner"
+Y_UP = Affine.scale(1, -1)  # QGIS shows a picture without a place below y = 0
+DIGITS, PROBABILITY_DIGITS = 2, 5  # of metres or pixels; of probabilities in steps of 1/65535
+FILE_BYTES, FEATURE_BYTES, POINT_BYTES = 300_000, 1000, 100  # more than a file takes for each
+
+
+class Roads(NamedTuple):
+    """Roads that are measured.
+
+    Attributes:
+        graph: the roads; their lengths are in `unit`.
+        widths: (edges,) in `unit`, NaN where unknown.
+        unit: m or px.
+    """
+
+    graph: RoadGraph
+    widths: Float64
+    unit: str
+
+
+def write_geojson(path: Path, roads: Roads, to_lonlat: ToLonLat | None) -> None:
+    """Write roads as lines (GeoJSON, RFC 7946), those that meet with the same coordinates.
+
+    A line over the 180th meridian becomes a MultiLineString; its length is that of all of it.
+
+    Args:
+        path: the new file.
+        roads: the roads.
+        to_lonlat: takes columns and rows, of which (0, 0) is the corner of the first pixel and
+            (0.5, 0.5) its centre, and gives longitudes and latitudes (WGS 84). None writes
+            pixels, x to the right and y down from that corner, and says so in the file.
+    """
+    if to_lonlat:
+        options = {"RFC7946": "YES"}  # seven digits: about a centimetre
+    else:
+        members = json.dumps({"unit": PIXELS})
+        media = "application/vnd.geo+json"
+        options = {"COORDINATE_PRECISION": "2", "NATIVE_DATA": members, "NATIVE_MEDIA_TYPE": media}
+    lines = _lines(roads.graph, to_lonlat or _converter(Affine.identity()))
+    options["WRITE_NAME"] = "NO"
+    crs = "EPSG:4326" if to_lonlat else None
+    _write(path, "roads", lines, _fields(roads), crs, driver="GeoJSON", layer_options=options)
+
+
+def write_geopackage(path: Path, roads: Roads, transform: Affine, crs: CRS | None) -> None:
+    """Write the layers `roads` and `nodes` of a new GeoPackage, in the picture's own coordinates.
+
+    Args:
+        path: the new file.
+        roads: the roads.
+        transform: from columns and rows to coordinates. The identity gives pixels with y up from
+            the upper left corner, so negative: so they lie on the picture in QGIS.
+        crs: what the coordinates are in; None if unknown.
+    """
+    to_xy = _converter(Y_UP if transform.is_identity else transform)
+    edges, nodes = roads.graph.edges, roads.graph.nodes
+    _write(path, "roads", _lines(roads.graph, to_xy), _fields(roads), crs)
+    ends = np.array([(edge.start, edge.end) for edge in edges], np.int64).ravel()
+    degrees = {"id": np.arange(len(nodes)), "degree": np.bincount(ends, minlength=len(nodes))}
+    points = shapely.points(_coordinates(nodes, to_xy))
+    _write(path, "nodes", points, degrees, crs, geometry_type="Point")
+
+
+def add_areas(
+    path: Path, mask: Path, transform: Affine, crs: CRS | None, pixel: float, unit: str
+) -> None:
+    """Add the layer `areas` to a GeoPackage: polygons along the borders of a mask's pixels.
+
+    The mask is in memory, a byte for each pixel, and all polygons.
+
+    Args:
+        path: the GeoPackage.
+        mask: a GeoTIFF of one band, 0 where no road is.
+        transform, crs: as in `write_geopackage`.
+        pixel: the area of a pixel, in `unit` squared.
+        unit: m or px.
+    """
+    with rasterio.open(mask, driver="GTiff") as dataset:
+        road = dataset.read(1)
+    placed = Y_UP if transform.is_identity else transform
+    polygons = np.array([shape(each) for each, _ in shapes(road, road, transform=placed)], object)
+    areas = (shapely.area(polygons) * (pixel / abs(placed.determinant))).round(DIGITS)
+    fields = {"id": np.arange(len(polygons)), f"area_{unit}2": areas}
+    _write(path, "areas", polygons, fields, crs, geometry_type="Polygon")
+
+
+def _converter(transform: Affine) -> ToXY:
+    def to_xy(columns: Float64, rows: Float64) -> tuple[Float64, Float64]:
+        x, y = transform @ (columns, rows)
+        return x, y
+
+    return to_xy
+
+
+def _coordinates(places: Float64, to_xy: ToXY) -> Float64:
+    """Coordinates of rows and columns, (n, 2)."""
+    rows, columns = (places.reshape(-1, 2) + 0.5).T
+    return np.stack(to_xy(columns, rows), axis=1)
+
+
+def _lines(graph: RoadGraph, to_xy: ToXY) -> NDArray[Any]:
+    if not graph.edges:
+        return np.empty(0, object)
+    places = np.concatenate([edge.line for edge in graph.edges])
+    owner = np.repeat(np.arange(len(graph.edges)), [len(edge.line) for edge in graph.edges])
+    lines: NDArray[Any] = shapely.linestrings(_coordinates(places, to_xy), indices=owner)
+    return lines
+
+
+def _fields(roads: Roads) -> dict[str, NDArray[Any]]:
+    edges, unit = roads.graph.edges, roads.unit
+    return {
+        "id": np.arange(len(edges)),
+        f"length_{unit}": np.array([edge.length for edge in edges]).round(DIGITS),
+        f"width_{unit}": roads.widths.round(DIGITS),
+        "probability": np.array([edge.probability for edge in edges]).round(PROBABILITY_DIGITS),
+        "start": np.array([edge.start for edge in edges], np.int64),
+        "end": np.array([edge.end for edge in edges], np.int64),
+    }
+
+
+def _write(
+    path: Path,
+    layer: str,
+    geometry: NDArray[Any],
+    fields: Mapping[str, NDArray[Any]],
+    crs: CRS | str | None,
+    *,
+    driver: str = "GPKG",
+    geometry_type: str = "LineString",
+    **options: Any,
+) -> None:
+    """Write a layer; NaN becomes null.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    points = int(shapely.get_num_coordinates(geometry).sum())
+    check_room(path, FILE_BYTES + FEATURE_BYTES * len(geometry) + POINT_BYTES * points)
+    try:
+        with warnings.catch_warnings(), TemporaryDirectory() as plain:
+            warnings.filterwarnings("ignore", "'crs' was not provided")
+            link = Path(plain, f"{layer}{path.suffix}")  # pyogrio parses paths: ! ends an archive
+            link.symlink_to(path.resolve())
+            pyogrio.raw.write(
+                link,
+                shapely.to_wkb(geometry),
+                list(fields.values()),
+                list(fields),
+                layer=layer,
+                driver=driver,
+                geometry_type=geometry_type,
+                crs=crs.to_wkt() if isinstance(crs, CRS) else crs,
+                **options,
+            )
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
+        raise UserError(f"{path} cannot be written: {one_line(error)}") from None

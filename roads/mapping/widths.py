@@ -1,0 +1,68 @@
+"""How wide roads are, by the mask around their centrelines."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import shapely
+from scipy.ndimage import binary_dilation, median
+from scipy.spatial import KDTree
+
+from roads.graph.skeleton import ReadRows
+from roads.graph.tracing import Edge
+from roads.runtime.arrays import Float64
+
+STEP = 2.0  # metres from a point of a line to the next at which its width is measured
+REACH = 50.0  # metres; the border of the mask is not looked for any further
+STRIP_PIXELS = 2**22  # looked at together
+ASIDE = np.array([(0, 0), (0, 0.5), (0, -0.5), (0.5, 0), (-0.5, 0)])
+
+
+def road_widths(
+    edges: Sequence[Edge],
+    read_mask: ReadRows,
+    shape: tuple[int, int],
+    metres: tuple[float, float],
+    tolerance: float,
+) -> Float64:
+    """The width of each road, the median over its line of twice the distance to the mask's border.
+
+    A simplified line may run beside the middle of the road: of the points up to half the
+    tolerance aside, the one in the middle counts. Beyond the picture there is no border.
+
+    Args:
+        edges: the roads.
+        read_mask: gives rows [top, bottom) of the mask, (rows, width) bool, some of them twice.
+        shape: height and width of the mask.
+        metres: height and width of a pixel.
+        tolerance: metres by which the lines may be off.
+
+    Returns:
+        (edges,) metres, 2 · REACH at most; NaN where most of a line is off the mask, as in a
+        joined gap.
+    """
+    if not edges:
+        return np.zeros(0)
+    owner = np.repeat(np.arange(len(edges)), [len(edge.line) for edge in edges])
+    places = np.concatenate([edge.line for edge in edges]) * metres
+    lines = shapely.segmentize(shapely.linestrings(places, indices=owner), STEP)
+    points, owner = shapely.get_coordinates(lines, return_index=True)
+    distances = np.zeros(len(points))
+    rows = points[:, 0] / metres[0]
+    height, width = shape
+    strip, margin = max(1, STRIP_PIXELS // width), int(np.ceil(REACH / metres[0]))
+    for top in range(0, height, strip):
+        mine = np.flatnonzero((rows >= top) & (rows < top + strip))
+        first = max(0, top - margin)
+        mask = read_mask(first, min(top + strip + margin, height))
+        corner = np.array([first * metres[0], 0])
+        border = KDTree(np.argwhere(binary_dilation(mask) & ~mask) * metres + corner)
+        for aside in ASIDE * tolerance:
+            places = points[mine] + aside - corner
+            pixels = np.rint(places / metres).astype(np.int64).clip(0, np.array(mask.shape) - 1)
+            on_road = mask[tuple(pixels.T)]
+            found, _ = border.query(places[on_road] + corner, distance_upper_bound=REACH)
+            there = mine[on_road]
+            distances[there] = np.maximum(distances[there], np.minimum(found, REACH))
+    middle = median(distances, owner, np.arange(len(edges)))
+    # The nearest pixel off a road has its centre a quarter of a pixel beyond the border, on average
+    return np.where(middle > 0, 2 * middle - np.mean(metres) / 2, np.nan)
