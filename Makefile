@@ -1,17 +1,18 @@
-# make repro   set up, run the whole pipeline, show the scores (beside those in Git) and the pictures
-# make experiments   a table of the experiments: the main scores, and the params that differ, in 120
-#              columns; where many differ, WIDTH=240
+# make repro   set up, run the whole pipeline, compare the scores with those in Git
+# make experiments   a table of the experiments: the main scores and the params that differ, in 120
+#              columns; WIDTH=240 fits more params
 # make test    set up, run the tests
 # make check   ruff, mypy and the fast tests of every package, in about a minute
 # make soak    the long tests: kills at random moments, full disks, damaged files, gigabytes
 # make lint    ruff and mypy
-# make verify  look for damage in DVC's cache, the downloads and the workspace; QUARANTINE=1 moves it away
-# make cards   score the released nets again, FOLDER=/folder/of/tiles, and rewrite their cards
-# make audit   look up known holes in the packages that are installed
-# make bench   measure, and write benchmarks/README.md; PARTS="data plain dvc train predict torch",
-#              TILES="8 108 1171", SCRATCH=/folder
+# make verify  look for damaged files in DVC's cache, the downloads and the workspace;
+#              QUARANTINE=1 moves them away
+# make cards   score the released nets on FOLDER=/folder/of/tiles again, and rewrite their cards
+# make audit   check the installed packages for known vulnerabilities
+# make bench   run the benchmarks and write benchmarks/README.md;
+#              PARTS="data plain dvc train predict torch", TILES="8 108 1171", SCRATCH=/folder
 #
-# PYTHON=python3.12 picks an interpreter; CUDA=1 adds TensorFlow's CUDA libraries.
+# PYTHON=python3.12 chooses the interpreter; CUDA=1 adds TensorFlow's CUDA libraries.
 
 PYTHON ?= python3
 VENV := .venv
@@ -30,7 +31,7 @@ repro: $(VENV)/pipeline $(if $(CUDA),$(VENV)/cuda)
 	@dvc metrics diff --all --targets metrics/test.json
 	@echo "Pictures: metrics/contact_sheet.png, metrics/test/; curves: 'dvc plots show' (first 'source $(VENV)/bin/activate')"
 
-# Columns of files, intervals, counts and of what repeats another column are left out.
+# Leaves out files, confidence intervals, counts, and columns that repeat another.
 experiments: $(VENV)/pipeline
 	@COLUMNS=$(WIDTH) dvc exp show --no-pager --only-changed --hide-workspace \
 	  --drop '.*/|.*_95_|.*_crops|Created|best_epoch|valid_loss|iou|break_even|cldice'
@@ -52,7 +53,7 @@ verify: $(VENV)/pipeline
 
 cards: $(VENV)/development
 	@test -d "$(FOLDER)" || { echo "name the tiles: make cards FOLDER=/folder/of/tiles" >&2; exit 1; }
-	rm -rf build/cards # it would be taken for done, whatever the tiles are now
+	rm -rf build/cards # results in it are reused, even those of other tiles
 	python -m benchmarks.release --tiles "$(FOLDER)" --work build/cards
 
 audit: $(VENV)/development $(VENV)/audit
@@ -74,7 +75,7 @@ bench: $(VENV)/development .venv-bench/torch
 
 $(VENV)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
-	  { echo "Python 3.11 to 3.13 is needed; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	  { echo "Python 3.11 to 3.13 is required; choose one: make PYTHON=python3.12 ..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	python -m pip install --quiet --upgrade pip==26.3 setuptools==84.2.1
 	@touch $@
