@@ -1,12 +1,12 @@
-"""The stages of dvc.yaml, a module each.
+"""The stages of dvc.yaml, one module each.
 
-Under DVC, this notes what a stage reads before its module is imported, which takes seconds: an
-edit in that time is noticed too. Ctrl-C in that time ends in one line.
+Under DVC, a stage's inputs are recorded before its module is imported. Imports take seconds, and
+an edit during them must be noticed too. Ctrl-C during imports prints one line, not a traceback.
 """
 
 import sys
 
 from roads.runtime.stage import begin
 
-if sys.argv[0] == "-m":  # so it is while `python -m stages.crop` imports, not in its workers
+if sys.argv[0] == "-m":  # true while `python -m stages.crop` imports this, but not in its workers
     begin()

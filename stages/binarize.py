@@ -1,7 +1,7 @@
-"""binarize: make 0/1 masks of the crops' maps.
+"""binarize: threshold the crops' maps into 0/1 masks.
 
-The result is `data/masks`: a one-bit TIFF stack per tile, page for page the crops of `data/crops`,
-and `pixels.csv`, the grey and the road pixels of every crop.
+The result is `data/masks`: one one-bit TIFF stack per tile, with the same pages as in `data/crops`,
+and `pixels.csv`, the numbers of grey and road pixels of every crop.
 """
 
 import functools
@@ -25,11 +25,10 @@ from roads.runtime.stage import stage_paths, stage_status
 
 
 def binarize(crops: Path, masks: Path, params: BinarizeParams) -> None:
-    """Threshold the map stacks of `crops` into the folder `masks`: above is road.
+    """Threshold the map stacks of `crops` into the folder `masks`; pixels above it are road.
 
     Raises:
-        UserError: no map has a pixel above the threshold, or none has another, or a stack is
-            broken.
+        UserError: no pixel of any map is above the threshold, or all are, or a stack is broken.
     """
     pages = Counter(crop.tile for crop in kept_crops(crops / CROPS_FILE))
     tiles = sorted(pages)
@@ -63,7 +62,7 @@ def binarize(crops: Path, masks: Path, params: BinarizeParams) -> None:
     dim = [t for t, c in zip(tiles, counts, strict=True) if 0 < c.brightest <= params.threshold]
     if dim:
         print(
-            f"binarize: {len(dim)} of {len(tiles)} maps have values, but none above "
+            f"binarize: {len(dim)} of {len(tiles)} maps are not empty, but have no pixel above "
             f"binarize.threshold {params.threshold}, so no road: {some(dim)}. "
             "If road is 1 in some maps and 255 in others, set it to 0",
             file=sys.stderr,
@@ -75,15 +74,15 @@ def binarize(crops: Path, masks: Path, params: BinarizeParams) -> None:
     ]
     if light:
         print(
-            f"binarize: more than half of {len(light)} of {len(tiles)} maps is road: "
-            f"{some(light)}. Maps are white roads on black: are these inverted?",
+            f"binarize: {len(light)} of {len(tiles)} maps are more than half road: {some(light)}. "
+            "Maps are white roads on black: are these inverted?",
             file=sys.stderr,
         )
     pixels = sum(count.pixels for count in counts)
     grey = sum(row[2] for row in rows)
     road = sum(row[3] for row in rows)
     print(
-        f"binarize: {len(rows)} masks, {road / pixels:.2%} of their pixels road; "
+        f"binarize: {len(rows)} masks; {road / pixels:.2%} of their pixels are road, "
         f"{grey / pixels:.2%} of the maps' pixels were grey",
         file=sys.stderr,
     )
@@ -91,7 +90,7 @@ def binarize(crops: Path, masks: Path, params: BinarizeParams) -> None:
 
 @dataclass(frozen=True)
 class TileCounts:
-    """What one tile's maps hold: a row of `pixels.csv` per crop, and totals."""
+    """Counts of one tile's maps: a row of `pixels.csv` per crop, and totals."""
 
     rows: list[tuple[str, int, int, int]]
     pixels: int

@@ -1,8 +1,8 @@
-"""crop: cut the kept tiles into square crops, and give every crop its split.
+"""crop: cut the kept tiles into square crops, and assign every crop to a split.
 
-The result is `data/crops`: stacks `sat/NAME.tif` and `map/NAME.tif` with a page per kept crop,
-cut and never resized, and `index.csv`, every window with its place, its split, its blank fraction
-and, where it was dropped, why.
+The result is `data/crops`: stacks `sat/NAME.tif` and `map/NAME.tif` with one page per kept crop,
+never resized, and `index.csv`, which lists every window with its position, split, blank fraction
+and, if it was dropped, why.
 """
 
 import functools
@@ -30,7 +30,7 @@ def crop(raw: Path, handpicked: Path, crops: Path, params: CropParams, split: Sp
     """Cut the tiles that `handpicked` keeps into the folder `crops`.
 
     Raises:
-        UserError: a picture is broken, or a split would be without crops.
+        UserError: a picture is broken, or a split would have no crops.
     """
     keep = kept_names(handpicked)
     tiles = [tile for tile in read_tiles(raw) if tile.name in keep]
@@ -44,8 +44,8 @@ def crop(raw: Path, handpicked: Path, crops: Path, params: CropParams, split: Sp
         write_crops(folder / CROPS_FILE, windows)
     if too_small:
         print(
-            f"crop: {len(too_small)} tiles are smaller than a crop of {params.size} pixels and "
-            f"give none: {some(too_small)}",
+            f"crop: {len(too_small)} tiles have no crops because they are smaller than "
+            f"{params.size} pixels: {some(too_small)}",
             file=sys.stderr,
         )
     kept = sum(window.kept for window in windows)
@@ -53,7 +53,7 @@ def crop(raw: Path, handpicked: Path, crops: Path, params: CropParams, split: Sp
 
 
 def _cut_tile(raw: Path, folder: Path, params: CropParams, tile: Tile) -> list[Crop]:
-    """Write one tile's stacks; return its windows, with the split its folder says."""
+    """Write one tile's stacks; return its windows, with the split of its folder."""
     image, map_ = read_pair(raw, tile)
     blank = blank_mask(image)
     windows: list[Crop] = []

@@ -1,7 +1,7 @@
 """download: bring tiles into `data/raw`, from one of three sources.
 
-The result is `data/raw/{train,valid,test}/{sat,map}/NAME.*` and `tiles.csv`, every tile with the
-size and the SHA-256 of its two files.
+The result is `data/raw/{train,valid,test}/{sat,map}/NAME.*` and `tiles.csv`, which lists every tile
+with the sizes and SHA-256 of its two files.
 """
 
 import sys
@@ -25,11 +25,11 @@ def download(raw: Path, names: Path, params: DownloadParams, generated: SamplePa
     Args:
         raw: the folder to make.
         names: CSV of the official tiles' names by split, for the source `massachusetts`.
-        params: which source, and its knobs.
-        generated: the knobs of the source `sample`.
+        params: which source, and its parameters.
+        generated: parameters of the source `sample`.
 
     Raises:
-        UserError: the source cannot give what was asked for.
+        UserError: the source cannot provide the tiles.
     """
     with replacing_folder(raw) as partial:
         if params.source == "sample":
@@ -42,7 +42,7 @@ def download(raw: Path, names: Path, params: DownloadParams, generated: SamplePa
     counts = Counter(tile.split for tile in tiles)
     told = ", ".join(f"{counts[split]} {split}" for split in SPLITS)
     if params.source == "folder" and counts.keys() == {folder.UNDIVIDED}:
-        told = "of no split yet: split.by=tile draws them"
+        told = "not split yet; split.by=tile splits them"
     print(f"download: {len(tiles)} tiles ({told})", file=sys.stderr)
 
 

@@ -1,7 +1,7 @@
-"""evaluate: score the trained U-Net on the test crops, and on whole test tiles.
+"""evaluate: score the trained U-Net on the test crops and on whole test tiles.
 
-The result is `metrics/test.json`, the few scores that DVC compares, and a folder with all scores
-(`scores.json`), the curves, a table of the tiles, pictures of some, and the chosen thresholds.
+The result is `metrics/test.json`, the main scores, which DVC compares, and a folder with all scores
+(`scores.json`), curves, a table of the tiles, pictures of some, and the chosen thresholds.
 """
 
 import argparse
@@ -65,15 +65,15 @@ def evaluate(
     split_by: str,
     binarize: BinarizeParams,
 ) -> None:
-    """Choose thresholds on the validation split, score the test crops and tiles, draw some.
+    """Choose thresholds on the validation split, then score and draw test crops and tiles.
 
     Args:
         inputs: the model, the crops and the tiles.
         metrics: the JSON file of the scores to compare.
         plots: the folder to fill.
         params: how to predict, and how many pictures to draw.
-        split_by: how the data was split; if by single crops, no tile is scored.
-        binarize: what is road in a tile's map.
+        split_by: how the data was split; if by single crops, no whole tile is scored.
+        binarize: the threshold that makes a tile's map a mask.
 
     Raises:
         UserError: a file is missing or broken, a split is empty, or the model predicts NaN.
@@ -111,9 +111,9 @@ def evaluate(
 
 
 def compared(values: Mapping[str, Any]) -> dict[str, float | None]:
-    """What `metrics/test.json` holds: of all scores those that DVC compares, none nested.
+    """The contents of `metrics/test.json`: the scores that DVC compares, not nested.
 
-    None where a score is not defined; scores of whole tiles are there if any was scored.
+    A score that is not defined is None. Scores of whole tiles are included if there are any.
     """
     few = {name: values[name] for name in ("dice", "iou")}
     if "tiles" in values:
@@ -125,7 +125,7 @@ def compared(values: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def told(what: str, scores: CropScores | TileScores) -> str:
-    """The line about the test crops, or the whole test tiles."""
+    """The line printed about the test crops or the whole test tiles."""
     if scores.pooled.road_pixels == 0:
         return f"the test {what} have no road: Dice, IoU and recall are not defined (null)"
     best = scores.pooled.at(scores.level)
@@ -133,7 +133,7 @@ def told(what: str, scores: CropScores | TileScores) -> str:
 
 
 def thresholds(weights: Path, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The thresholds among the scores, and the SHA-256 of the weights they were chosen for."""
+    """The thresholds from the scores, and the SHA-256 of the weights they were chosen for."""
     chosen = {
         key: {"threshold": values[key]["threshold"]} for key in ("crops", "tiles") if key in values
     }
@@ -145,8 +145,8 @@ def check_window(window: int, description: Description) -> None:
     step = size_step(description.unet)
     if window % step:
         raise UserError(
-            f"evaluate.window is {window}: a net of unet.depth {description.unet.depth} takes "
-            f"multiples of {step}"
+            f"evaluate.window is {window}: a net of unet.depth {description.unet.depth} needs a "
+            f"multiple of {step}"
         )
 
 
@@ -179,7 +179,7 @@ def find_tiles(inputs: Inputs, split_by: str) -> WholeTiles | None:
 
 
 def tile_predictor(model: keras.Model, crop_size: int, params: EvaluateParams) -> PredictTile:
-    """Predict whole tiles by windows; a batch has about as many pixels as a batch of crops."""
+    """A function that predicts whole tiles by windows, about as many pixels at once as of crops."""
     batch = max(1, params.batch_size * crop_size**2 // params.window**2)
     windows = Windows(params.window, params.overlap, batch)
     predictor = Predictor(model, batch)
@@ -213,14 +213,14 @@ def evaluate_tiles(
 
 
 def choose_level(pooled: LevelCounts, what: str) -> int:
-    """The level of the threshold with the highest pooled Dice on validation crops or tiles."""
+    """The threshold, as a level, with the highest pooled Dice on validation crops or tiles."""
     if pooled.road_pixels == 0:
         print(f"evaluate: no validation {what} has a road: the threshold is 0.5", file=sys.stderr)
     return pooled.best_level()
 
 
 def warn_if_blind(pooled: LevelCounts, level: int) -> None:
-    """Warn if the model predicts the same for every pixel."""
+    """Warn if the model predicts the same class for every pixel."""
     counts = pooled.at(level)
     predicted = counts.true_positives + counts.false_positives
     if predicted in (0, pooled.pixels):

@@ -1,8 +1,8 @@
-"""handpick-filter: drop the tiles whose imagery is missing over a big part.
+"""handpick-filter: drop the tiles that miss a large part of their imagery.
 
-The result is `handpicked.csv`, every tile with its blank fraction, kept or dropped, and why; and
-a contact sheet for a person to look at: some of the tiles that were kept, then what was dropped or
-nearly so, the maps' roads drawn over the images. A map that is shifted, inverted or empty shows.
+The result is `handpicked.csv`, which lists every tile with its blank fraction, whether it was kept,
+and why; and a contact sheet to check by eye: some of the kept tiles, then those dropped or nearly
+dropped, with the maps' roads drawn over the images. It reveals shifted, inverted and empty maps.
 """
 
 import functools
@@ -23,27 +23,27 @@ from roads.runtime.names import some, sound_name
 from roads.runtime.stage import stage_paths, stage_status
 
 PICK_COLUMNS = ("name", "decision", "reason")
-BORDERLINE = 0.1  # a blank fraction this near the limit is worth a person's look
-SAMPLED = 24  # tiles, spread evenly over the table, that are shown if they are kept
+BORDERLINE = 0.1  # a blank fraction this close to the limit is worth checking by eye
+SAMPLED = 24  # tiles, evenly spaced in the table, that are shown if they are kept
 THUMBNAIL = 250  # pixels
-ROAD_FROM = 128  # of 255: a map's pixel that is drawn as road
+ROAD_FROM = 128  # map pixels from this value on are drawn as road
 ROAD_COLOUR = (255, 0, 0)
 
 
 def handpick_filter(
     raw: Path, picks_file: Path, handpicked: Path, sheet: Path, params: HandpickParams
 ) -> None:
-    """Judge every tile of `raw` by its blank fraction; a person's decision wins over the rule.
+    """Keep or drop every tile of `raw` by its blank fraction; decisions by hand take precedence.
 
     Args:
         raw: the downloaded tiles.
-        picks_file: CSV of a person's decisions: name, `keep` or `drop`, reason.
+        picks_file: CSV of decisions by hand: name, `keep` or `drop`, reason.
         handpicked: the table to write.
         sheet: the picture to write.
-        params: the rule.
+        params: the limit of the blank fraction.
 
     Raises:
-        UserError: a picture is broken, or a decision is not about a tile of `raw`.
+        UserError: a picture is broken, or a decision names a tile that is not in `raw`.
     """
     tiles = read_tiles(raw)
     picks = read_picks(picks_file)
@@ -55,11 +55,9 @@ def handpick_filter(
         )
     rows, doubtful, sampled = [], [], []
     step = -(-len(tiles) // SAMPLED)
-    looked_at = [
-        (tile, number % step == 0 or tile.name in picks) for number, tile in enumerate(tiles)
-    ]
-    looks = in_order(functools.partial(_look, raw.absolute()), looked_at, "handpick")
-    for (tile, wanted), (blank, thumbnail) in zip(looked_at, looks, strict=True):
+    jobs = [(tile, number % step == 0 or tile.name in picks) for number, tile in enumerate(tiles)]
+    looks = in_order(functools.partial(_look, raw.absolute()), jobs, "handpick")
+    for (tile, wanted), (blank, thumbnail) in zip(jobs, looks, strict=True):
         keep, why = _judge(blank, picks.get(tile.name), params.max_blank)
         rows.append((tile.name, tile.split, f"{blank:.4f}", "yes" if keep else "no", why))
         if thumbnail is None:
@@ -77,9 +75,9 @@ def handpick_filter(
     print(f"handpick-filter: {kept} of {len(rows)} tiles kept", file=sys.stderr)
 
 
-def _look(raw: Path, looked_at: tuple[Tile, bool]) -> tuple[float, Image8 | None]:
-    """The blank fraction of a tile; and a thumbnail if some of it is blank, or one is wanted."""
-    tile, wanted = looked_at
+def _look(raw: Path, job: tuple[Tile, bool]) -> tuple[float, Image8 | None]:
+    """The blank fraction of a tile, and a thumbnail if some of it is blank or one is wanted."""
+    tile, wanted = job
     image, map_ = read_pair(raw, tile)
     blank = blank_fraction(image)
     if blank == 0 and not wanted:
@@ -95,12 +93,12 @@ def _judge(blank: float, pick: tuple[bool, str] | None, max_blank: float) -> tup
         keep, reason = pick
         return keep, f"by hand: {reason}" if reason else "by hand"
     if blank > max_blank:
-        return False, "blank"  # not the limit: another with the same decisions reruns nothing
+        return False, "blank"  # without the limit: a new limit with the same outcome reruns nothing
     return True, ""
 
 
 def read_picks(path: Path) -> dict[str, tuple[bool, str]]:
-    """A person's decisions: name → (keep, reason).
+    """Read the decisions by hand: name → (keep, reason).
 
     Raises:
         UserError: the file is missing, or a line of it is not a decision.
@@ -108,7 +106,7 @@ def read_picks(path: Path) -> dict[str, tuple[bool, str]]:
     try:
         rows = read_csv(path, PICK_COLUMNS)
     except FileNotFoundError:
-        raise UserError(f"{path} is missing; `git restore {path}` brings it back") from None
+        raise UserError(f"{path} is missing; restore it: `git restore {path}`") from None
     except ValueError as error:
         raise UserError(
             f"{path} is not a CSV file of {','.join(PICK_COLUMNS)} in UTF-8: {one_line(error)}"
@@ -120,11 +118,11 @@ def read_picks(path: Path) -> dict[str, tuple[bool, str]]:
             raise UserError(f"{path}, line {line}: {excerpt(name)} is not the name of a tile")
         if decision not in ("keep", "drop"):
             raise UserError(
-                f"{path}, line {line}: the decision on {name} is {excerpt(decision)}; it should be "
-                "keep or drop"
+                f"{path}, line {line}: the decision on {name} is {excerpt(decision)}, not keep or "
+                "drop"
             )
         if name in picks:
-            raise UserError(f"{path}, line {line}: {name} is there twice")
+            raise UserError(f"{path}, line {line}: duplicate name {name}")
         picks[name] = (decision == "keep", row["reason"])
     return picks
 

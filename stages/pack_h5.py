@@ -1,8 +1,8 @@
 """pack-h5: pack crops and masks into two HDF5 files.
 
-The result is `data/packed`: `images.h5` and `masks.h5` with the datasets `train`, `valid` and
-`test`, whose rows belong together, `rows.csv`, which crop each row is, and `counts.json`, what was
-kept and dropped on the way, and why. `metrics/data.json` has the number of crops of each split.
+The result is `data/packed`: `images.h5` and `masks.h5`, each with datasets `train`, `valid` and
+`test` of matching rows; `rows.csv`, which says which crop each row is; and `counts.json`, what was
+kept and dropped so far, and why. `metrics/data.json` has the number of crops of each split.
 """
 
 import itertools
@@ -28,7 +28,7 @@ from roads.runtime.names import SPLITS
 from roads.runtime.progress import progress
 from roads.runtime.stage import stage_paths, stage_status
 
-CROPS_AT_ONCE = 256  # are in memory; a tile may have thousands
+CROPS_AT_ONCE = 256  # in memory; a tile may have thousands
 
 Pixels = Mapping[tuple[str, int], tuple[int, int]]
 
@@ -46,7 +46,7 @@ def pack_h5(
     kept = [crop for crop in index if crop.kept]
     if not kept or not {(crop.tile, crop.page) for crop in kept} <= pixels.keys():
         raise UserError(
-            f"{crops / CROPS_FILE} and {masks / PIXELS_FILE} do not belong together. "
+            f"{crops / CROPS_FILE} and {masks / PIXELS_FILE} do not match. "
             "Run `dvc repro -f binarize`."
         )
     side = _crop_side(crops / IMAGE_FOLDER, kept[0].tile)
@@ -55,7 +55,7 @@ def pack_h5(
     rows = Counter(crop.split for crop in chosen)
     for split in SPLITS:
         if not rows[split]:
-            raise UserError(f"pack.min_road={params.min_road:g} leaves no crop to {split}")
+            raise UserError(f"pack.min_road={params.min_road:g} leaves no {split} crops")
 
     # One process: copying pages into the packs costs less than sending them between processes.
     by_tile = [list(group) for _, group in itertools.groupby(chosen, lambda crop: crop.tile)]
@@ -75,8 +75,8 @@ def pack_h5(
 def _road_enough(split: str, road: int, area: int, params: PackParams) -> bool:
     """Whether a crop has enough road to be packed.
 
-    The measure is the article's: road pixels per background pixel. It applies to training only,
-    because a test set without empty crops flatters.
+    The measure is the article's: road pixels per background pixel. It normally applies to training
+    only, because a test set without empty crops inflates scores.
     """
     if split != "train" and not params.min_road_everywhere:
         return True
@@ -92,7 +92,7 @@ def _crop_side(images: Path, tile: str) -> int:
 def _read_tile(
     images: Path, masks: Path, crops: Sequence[Crop], side: int
 ) -> Iterator[tuple[Sequence[Crop], Image8, Image8]]:
-    """The chosen crops of one tile, and 0/1 masks, up to CROPS_AT_ONCE each time.
+    """Yield the chosen crops of one tile and their 0/1 masks, up to CROPS_AT_ONCE at a time.
 
     Yields:
         n crops, (n, side, side, 3) uint8 and (n, side, side) uint8.
@@ -124,7 +124,7 @@ def _read_pages(
 
 
 def _numbered(crops: Sequence[Crop]) -> list[tuple[str, int, str, int, int, int]]:
-    """A line of `rows.csv` per crop: its split, its row in that dataset, and where it is from."""
+    """A line of `rows.csv` per crop: its split, its row in that dataset, and its source."""
     numbers = {split: itertools.count() for split in SPLITS}
     return [(c.split, next(numbers[c.split]), c.tile, c.page, c.top, c.left) for c in crops]
 
@@ -132,7 +132,7 @@ def _numbered(crops: Sequence[Crop]) -> list[tuple[str, int, str, int, int, int]
 def _counts(
     handpicked: Path, index: Sequence[Crop], chosen: Sequence[Crop], pixels: Pixels, area: int
 ) -> dict[str, Any]:
-    """What `counts.json` holds."""
+    """The contents of `counts.json`."""
     verdicts = read_verdicts(handpicked).values()
     tiles = Counter((keep, why.startswith("by hand")) for keep, why in verdicts)
     kept_tiles = tiles[True, False] + tiles[True, True]

@@ -1,8 +1,8 @@
 """train: train the U-Net on the packed crops, and keep the weights of its best epoch.
 
-The result is `unet.weights.h5` and `unet.json`, which describes it, the curves in dvclive's layout
-as it runs, with pictures of them and of augmented crops, and the scores of the best epoch. With no
-epochs, the initial weights are passed on.
+The result is `unet.weights.h5` with its description `unet.json`, the scores of the best epoch,
+pictures of the curves and of augmented crops, and, as training runs, the curves in dvclive's
+layout. With `train.epochs: 0`, the initial weights are copied unchanged.
 """
 
 import argparse
@@ -52,13 +52,13 @@ def train(
         log: folder that gets the curves as training runs, and `augmented.png`.
         metrics: JSON file that gets the scores.
         params: how to train.
-        unet: what to train.
-        augmentation: what happens to the training crops; validation crops stay as they are.
-        snapshots: folder that gets the net so far, with kernels as float16, and `curves.csv`.
+        unet: the net to train.
+        augmentation: of the training crops; validation crops are not augmented.
+        snapshots: folder that gets the net so far, with float16 kernels, and `curves.csv`.
 
     Raises:
-        UserError: data or initial weights are missing, broken or do not fit the params, the
-            same training is already running, or the loss is no longer a number.
+        UserError: data or initial weights are missing, broken or do not match the params, the
+            same training is already running, or the loss is not finite.
     """
     leads = process_index() == 0
     if params.epochs == 0:
@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the packed crops")
     parser.add_argument("--model", type=Path, required=True, help="folder that gets the net")
     parser.add_argument("--log", type=Path, required=True, help="folder that gets the curves")
-    parser.add_argument("--metrics", type=Path, required=True, help="gets the scores, as JSON")
+    parser.add_argument("--metrics", type=Path, required=True, help="JSON file of the scores")
     parser.add_argument(
         "--snapshots", type=Path, help="folder that gets the net so far, after every epoch"
     )

@@ -248,7 +248,7 @@ def test_one_pixel_is_a_tile_without_crops(
     params = CropParams(size=32, stride=32, edge="drop", max_blank=0.5)
     split = SplitParams(by="official", seed=0, valid=0.1, test=0.1)
     crop(raw, tables[1], tmp_path / "crops", params, split)
-    assert "1 tiles are smaller than a crop of 32 pixels and give none: train0" in (
+    assert "1 tiles have no crops because they are smaller than 32 pixels: train0" in (
         capsys.readouterr().err
     )
 

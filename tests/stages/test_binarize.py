@@ -60,7 +60,7 @@ def test_single_maps_without_road_for_their_values_are_named(
     write_stack(crops / "map" / "b.tif", [np.minimum(LEVELS, 1)])
     write_stack(crops / "map" / "c.tif", [np.zeros_like(LEVELS)])
     binarize(crops, tmp_path / "masks", BinarizeParams(threshold=100))
-    assert "1 of 3 maps have values, but none above" in capsys.readouterr().err
+    assert "1 of 3 maps are not empty, but have no pixel above" in capsys.readouterr().err
     binarize(crops, tmp_path / "masks", BinarizeParams(threshold=0))
     assert "maps have values" not in capsys.readouterr().err
 
@@ -79,7 +79,7 @@ def test_inverted_maps_are_noticed(
     for name in "bc":
         write_stack(crops / "map" / f"{name}.tif", [np.full_like(LEVELS, 0)])
     binarize(crops, tmp_path / "masks", BinarizeParams(threshold=100))
-    assert "more than half of 1 of 3 maps is road: a." in capsys.readouterr().err
+    assert "1 of 3 maps are more than half road: a." in capsys.readouterr().err
 
 
 def test_black_maps_are_not_told_to_lower_the_threshold(crops: Path, tmp_path: Path) -> None:

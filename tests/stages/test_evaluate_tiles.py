@@ -380,7 +380,7 @@ def test_a_window_that_the_net_does_not_take_is_an_error(project: Inputs, tmp_pa
     assert description["unet"]["depth"] == 1  # takes any size
     make_model(tmp_path, depth=3)
     other = Inputs(tmp_path, project.packed, project.raw, project.handpicked, project.crops)
-    with pytest.raises(UserError, match=r"evaluate\.window is 66: .* multiples of 4"):
+    with pytest.raises(UserError, match=r"evaluate\.window is 66: .* a multiple of 4"):
         evaluate(
             other,
             tmp_path / "test.json",

@@ -104,7 +104,7 @@ def test_a_contact_sheet_is_as_wide_as_its_pictures_and_its_title(
     [
         ("whoel,drop,\n", "names tiles that are not in .*: whoel"),
         ("whole,maybe,\n", "line 2: the decision on whole is 'maybe'"),
-        ("whole,keep,\nwhole,drop,\n", "line 3: whole is there twice"),
+        ("whole,keep,\nwhole,drop,\n", "line 3: duplicate name whole"),
     ],
 )
 def test_a_wrong_decision_is_named(raw: Path, picks: str, told: str) -> None:

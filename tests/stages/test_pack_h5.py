@@ -122,7 +122,7 @@ def test_packing_twice_gives_the_same_bytes(crops: Path) -> None:
 def test_crops_with_little_road_leave_training_only(crops: Path) -> None:
     assert counts(pack(crops, min_road=0.01)) == (2, 2, 2)
     assert counts(pack(crops, min_road=0.01, min_road_everywhere=True)) == (2, 1, 1)
-    with pytest.raises(UserError, match=r"pack\.min_road=0\.9 leaves no crop to train"):
+    with pytest.raises(UserError, match=r"pack\.min_road=0\.9 leaves no train crops"):
         pack(crops, min_road=0.9)
 
 
