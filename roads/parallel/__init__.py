@@ -1,4 +1,4 @@
-"""One function over many items: processes of this machine, or a Dask cluster.
+"""Apply a function to many items, in processes on this machine or on a Dask cluster.
 
 Imports params and runtime.
 """

@@ -1,7 +1,7 @@
-"""One function over many items on a Dask cluster, results in order.
+"""Apply a function to many items on a Dask cluster, with results in order.
 
-joblib's own Dask backend waits for ever once a task has lost its workers (joblib 1.5), so the
-tasks go to the cluster directly.
+This uses Dask directly, because joblib's Dask backend (joblib 1.5) hangs once a task has lost its
+workers.
 """
 
 import functools
@@ -22,8 +22,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 CONNECT_SECONDS = 10.0
-AHEAD = 4  # items under way or waiting to be taken, for each thread of the cluster
-PACKAGES = ("numpy", "pillow", "scipy")  # what the bytes of the data depend on
+AHEAD = 4  # submitted items per thread of the cluster
+PACKAGES = ("numpy", "pillow", "scipy")  # the data's bytes depend on their versions
 
 
 def on_cluster(
@@ -32,15 +32,15 @@ def on_cluster(
     """Yield `function(item)` for each item, in order, computed by a Dask cluster's workers.
 
     Args:
-        function: may run more than once for an item, where a worker is lost on the way.
-        items: every path in them, or bound to the function, is absolute.
-        address: the scheduler's, `tcp://host:port` or `tls://host:port`; for TLS, Dask's own
+        function: may run more than once for an item if a worker is lost.
+        items: all paths in them, and those bound to the function, must be absolute.
+        address: of the scheduler, `tcp://host:port` or `tls://host:port`; for TLS, Dask's own
             configuration (`distributed.comm.tls`) names the certificates.
 
     Raises:
         UserError: no scheduler or no worker answers within CONNECT_SECONDS each; the workers
-            have other code, other packages or other disks than this process; a task killed
-            its workers; the scheduler was lost. Also what the function raises.
+            have other code, packages or disks than this process; a task killed its workers; or
+            the scheduler was lost. Exceptions of the function are raised too.
     """
     client = _connect(address)
     from distributed import KilledWorker
@@ -51,7 +51,7 @@ def on_cluster(
         _check_workers(client, address)
         width = AHEAD * sum(client.nthreads().values())
         for item in items:
-            # Not pure: it runs for the files it writes, so a cached result must not be reused.
+            # Not pure: it is run for the files it writes, so cached results must not be reused.
             pending.append(client.submit(function, item, pure=False))
             if len(pending) >= width:
                 yield pending.popleft().result()
@@ -59,7 +59,7 @@ def on_cluster(
             yield pending.popleft().result()
     except KilledWorker:
         raise UserError(
-            f"the Dask workers that took one item at {address} died one after the other, most "
+            f"the Dask workers at {address} died one after the other on the same item, most "
             "likely out of memory. See their logs; give each more memory or fewer threads."
         ) from None
     except (CancelledError, CommClosedError):
@@ -96,7 +96,7 @@ def _check_workers(client: Any, address: str) -> None:
         client.wait_for_workers(1, timeout=CONNECT_SECONDS)
         found = client.run(worker_facts, str(Path.cwd()))
     except TimeoutError:
-        raise UserError(f"no worker is at {address}. Start some: `{start}`.") from None
+        raise UserError(f"there is no worker at {address}. Start some: `{start}`.") from None
     except ModuleNotFoundError as error:
         raise UserError(
             f"a worker at {address} has no module {error.name}. Start it in the project: `{start}`."
@@ -115,14 +115,14 @@ def worker_facts(folder: str) -> dict[str, str]:
     """What must be the same in every process: the folder, the code and the packages.
 
     Args:
-        folder: the absolute folder of the run, which all must see.
+        folder: the absolute folder of the run, which every worker must see.
     """
     facts = {f"sight of {folder}": "there" if Path(folder).is_dir() else "missing"}
     facts |= {"code of roads/ and stages/": _code(), "Python": platform.python_version()}
     return facts | {package: metadata.version(package) for package in PACKAGES}
 
 
-@functools.cache  # a worker keeps the code that it imported first, whatever becomes of the files
+@functools.cache  # a worker keeps the code it first imported, even if the files change
 def _code() -> str:
     digest = hashlib.sha256()
     for folder in ("roads", "stages"):

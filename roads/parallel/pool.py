@@ -1,4 +1,4 @@
-"""One function over many items, on all cores or a cluster, results in order."""
+"""Apply a function to many items on all cores or a cluster, with results in order."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from roads.runtime.stage import end_with
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-WORKERS_VARIABLE = "ROADS_WORKERS"  # a fact of the machine, so not a parameter
+WORKERS_VARIABLE = "ROADS_WORKERS"  # depends on the machine, so not a parameter
 BLOCK = 16  # items per process; processes wait for one another at the end of each block
 FEW = 4  # with fewer tiles than this, starting worker processes takes longer than the work
 
@@ -42,17 +42,16 @@ def in_order(
 ) -> Iterator[Result]:
     """Yield `function(item)` for each item, in order, computed by several processes.
 
-    They are this machine's, or a Dask cluster's where params.yaml names its scheduler. Only a
-    few results are under way at a time, so memory does not grow with the items.
+    They run on this machine, or on a Dask cluster if params.yaml names its scheduler. Only a few
+    results are pending at a time, so memory does not grow with the number of items.
 
     Args:
-        function: what it raises is raised here.
-        items: for a cluster's sake, every path in them, or bound to the function, is absolute.
+        function: its exceptions are raised here.
+        items: all paths in them, and those bound to the function, must be absolute (for a cluster).
         title: of the progress bar.
 
     Raises:
-        UserError: a process was killed, for example where memory ran out, or there is something
-            wrong with the cluster.
+        UserError: a process was killed, for example when memory ran out, or the cluster failed.
     """
     workers = min(worker_count(), len(items))
     scheduler = read_scheduler()
@@ -66,7 +65,7 @@ def in_order(
 
 
 def read_scheduler() -> str | None:
-    """`parallel.scheduler` of the params.yaml here; None where that has no such section."""
+    """`parallel.scheduler` of the params.yaml here; None if it has no such section."""
     if not has_section("parallel"):
         return None
     return read_section(ParallelParams, "parallel").scheduler
@@ -81,12 +80,12 @@ def _by_blocks(
             n_jobs=workers,
             return_as="generator",
             batch_size=1,
-            initializer=end_with,  # a worker whose parent was killed would go on writing
+            initializer=end_with,  # otherwise it would keep writing after its parent was killed
             initargs=(os.getpid(),),
         ) as pool:
             for start in range(0, len(items), block):
                 calls = (joblib.delayed(function)(item) for item in items[start : start + block])
-                # Workers start in here, and inherit to ignore Ctrl-C: this process tells of it.
+                # Workers start here and inherit ignoring Ctrl-C: only this process reports it.
                 handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
                 try:
                     results = pool(calls)

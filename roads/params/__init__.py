@@ -1,4 +1,4 @@
-"""The sections of params.yaml, a file each, and the rules that hold across them.
+"""The sections of params.yaml, one module each, and the rules across sections.
 
-Pydantic alone, no Keras. Imports runtime.
+Pydantic only, no Keras. Imports runtime.
 """

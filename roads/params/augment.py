@@ -19,20 +19,20 @@ class AugmentParams(Section):
 
     @property
     def moves(self) -> bool:
-        """Whether pixels change places."""
+        """Whether pixels move."""
         return self.flips or self.turns or self.window is not None or self.resamples
 
     @property
     def resamples(self) -> bool:
-        """Whether pixels are read from between the pixels of the crop."""
+        """Whether pixels are interpolated."""
         return self.rotation > 0 or self.scale > 0
 
     @property
     def tones(self) -> bool:
-        """Whether every value of an image is mapped to another."""
+        """Whether pixel values are changed by a table."""
         return self.brightness > 0 or self.contrast > 0 or self.gamma > 0
 
     @property
     def active(self) -> bool:
-        """Whether anything is augmented at all."""
+        """Whether any augmentation is on."""
         return self.moves or self.tones or self.saturation > 0

@@ -27,7 +27,7 @@ class EvaluateParams(Section):
 
 
 def read_evaluate() -> EvaluateParams:
-    """`evaluate:` of the params.yaml here, or beside the code where the one here has none.
+    """Read `evaluate:` from the params.yaml here, or from the project's if that has none.
 
     Raises:
         UserError: as `read_section`.

@@ -6,6 +6,6 @@ from roads.runtime.params import Section
 
 
 class ParallelParams(Section):
-    """`parallel:` in params.yaml. No stage declares it: it changes where, not what."""
+    """`parallel:` in params.yaml. No stage declares it, since results do not depend on it."""
 
     scheduler: str | None = Field(pattern=r"^(tcp|tls)://\S+:\d+$")

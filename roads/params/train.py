@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from roads.runtime.params import Section
 
-NO_NET = "none"  # initial weights are random; a folder of this name is the dep of DVC then
+NO_NET = "none"  # random initial weights; DVC's dep is then the folder of this name
 
 
 class TrainParams(Section):
@@ -52,8 +52,8 @@ class TrainParams(Section):
             value = getattr(self, key)
             if self.minutes is None and value > 0 and value >= self.epochs > 0:
                 raise ValueError(
-                    f"train.{key} is {value:g} and train.epochs {self.epochs}: training would end "
-                    "before the rest of it begins. Lower the first"
+                    f"train.{key} is {value:g} and train.epochs is {self.epochs}: no epochs would "
+                    f"be left after it. Lower train.{key}"
                 )
         return self
 
@@ -61,12 +61,12 @@ class TrainParams(Section):
     def _minutes_go_with_the_rest(self) -> Self:
         if self.minutes is not None and self.freeze_encoder_epochs > 0:
             raise ValueError(
-                "train.minutes does not go with train.freeze_encoder_epochs: the time could be "
-                "over before the encoder is trained. Set one of them to its default"
+                "train.minutes cannot be combined with train.freeze_encoder_epochs: the time might "
+                "end before the encoder is trained. Set one of them to its default"
             )
         if self.minutes is not None and self.schedule == "plateau":
             raise ValueError(
-                "train.minutes does not go with train.schedule plateau. Set the schedule to cosine "
-                "(it falls to 0 when the time is over) or constant"
+                "train.minutes cannot be combined with train.schedule plateau. Set the schedule to "
+                "cosine (it falls to 0 at the end of the time) or constant"
             )
         return self

@@ -9,8 +9,8 @@ from roads.runtime.params import Section
 
 NO_WEIGHTS = "none"  # of an encoder
 PRETRAINED = ("efficientnetv2b0", "resnet50")  # encoders of keras.applications
-DEEPEST = 6  # levels with one of these: their last output is at stride 32
-MOST_FILTERS = 4096  # at the bottom; more than that is a slip, and fills the memory
+DEEPEST = 6  # levels with such an encoder; its last output is at stride 32
+MOST_FILTERS = 4096  # at the bottom; more is a typo, and would fill the memory
 
 
 class UnetParams(Section):
@@ -41,5 +41,5 @@ class UnetParams(Section):
 
 
 def size_step(params: UnetParams) -> int:
-    """What the height and width of a picture in pixels must be multiples of."""
+    """The number of pixels that the height and width of a picture must be multiples of."""
     return int(2 ** (params.depth - 1))

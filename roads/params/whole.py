@@ -1,4 +1,4 @@
-"""All of params.yaml: every section, and the rules that hold across them."""
+"""All of params.yaml: every section, and the rules across sections."""
 
 from pathlib import Path
 from typing import Self
@@ -21,7 +21,7 @@ from roads.runtime.params import PARAMS_FILE, Section, load_params, validated
 
 
 class Params(Section):
-    """params.yaml. With `train.epochs: 0` nothing is trained, so `unet:` need not fit the rest."""
+    """params.yaml. With `train.epochs: 0`, `unet:` is not used and need not match the rest."""
 
     download: DownloadParams
     sample: SampleParams
@@ -70,11 +70,11 @@ class Params(Section):
             if self.unet.encoder not in PRETRAINED:
                 other = f"unet.encoder {self.unet.encoder}, which has no such weights"
             elif self.train.initial_weights != NO_NET:
-                other = f"train.initial_weights {self.train.initial_weights}, which would win"
+                other = f"train.initial_weights {self.train.initial_weights}, which overrides them"
             if other:
                 raise ValueError(
-                    f"unet.encoder_weights {self.unet.encoder_weights} does not go with {other}. "
-                    f"Set the first to {NO_WEIGHTS}"
+                    f"unet.encoder_weights {self.unet.encoder_weights} cannot be combined with "
+                    f"{other}. Set unet.encoder_weights to {NO_WEIGHTS}"
                 )
         return self
 

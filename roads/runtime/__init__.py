@@ -1,4 +1,4 @@
-"""What every part stands on: errors, files, params.yaml, state, a stage's life, arrays.
+"""The base of all packages: errors, files, params.yaml, state, running stages, array types.
 
 Imports no other package.
 """

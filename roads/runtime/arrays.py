@@ -1,4 +1,4 @@
-"""Types of arrays that many modules share."""
+"""Array types that many modules share."""
 
 import numpy as np
 from numpy.typing import NDArray

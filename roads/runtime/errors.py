@@ -1,4 +1,4 @@
-"""Errors that a user can cause, told in one line."""
+"""Errors that a user can cause, reported in one line."""
 
 import io
 import os
@@ -9,30 +9,30 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """Something the user can fix; the message names the file or key and the way out."""
+    """Something the user can fix; the message names the file or key and how to fix it."""
 
 
 class FullDiskError(UserError):
-    """There is no room for a file; what was finished before is kept."""
+    """The disk is full; finished work is kept."""
 
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 2, 80, 80, 40
 REASON_LENGTH = 200
-INTERRUPTION = "interrupted; run the same command to go on"
-INTERRUPTED = 130  # the exit status of what Ctrl-C ended, by custom
+INTERRUPTION = "interrupted; run the same command to continue"
+INTERRUPTED = 130  # the usual exit status after Ctrl-C
 
 
 def excerpt(value: object) -> str:
-    """What a file holds, as Python would write it, but short and in one line."""
+    """The repr of a value from a file, shortened to one line."""
     try:
         return ascii_controls(_SHORT.repr(value))
-    except ValueError:  # Python refuses to write such a number
+    except ValueError:  # Python refuses to format such a number
         return "a number of over 4,300 digits"
 
 
 def one_line(error: BaseException) -> str:
-    """A library's error message, shortened and in one line."""
+    """A library's error message, shortened to one line."""
     return ascii_controls(" ".join(str(error).split()))[:REASON_LENGTH]
 
 
@@ -42,19 +42,19 @@ def ascii_controls(text: str) -> str:
 
 
 def open_closed_streams() -> None:
-    """Open the standard streams that were closed on the null device, for worker processes too."""
+    """Open closed standard streams on the null device, for worker processes too."""
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
             stream = Path(os.devnull).open("r" if name == "stdin" else "w", encoding="utf-8")  # noqa: SIM115
-            os.set_inheritable(stream.fileno(), True)  # the lowest free number, so the stream's own
+            os.set_inheritable(stream.fileno(), True)  # it got the stream's own number
             setattr(sys, name, stream)
 
 
 def exit_status(main: Callable[[], None]) -> int:
-    """Run a command line and turn what the user can fix into one line on stderr.
+    """Run a command line, and report errors that the user can fix in one line on stderr.
 
-    What a terminal's encoding lacks is printed escaped; so are control characters in that line.
-    Returns 0, 1 after a UserError or a full or unwritable disk, 130 after Ctrl-C.
+    Characters missing from the terminal's encoding, and control characters in that line, are
+    escaped. Returns 0, or 1 after a UserError or a full or unwritable disk, or 130 after Ctrl-C.
     """
     open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -62,7 +62,7 @@ def exit_status(main: Callable[[], None]) -> int:
     status = _status(main)
     try:
         sys.stdout.flush()
-    except OSError:  # told already; Python would try again at its end, and tell it in its own way
+    except OSError:  # reported already; Python would retry at exit and report it again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return status
 

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written aside, synced to the disk, then renamed."""
+"""Files that are complete or absent: written under another name, synced, then renamed."""
 
 import contextlib
 import csv
@@ -20,20 +20,20 @@ PARTIAL = ".partial"
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a new, empty file beside `path` to write to; on success it takes the name `path`.
+    """Yield a new, empty file next to `path` to write to; on success it is renamed to `path`.
 
-    A cached output may be a read-only hard link, so it is replaced, never opened for writing.
+    DVC's cached outputs may be read-only hard links: they are replaced, never written to.
 
     Raises:
         FullDiskError: the disk is full.
     """
-    # Of an unforeseeable name, so that nobody can put a link there that leads elsewhere.
+    # The name is unpredictable, so that nobody can put a link to another file there.
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL}")
     try:
         with told_if_full(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             for left in path.parent.glob(f"{glob.escape(path.name)}.{'[0-9a-f]' * 8}{PARTIAL}"):
-                left.unlink(missing_ok=True)  # by a run that was killed
+                left.unlink(missing_ok=True)  # from a killed run
             partial.touch(exist_ok=False)
             yield partial
             take_name(partial, path)
@@ -43,14 +43,14 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
-    """Give an empty folder to fill; on success it takes the place of `folder`.
+    """Yield an empty folder to fill; on success it replaces `folder`.
 
     Raises:
         FullDiskError: the disk is full.
     """
     with told_if_full(folder), partial_folder(folder) as partial:
         yield partial
-        _sync_all(partial)  # takes a while, in which the old folder is still there
+        _sync_all(partial)  # slow, so done while the old folder still exists
         if folder.exists():
             shutil.rmtree(folder)
         partial.replace(folder)
@@ -59,7 +59,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def partial_folder(path: Path) -> Iterator[Path]:
-    """Give an empty folder beside `path`; it is removed at the end, unless it was moved away."""
+    """Yield an empty folder next to `path`; it is removed at the end unless it was moved."""
     partial = path.with_name(path.name + PARTIAL)
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -70,7 +70,7 @@ def partial_folder(path: Path) -> Iterator[Path]:
 
 
 def take_name(partial: Path, path: Path) -> None:
-    """Sync a file or folder to the disk, then rename it to `path`, whole even after a power cut."""
+    """Sync a file or folder to disk, then rename it to `path`: complete even after a power cut."""
     _sync_all(partial)
     partial.replace(path)
     _sync(path.parent)
@@ -97,10 +97,10 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # EFBIG: `ulimit -f`
 
 @contextlib.contextmanager
 def told_if_full(path: Path) -> Iterator[None]:
-    """Raise a FullDiskError that names `path` where its disk or the user's quota is full."""
+    """Raise a FullDiskError that names `path` if its disk or the user's quota is full."""
     try:
         yield
-    except (OSError, RuntimeError) as error:  # HDF5 raises either, and says it in its text only
+    except (OSError, RuntimeError) as error:  # HDF5 raises either, and only its text says why
         for number in NO_SPACE:
             reason = os.strerror(number)
             if getattr(error, "errno", None) == number or reason in str(error):
@@ -109,9 +109,9 @@ def told_if_full(path: Path) -> Iterator[None]:
 
 
 def check_room(path: Path, needed: int) -> None:
-    """Raise a FullDiskError that names `path` where fewer bytes are free on its disk.
+    """Raise a FullDiskError that names `path` if fewer than `needed` bytes are free on its disk.
 
-    For libraries that do not tell when they could not write: GDAL.
+    For libraries that do not report failed writes: GDAL.
     """
     if shutil.disk_usage(path.parent).free < needed:
         raise _full(path, errno.ENOSPC)
@@ -119,11 +119,11 @@ def check_room(path: Path, needed: int) -> None:
 
 def _full(path: Path, number: int) -> FullDiskError:
     reason = os.strerror(number).lower()
-    return FullDiskError(f"{path} is not written: {reason}. Make room and run it again.")
+    return FullDiskError(f"{path} is not written: {reason}. Free some space and run it again.")
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a table with `\\n` line ends, so that its bytes are the same everywhere."""
+    """Write a table with `\\n` line endings: the same bytes on every system."""
     with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(columns)
@@ -131,14 +131,14 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """Read a table with these columns: the number of each line, and its fields by column.
+    """Read a table with these columns: each line's number, and its fields by column.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not CSV in UTF-8, it has other columns, or a line more or fewer fields;
-            the message says which.
+        ValueError: it is not CSV in UTF-8, has other columns, or has a line with more or fewer
+            fields; the message says which.
     """
-    with path.open(newline="", encoding="utf-8-sig") as stream:  # Excel's begin with a mark
+    with path.open(newline="", encoding="utf-8-sig") as stream:  # Excel writes a byte order mark
         reader = csv.DictReader(stream, strict=True)
         try:
             if reader.fieldnames != list(columns):
@@ -154,10 +154,10 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, st
 
 @contextlib.contextmanager
 def table_of(stage: str, path: Path) -> Iterator[None]:
-    """Say which stage to run where the table that it writes to `path` is missing or damaged.
+    """Name the stage to run if the table that it writes to `path` is missing or damaged.
 
     Raises:
-        UserError: in place of a FileNotFoundError or a ValueError.
+        UserError: instead of FileNotFoundError or ValueError.
     """
     try:
         yield

@@ -1,8 +1,8 @@
-"""What a stage reads must not change while it runs, or dvc.lock would name what did not run.
+"""Checks that a stage's inputs do not change while it runs, so that dvc.lock is right.
 
-DVC hashes code, data and params when a stage ends. A person who edits params.yaml or switches the
-branch during a training would get a dvc.lock, and an entry of the run cache, with the new values
-beside the results of the old ones.
+DVC hashes code, data and params when a stage ends. If params.yaml was edited or another branch
+checked out during training, dvc.lock and the run cache would pair the new values with results of
+the old ones.
 """
 
 import re
@@ -18,23 +18,23 @@ from roads.runtime.params import PARAMS_FILE, load_params
 
 PIPELINE_FILE = Path("dvc.yaml")
 IGNORED = re.compile(r"__pycache__|.*\.pyc|.*\.egg-info|\..*\.sw.|.*~")
-NAMED = 3  # changes told at once
+NAMED = 3  # changes listed in a message
 
 Marks = dict[Path, tuple[int, int, int]]
 
 
 class ChangedError(UserError):
-    """Something that the stage read is not as it was; what was trained so far is kept."""
+    """An input changed while the stage ran; training progress is kept."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a stage reads, as it is now.
+    """The inputs of a stage at one moment.
 
     Attributes:
         stage: its name in dvc.yaml.
         params: the sections and keys that it reads.
-        files: size, time of the last change and inode of each file among its deps.
+        files: size, modification time and inode of each file among its deps.
     """
 
     stage: str
@@ -42,35 +42,35 @@ class Inputs:
     files: Marks
 
     def check_unchanged(self) -> None:
-        """Look again.
+        """Compare with the inputs as they are now.
 
         Raises:
-            ChangedError: something is not as it was.
+            ChangedError: something changed.
         """
         try:
             now = seen(self.stage)
         except UserError as error:
             raise ChangedError(f"changed while the stage {self.stage} ran: {error}") from None
         changes = [
-            f"{PARAMS_FILE}: {key} was {excerpt(before)}, and is {excerpt(after)} now"
+            f"{PARAMS_FILE}: {key} was {excerpt(before)} and is now {excerpt(after)}"
             for key, before, after in _differences(self.params, now.params)
         ]
         changes += [
-            f"{path} is another file now" if path in now.files else f"{path} is gone"
+            f"{path} was changed" if path in now.files else f"{path} was removed"
             for path, mark in self.files.items()
             if now.files.get(path) != mark
         ]
-        changes += [f"{path} is new" for path in now.files if path not in self.files]
+        changes += [f"{path} was added" for path in now.files if path not in self.files]
         if changes:
             more = f"; and {len(changes) - NAMED} more" if len(changes) > NAMED else ""
             raise ChangedError(
                 f"changed while the stage {self.stage} ran: {'; '.join(changes[:NAMED])}{more}. "
-                f"Run `dvc repro` again, with the values that you want"
+                f"Run `dvc repro` again with the values you want"
             )
 
 
 def seen(stage: str) -> Inputs:
-    """What the stage of dvc.yaml, in the current folder, reads.
+    """Record the inputs of a stage of dvc.yaml in the current folder.
 
     Raises:
         UserError: dvc.yaml or params.yaml cannot be read.
@@ -79,7 +79,7 @@ def seen(stage: str) -> Inputs:
         declared = yaml.safe_load(PIPELINE_FILE.read_text(encoding="utf-8"))["stages"][stage]
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
         raise UserError(
-            f"{PIPELINE_FILE} does not have the stage {stage} any more. `git restore` it"
+            f"{PIPELINE_FILE} no longer has the stage {stage}. `git restore` it"
         ) from None
     values = load_params()
     params = {name: _value(values, name) for name in declared.get("params", ())}
@@ -92,12 +92,12 @@ def seen(stage: str) -> Inputs:
 
 
 def _filled_in(path: str, values: Mapping[str, Any]) -> str:
-    """The path with `${section.key}` replaced, as DVC does it."""
+    """Replace `${section.key}` in a path, as DVC does."""
     return re.sub(r"\$\{(\w+\.\w+)\}", lambda match: str(_value(values, match[1])), path)
 
 
 def _value(values: Mapping[str, Any], name: str) -> Any:
-    """A section of params.yaml, or a `section.key`; None where there is none."""
+    """A section of params.yaml, or a `section.key`; None if there is none."""
     section, _, key = name.partition(".")
     found = values.get(section)
     if not key:
@@ -106,7 +106,7 @@ def _value(values: Mapping[str, Any], name: str) -> Any:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """A file, or the files of a folder but those that .dvcignore leaves out."""
+    """A file, or all files of a folder except those in .dvcignore."""
     for file in [path, *path.rglob("*")]:
         if file.is_file() and not any(map(IGNORED.fullmatch, file.relative_to(path).parts)):
             yield file

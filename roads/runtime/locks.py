@@ -1,4 +1,4 @@
-"""One process at a time, by a lock file that the system frees when its holder is killed."""
+"""A lock file for one process at a time; the system frees it when its holder is killed."""
 
 import contextlib
 import errno
@@ -17,12 +17,12 @@ class HeldError(UserError):
 
 @contextlib.contextmanager
 def held(path: Path, told: str = "", *, wait: bool = False) -> Iterator[None]:
-    """Hold a lock file, and remove it at the end; its folder is made if missing.
+    """Hold a lock file, and remove it at the end; its folder is created if missing.
 
     Args:
         path: the file.
-        told: what to say where another process holds it.
-        wait: say it on stderr and wait, instead of raising it.
+        told: the message if another process holds it.
+        wait: print the message to stderr and wait instead of raising it.
 
     Raises:
         HeldError: another process holds it.
@@ -41,10 +41,10 @@ def held(path: Path, told: str = "", *, wait: bool = False) -> Iterator[None]:
             raise
         raise UserError(
             f"{path.parent.resolve()} is on a file system without locks, such as some NFS. Move "
-            "the project to another, or, where only this folder is there, name one in $ROADS_STATE"
+            "the project to another, or, if only this folder is on it, set $ROADS_STATE to another"
         ) from None
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)  # who waits for it sees that, and takes a new file
+        path.unlink(missing_ok=True)  # a waiting process notices and creates a new file
         lock.release()

@@ -1,14 +1,14 @@
-"""Names that files and folders of tiles go by."""
+"""Names of tiles, and of their files and folders."""
 
 from collections.abc import Sequence
 
 SPLITS = ("train", "valid", "test")
 NAMED = 20  # in a message
-MAX_NAME = 200  # bytes; file systems end at 255, and endings are added
+MAX_NAME = 200  # bytes; file systems allow 255, and suffixes are added
 
 
 def sound_name(name: str) -> bool:
-    """Whether a tile may have this name: files are called by it, in folders that are ours."""
+    """Whether a tile may have this name; the project's files are named after it."""
     return (
         name.isprintable()
         and 0 < len(name.encode()) <= MAX_NAME

@@ -1,4 +1,4 @@
-"""Reads params.yaml: one section, one pydantic model, errors that name the key."""
+"""Reads params.yaml: a pydantic model per section, and errors that name the key."""
 
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,7 +11,7 @@ from roads.runtime.errors import UserError, excerpt, one_line
 PARAMS_FILE = Path("params.yaml")
 CHECKOUT = Path(__file__).resolve().parents[2]  # holds roads/, stages/, params.yaml and models/
 MAX_BYTES = 100_000  # of the file; ours has 8,000
-COMPLAINTS = 10  # told at once
+COMPLAINTS = 10  # listed in a message
 
 
 class Section(pydantic.BaseModel):
@@ -37,9 +37,9 @@ SomeSection = TypeVar("SomeSection", bound=Section)
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """YAML of plain values: no duplicate keys, and nothing that refers to something else.
+    """YAML of plain values, without duplicate keys or aliases.
 
-    A few lines of references to references hold more than any memory.
+    A few lines of nested aliases can expand to more than fits in memory.
     """
 
     def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:
@@ -66,16 +66,18 @@ def load_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
     """
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"{path} has over {MAX_BYTES:,} bytes; `git restore {path}` mends it")
+            raise UserError(
+                f"{path} has over {MAX_BYTES:,} bytes; restore it: `git restore {path}`"
+            )
         loaded = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
     except FileNotFoundError:
-        raise UserError(f"{path} is missing; `git restore {path}` brings it back") from None
+        raise UserError(f"{path} is missing; restore it: `git restore {path}`") from None
     except UserError:
         raise
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise UserError(f"{path} is not valid YAML: {line}{excerpt(error.problem)}") from None
-    except Exception as error:  # a date, a number or a tag that Python cannot make
+    except Exception as error:  # a date, number or tag that Python cannot represent
         raise UserError(f"{path} is not valid YAML: {one_line(error)}") from None
     if not isinstance(loaded, dict):
         raise UserError(f"{path} must hold sections such as `crop:`; it holds {excerpt(loaded)}")
@@ -83,7 +85,7 @@ def load_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
 
 
 def has_section(name: str, path: Path = PARAMS_FILE) -> bool:
-    """Whether the file can be read and has the section; in any folder, it may be a foreign one."""
+    """Whether the file can be read and has the section; it may belong to another program."""
     try:
         return name in load_params(path)
     except UserError:
@@ -103,7 +105,7 @@ def read_section(section: type[SomeSection], name: str, path: Path = PARAMS_FILE
 
 
 def validated(model: type[SomeSection], values: dict[str, Any], source: object) -> SomeSection:
-    """Check values against a model that has a field for each; errors begin with their source.
+    """Check values against a model with a field for each; errors begin with `source`.
 
     Raises:
         UserError: a section, or a key in it, is missing, unknown or out of range.
@@ -116,7 +118,7 @@ def validated(model: type[SomeSection], values: dict[str, Any], source: object) 
 
 def _complaints(model: type[Section], error: pydantic.ValidationError) -> list[str]:
     lines = []
-    listed = set()  # sections whose keys were told
+    listed = set()  # sections whose keys were listed
     for problem in error.errors()[:COMPLAINTS]:
         place = problem["loc"]
         key = ".".join(map(_key, place))

@@ -9,5 +9,5 @@ Item = TypeVar("Item")
 
 
 def progress(items: Iterable[Item], title: str, total: int | None = None) -> Iterator[Item]:
-    """Show a progress bar on a terminal, and nothing elsewhere."""
+    """Yield the items; show a progress bar if stderr is a terminal."""
     return iter(tqdm(items, desc=title, total=total, disable=None, dynamic_ncols=True))

@@ -1,4 +1,4 @@
-"""HDF5 files from anywhere: opened only where all that they say they hold is in them.
+"""Opens untrusted HDF5 files, only if everything they declare is inside the file.
 
 An HDF5 file can name other files to read from (external links, external and virtual datasets),
 load code to decompress its data (filter plugins), and declare any size.
@@ -19,22 +19,22 @@ class _RefusedError(Exception):
 
 
 def open_contained(path: Path, way_out: str) -> h5py.File:
-    """Open a file for reading whose every dataset is numbers, whole and plain, in this very file.
+    """Open a file for reading, if all its datasets are plain numbers stored in the file itself.
 
     Args:
         path: the file.
-        way_out: a sentence for the end of an error.
+        way_out: the last sentence of an error message.
 
     Raises:
-        UserError: it is missing, broken, not HDF5, has too many or too deep groups, or holds a
-            link, or a dataset that is stored elsewhere, in chunks (thus perhaps compressed), not to
-            its end, or is no numbers.
+        UserError: it is missing, broken, not HDF5, or has too many or too deep groups; or it has a
+            link, or a dataset that is not numeric, truncated, stored in another file, or in chunks
+            (which may be compressed).
     """
     try:
-        file = h5py.File(path, "r", locking=False)  # some NFS has no locks
+        file = h5py.File(path, "r", locking=False)  # some NFS mounts have no locks
     except FileNotFoundError:
         raise UserError(f"{path} is missing. {way_out}") from None
-    except Exception as error:  # of any type where the bytes are damaged
+    except Exception as error:  # damaged bytes can raise any type
         raise UserError(f"{path} is broken: {one_line(error)}. {way_out}") from None
     try:
         size = path.stat().st_size
@@ -44,7 +44,7 @@ def open_contained(path: Path, way_out: str) -> h5py.File:
             _check_item(name, item, size)
     except _RefusedError as error:
         file.close()
-        raise UserError(f"{path} is not read: {one_line(error)}. {way_out}") from None
+        raise UserError(f"{path} was refused: {one_line(error)}. {way_out}") from None
     except Exception as error:
         file.close()
         raise UserError(f"{path} is broken: {one_line(error)}. {way_out}") from None
@@ -52,7 +52,7 @@ def open_contained(path: Path, way_out: str) -> h5py.File:
 
 
 def _items(file: h5py.File) -> Iterator[tuple[str, h5py.Group | h5py.Dataset | h5py.Datatype]]:
-    """All groups and datasets with their paths; a link is refused before it is followed."""
+    """All groups and datasets with their paths; links are refused before they are followed."""
     groups = [("", file)]
     while groups:
         place, group = groups.pop()
@@ -61,7 +61,7 @@ def _items(file: h5py.File) -> Iterator[tuple[str, h5py.Group | h5py.Dataset | h
         for key in group:
             name = f"{place}{key}"
             if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-                raise _RefusedError(f"`{name}` is a link that may lead out of it")
+                raise _RefusedError(f"`{name}` is a link that may point outside the file")
             item = group[key]
             yield name, item
             if isinstance(item, h5py.Group):
@@ -78,4 +78,4 @@ def _check_item(name: str, item: h5py.Group | h5py.Dataset | h5py.Datatype, size
     if item.chunks is not None:
         raise _RefusedError(f"`{name}` is stored in chunks")
     if not item.nbytes == item.id.get_storage_size() <= size:
-        raise _RefusedError(f"`{name}` is said to have {item.nbytes:,} bytes and has fewer")
+        raise _RefusedError(f"`{name}` declares {item.nbytes:,} bytes but has fewer")

@@ -1,9 +1,9 @@
-"""A stage ends with the `dvc` that started it, runs only once at a time, and on what dvc.lock says.
+"""Runs a stage: alone, on unchanged inputs, and only as long as the `dvc` that started it.
 
-DVC does not end its stage when it is killed itself; the stage would go on to write into what the
-next `dvc repro` makes or brings back. DVC starts it in a shell, and only some shells (bash, zsh)
-give their own process to the last command they run: the commands in dvc.yaml say `exec`, so that
-DVC is the stage's parent in each.
+When DVC is killed, its stage keeps running, and would write into the outputs of the next
+`dvc repro`. DVC starts a stage in a shell, and only some shells (bash, zsh) replace themselves with
+the last command they run. The commands in dvc.yaml therefore use `exec`: DVC is then always the
+stage's parent process.
 """
 
 import argparse
@@ -29,17 +29,17 @@ from roads.runtime.locks import held
 STAGE_VARIABLE = "DVC_STAGE"  # DVC sets it to the stage's name
 PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
 
-_inputs: list[Inputs] = []  # of the stage that runs in this process
+_inputs: list[Inputs] = []  # of the stage running in this process
 
 
 def begin() -> None:
-    """Prepare a stage's process, before its imports: its streams, Ctrl-C, and what it reads."""
+    """Prepare a stage's process before its imports: streams, Ctrl-C, and a record of its inputs."""
     open_closed_streams()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as by nohup
         signal.signal(signal.SIGINT, _leave)
     stage = os.environ.get(STAGE_VARIABLE)
     if stage and PIPELINE_FILE.is_file():
-        with contextlib.suppress(UserError):  # the stage tells it
+        with contextlib.suppress(UserError):  # the stage reports it
             _inputs.append(seen(stage))
 
 
@@ -49,12 +49,12 @@ def _leave(*_: object) -> None:
 
 
 def stage_status(main: Callable[[], None]) -> int:
-    """Run a stage's command line as `exit_status` does; under DVC, tied to it and alone."""
+    """Run a stage's command line as `exit_status` does; under DVC, with the checks above."""
     stage = os.environ.get(STAGE_VARIABLE)
     if signal.getsignal(signal.SIGINT) is _leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     status = exit_status(functools.partial(_tied_and_alone, main, stage) if stage else main)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is over; idle workers take a moment to end
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # done; idle workers take a moment to end
     return status
 
 
@@ -67,30 +67,29 @@ def stage_paths(description: str | None, *names: str) -> argparse.Namespace:
 
 
 def check_inputs() -> None:
-    """Raise a ChangedError if this process runs a stage under DVC and something it read changed.
+    """Raise a ChangedError if this process runs a stage under DVC and its inputs changed.
 
-    A stage is checked at its end. One that keeps half-finished work calls this before it lets go.
+    Every stage is checked at its end. One that keeps unfinished work checks before discarding it.
     """
     for inputs in _inputs:
         inputs.check_unchanged()
 
 
 def end_with(parent: int) -> None:
-    """Have the kernel kill this process as soon as its parent, of this id, has ended.
+    """Have the kernel kill this process when its parent, with this id, ends.
 
-    It is the thread which started this process that must live. (Only Linux does this; elsewhere
-    nothing happens.)
+    More exactly, when the parent's thread that started it ends. Linux only; no effect elsewhere.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:  # it ended before
+        if os.getppid() != parent:  # it has already ended
             os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _tied_and_alone(main: Callable[[], None], stage: str) -> None:
     parent = os.getppid()
     end_with(parent)
-    # An orphan's new parent is the init process, mostly of another session than DVC was.
+    # An orphan's new parent is the init process, usually of another session than DVC's.
     if os.getsid(parent) != os.getsid(0):
         raise UserError("the `dvc` that started this stage has ended. Run `dvc repro`.")
     lock = Path(".dvc/tmp") / f"stage-{stage}.lock"

@@ -1,4 +1,4 @@
-"""Where half-finished work lives: outside DVC's outputs, which DVC deletes before a stage runs."""
+"""Folders for unfinished work, outside DVC's outputs, which DVC deletes before a stage runs."""
 
 import os
 import subprocess
@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 STATE_VARIABLE = "ROADS_STATE"
-KEPT = 30 * 24 * 3600  # seconds that half-finished work is kept without being touched
-MARK = ".made-by-roads"  # in a root that was made here: in no other is anything removed
+KEPT = 30 * 24 * 3600  # seconds that unfinished work is kept after its last change
+MARK = ".made-by-roads"  # marks a root created by us; nothing is removed from any other
 
 
 def state_folder(kind: str) -> Path:
     """An absolute folder for `kind` ("downloads", "training"), shared by all experiments.
 
-    It is `$ROADS_STATE/kind` where that variable is set, else beside DVC's cache (which
-    experiments in temporary folders share), else in `.roads` here, on a machine without DVC.
+    It is `$ROADS_STATE/kind` if that variable is set, else next to DVC's cache (which
+    experiments in temporary folders share), or in `.roads` here without DVC.
     """
     named = os.environ.get(STATE_VARIABLE)
     root = Path(named) if named else _beside(dvc_cache())
@@ -29,15 +29,15 @@ def state_folder(kind: str) -> Path:
 
 
 def stale(folder: Path, pattern: str) -> Iterator[Path]:
-    """The files of a state folder, at any depth, that nothing has written to for KEPT.
+    """The files of a state folder, at any depth, unchanged for KEPT seconds.
 
-    None of a folder that had content of somebody else's when it was named in $ROADS_STATE.
+    None if $ROADS_STATE names a folder that already had other content.
     """
     for path in folder.rglob(pattern) if (folder.parent / MARK).exists() else ():
         try:
             age = time.time() - path.stat().st_mtime
         except FileNotFoundError:
-            continue  # another process has just removed it
+            continue  # another process just removed it
         if age > KEPT:
             yield path
 

@@ -99,7 +99,7 @@ class Backup:
                 self._remove_stale()
             except KeyboardInterrupt:
                 epochs = len((self.load() or Progress()).rows)
-                told = f"interrupted after epoch {epochs}; run the same command to go on"
+                told = f"interrupted after epoch {epochs}; run the same command to continue"
                 raise KeyboardInterrupt(told) from None
             except (FullDiskError, ChangedError):
                 raise

@@ -27,7 +27,7 @@ from tests.project import params, write_params
         ({"train.learning_rate": math.inf}, "train.learning_rate is inf"),
         ({"train.clip_norm": math.inf}, "train.clip_norm is inf"),
         ({"train.ema": 1}, "train.ema is 1: should be less than 1"),
-        ({"train.minutes": 5, "train.schedule": "plateau"}, "train.minutes does not go with"),
+        ({"train.minutes": 5, "train.schedule": "plateau"}, "train.minutes cannot be"),
         (
             {"unet.encoder": "resnet50", "train.freeze_encoder_epochs": 10},
             "train.freeze_encoder_epochs is 10 and train.epochs 10",
@@ -37,7 +37,7 @@ from tests.project import params, write_params
         ({"train.freeze_encoder_epochs": 2}, "2, but unet.encoder plain has no pretrained"),
         (
             {"unet.encoder_weights": "imagenet"},
-            "unet.encoder_weights imagenet does not go with unet.encoder plain",
+            "unet.encoder_weights imagenet cannot be combined with unet.encoder plain",
         ),
         (
             {
@@ -45,14 +45,14 @@ from tests.project import params, write_params
                 "unet.encoder_weights": "imagenet",
                 "train.initial_weights": "mine",
             },
-            "unet.encoder_weights imagenet does not go with train.initial_weights mine",
+            "unet.encoder_weights imagenet cannot be combined with train.initial_weights mine",
         ),
         ({"train.devices": True}, "train.devices is True: should be auto or a number from 1 on"),
         ({"train.devices": "all"}, "train.devices is 'all': should be auto or a number from 1 on"),
         ({"train.devices": 0}, "train.devices is 0: should be auto or a number from 1 on"),
         (
             {"train.minutes": 5, "train.freeze_encoder_epochs": 2, "unet.encoder": "resnet50"},
-            "train.minutes does not go with train.freeze_encoder_epochs",
+            "train.minutes cannot be combined with train.freeze_encoder_epochs",
         ),
         ({"crop.size": 250}, "crop.stride 256 is larger than crop.size 250"),
         (

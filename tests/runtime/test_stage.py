@@ -151,12 +151,12 @@ sys.exit(stage_status(main))
             "split.by was None, and is 'tile'",
         ),
         ("params.yaml", "crop: {size: 32}\nown: {folder: mine}\nsplit: {seed: 1}", ""),
-        ("data/a.txt", "longer", "data/a.txt is another file now"),
-        ("data/b.txt", "b", "data/b.txt is new"),
+        ("data/a.txt", "longer", "data/a.txt was changed"),
+        ("data/b.txt", "b", "data/b.txt was added"),
         ("data/.b.txt.swp", "an editor's", ""),
-        ("mine/c.txt", "c", "mine/c.txt is another file now"),  # as long, but written again
-        ("mine", "", "mine/c.txt is gone"),
-        ("dvc.yaml", "stages: {}", "dvc.yaml does not have the stage binarize any more"),
+        ("mine/c.txt", "c", "mine/c.txt was changed"),  # as long, but written again
+        ("mine", "", "mine/c.txt was removed"),
+        ("dvc.yaml", "stages: {}", "dvc.yaml no longer has the stage binarize"),
         ("params.yaml", "crop: {size: 32", "params.yaml is not valid YAML"),
         ("params.yaml", "crop: {size: true}\nown: {folder: mine}", "crop.size was 32, and is True"),
     ],

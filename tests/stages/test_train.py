@@ -165,7 +165,7 @@ def test_after_ctrl_c_and_started_again_it_ends_with_the_same_bytes(
     assert errors.startswith("error: the same training is already running")
     assert errors.count("\n") == 1
     errors = run.end(halted, signal.SIGINT)
-    assert re.fullmatch(r"interrupted after epoch \d; run the same command to go on\n", errors)
+    assert re.fullmatch(r"interrupted after epoch \d; run the same command to continue\n", errors)
     assert halted.returncode == 130
     check_resumed(run)
     assert run.results() == whole.results()
