@@ -1,4 +1,4 @@
-"""From tiles to packed crops: tables, splits, the grid of crops, stacks, masks, HDF5.
+"""Everything from tiles to packed crops: tables, splits, the crop grid, stacks, masks, HDF5.
 
 Imports imagery, params and runtime.
 """

@@ -1,4 +1,4 @@
-"""A contact sheet: many small pictures with a line under each, for a person to look through."""
+"""A contact sheet: many small captioned pictures, to check by eye."""
 
 import textwrap
 from pathlib import Path
@@ -12,7 +12,7 @@ from roads.runtime.files import replacing
 
 COLUMNS = 6
 LEAST_COLUMNS = 3  # the sheet is at least this wide, so that its title fits
-TITLE_LETTERS = 22  # that fit over one column
+TITLE_LETTERS = 22  # letters of the title that fit over one column
 MOST_PICTURES = 120
 INCHES = 2.0  # a picture's side
 
@@ -22,9 +22,9 @@ def save_contact_sheet(path: Path, pictures: list[tuple[str, Image8]], title: st
 
     Args:
         path: the PNG to write.
-        pictures: (caption, (height, width, 3) uint8) each; past MOST_PICTURES they are left out,
-            and the title says how many.
-        title: stands over the sheet.
+        pictures: (caption, (height, width, 3) uint8) each; those after the first MOST_PICTURES are
+            left out, and the title says so.
+        title: of the sheet.
     """
     shown = pictures[:MOST_PICTURES]
     if len(shown) < len(pictures):

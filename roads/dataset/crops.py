@@ -1,4 +1,4 @@
-"""The crops' tables: which crop lies where, in which split, and what it holds."""
+"""Tables of crops: position, split and pixel counts of each."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -19,15 +19,15 @@ PIXELS_COLUMNS = ("tile", "page", "grey", "road")
 
 @dataclass(frozen=True)
 class Crop:
-    """A window of a tile; `top` and `left` are its first pixel there."""
+    """A window of a tile; (`top`, `left`) is its first pixel."""
 
     tile: str  # the tile's name
-    split: str  # train, valid or test; empty where the crop was dropped before it got one
-    page: int  # in the tile's stacks, from 0; -1 where the crop was dropped
+    split: str  # train, valid or test; empty if the crop was dropped before it was assigned
+    page: int  # in the tile's stacks, from 0; -1 if the crop was dropped
     top: int
     left: int
-    blank: float  # fraction that is missing imagery
-    dropped: str  # why it was dropped; empty where it was kept
+    blank: float  # fraction of missing imagery
+    dropped: str  # why it was dropped; empty if it was kept
 
     @property
     def kept(self) -> bool:
@@ -71,7 +71,7 @@ def _possible(crop: Crop) -> bool:
 
 
 def _in_order(crops: Iterable[Crop]) -> bool:
-    """Whether each tile's pages are counted from 0, as they lie in its stacks."""
+    """Whether each tile's pages are numbered from 0, in the order of its stacks."""
     pages: Counter[str] = Counter()
     for crop in crops:
         if crop.kept:
@@ -82,12 +82,12 @@ def _in_order(crops: Iterable[Crop]) -> bool:
 
 
 def kept_crops(path: Path) -> list[Crop]:
-    """The crops of an index that were kept, in its order: by tile, and a tile's by page."""
+    """The kept crops of an index, in its order: by tile, then by page."""
     return [crop for crop in read_crops(path) if crop.kept]
 
 
 def read_pixels(path: Path) -> dict[tuple[str, int], tuple[int, int]]:
-    """The (grey, road) pixels of every crop, by (tile, page).
+    """The numbers of (grey, road) pixels of every crop, by (tile, page).
 
     Raises:
         UserError: the table is missing or damaged.

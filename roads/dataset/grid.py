@@ -1,4 +1,4 @@
-"""The grid of square windows over a tile: the same for cutting crops and for predicting."""
+"""The grid of square windows over a tile, both for cutting crops and for predicting."""
 
 from typing import Literal, TypeVar
 
@@ -13,14 +13,14 @@ def window_starts(length: int, size: int, stride: int, edge: Edge) -> list[int]:
     """First pixels of the windows along one side.
 
     Args:
-        length: pixels of the side.
-        size: pixels of a window.
+        length: of the side in pixels.
+        size: of a window in pixels.
         stride: pixels from one window to the next.
-        edge: what becomes of the rest at the end: `drop` leaves it out, `shift` moves a last
-            window in so that it ends with the side, `pad` lets a last window stick out.
+        edge: for the rest at the end: `drop` leaves it out, `shift` adds a window that ends with
+            the side, `pad` adds a window that extends beyond it.
 
     Returns:
-        Ascending starts; empty where a window is larger than the side (unless it may stick out).
+        Ascending starts; empty if a window is larger than the side, unless `edge` is `pad`.
 
     >>> window_starts(1500, 256, 256, "drop")
     [0, 256, 512, 768, 1024]
@@ -46,7 +46,7 @@ def window_corners(
 
 
 def cut(picture: NDArray[Pixel], top: int, left: int, size: int) -> NDArray[Pixel]:
-    """The window of (size, size, …) at a corner; what sticks out of the picture is zero."""
+    """The window (size, size, …) at a corner; pixels outside the picture are zero."""
     window = picture[top : top + size, left : left + size]
     if window.shape[:2] == (size, size):
         return window

@@ -1,4 +1,4 @@
-"""The table of handpick-filter: which tiles were kept."""
+"""The table that handpick-filter writes: which tiles were kept."""
 
 from pathlib import Path
 

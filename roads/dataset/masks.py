@@ -1,4 +1,4 @@
-"""Masks: maps as road or not, by one threshold."""
+"""Masks: maps thresholded to road or not."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,5 +8,5 @@ from roads.runtime.arrays import Image8
 
 
 def road_mask(map_: Image8 | NDArray[np.bool_], params: BinarizeParams) -> NDArray[np.bool_]:
-    """Where a map of any shape is brighter than the threshold: its road."""
+    """Where a map of any shape is road: brighter than the threshold."""
     return map_ > params.threshold

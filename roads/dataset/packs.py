@@ -1,4 +1,4 @@
-"""The packed crops: two HDF5 files whose rows belong together."""
+"""The packed crops: two HDF5 files with matching rows."""
 
 import contextlib
 import os
@@ -19,19 +19,19 @@ from roads.runtime.safe_hdf5 import open_contained
 IMAGES_FILE = "images.h5"
 MASKS_FILE = "masks.h5"
 IMAGE_CHANNELS = 3
-HEADERS = 65_536  # bytes, more than HDF5 needs beside the data
-MASKS_AT_ONCE = 256  # in memory while the values of all are checked
+HEADERS = 65_536  # bytes, more than HDF5 needs in addition to the data
+MASKS_AT_ONCE = 256  # in memory while all values are checked
 WAY_OUT = "Run `dvc repro -f pack-h5`."
 
 ROWS_FILE = "rows.csv"  # which crop each row is
-COUNTS_FILE = "counts.json"  # of crops and tiles, kept and dropped
+COUNTS_FILE = "counts.json"  # numbers of crops and tiles, kept and dropped
 ROWS_COLUMNS = ("split", "row", "tile", "page", "top", "left")
 
 
 class PackWriter:
     """Fills the datasets `train`, `valid` and `test` of both files, row by row.
 
-    The datasets are contiguous, so that a crop is one read wherever it lies.
+    The datasets are contiguous, so that any crop takes a single read.
     """
 
     def __init__(self, images: h5py.File, masks: h5py.File, rows: Mapping[str, int], size: int):
@@ -50,16 +50,16 @@ class PackWriter:
         self._filled[split] = stop
 
     def check_full(self) -> None:
-        """Raise if fewer rows came than were announced."""
+        """Raise an AssertionError if fewer rows were appended than announced."""
         for split in SPLITS:
             announced = len(self._images[split])
             if self._filled[split] != announced:
-                raise AssertionError(f"{split}: {self._filled[split]} of {announced} rows came")
+                raise AssertionError(f"{split}: {self._filled[split]} of {announced} rows appended")
 
 
 @contextlib.contextmanager
 def pack_writer(folder: Path, rows: Mapping[str, int], size: int) -> Iterator[PackWriter]:
-    """Open both files of `folder` for writing; they take their names once they are full.
+    """Open both files of `folder` for writing; they get their names once they are complete.
 
     Args:
         folder: gets `images.h5` and `masks.h5`.
@@ -80,9 +80,9 @@ def pack_writer(folder: Path, rows: Mapping[str, int], size: int) -> Iterator[Pa
 
 @contextlib.contextmanager
 def _roomy_file(path: Path, data: int) -> Iterator[h5py.File]:
-    """Open an HDF5 file for writing, with room on the disk for `data` bytes of data.
+    """Open an HDF5 file for writing, with disk space reserved for `data` bytes.
 
-    HDF5 crashes the process if the disk is full when a file is closed, so room is taken first.
+    HDF5 crashes the process if the disk is full when a file is closed, so space is reserved first.
     """
     with path.open("wb") as stream, h5py.File(path, "w") as file:
         os.posix_fallocate(stream.fileno(), 0, data + HEADERS)
@@ -96,7 +96,7 @@ class PackReader:
     """Reads crops of a folder with `images.h5` and `masks.h5`, in any order.
 
     Raises:
-        UserError: a file is missing or broken, or the two do not belong together.
+        UserError: a file is missing or broken, or the two do not match.
     """
 
     def __init__(self, folder: Path):
@@ -127,7 +127,7 @@ class PackReader:
         images, masks = self._images[split], self._masks[split]
         if images.shape[:3] != masks.shape[:3]:
             raise UserError(
-                f"{self._images.filename} and {MASKS_FILE} do not belong together: `{split}` "
+                f"{self._images.filename} and {MASKS_FILE} do not match: `{split}` "
                 f"is {images.shape} and {masks.shape}. {WAY_OUT}"
             )
         for start in range(0, len(masks), MASKS_AT_ONCE):
@@ -148,7 +148,7 @@ class PackReader:
     def read(self, split: str, rows: Sequence[int] | NDArray[np.integer]) -> tuple[Image8, Image8]:
         """Read crops in the order asked for.
 
-        h5py's own indexing by a list is hundreds of times slower than one read a row.
+        h5py's indexing by a list is hundreds of times slower than one read per row.
 
         Returns:
             images (n, size, size, 3) uint8 and masks (n, size, size, 1) uint8 of 0/1.
@@ -171,7 +171,7 @@ class PackReader:
 
 
 class CropPlace(NamedTuple):
-    """Where a packed crop was cut from: the tile, and its first pixel there."""
+    """Where a packed crop was cut: the tile, and the position of its first pixel."""
 
     tile: str
     top: int
@@ -179,7 +179,7 @@ class CropPlace(NamedTuple):
 
 
 def read_places(folder: Path) -> dict[tuple[str, int], CropPlace]:
-    """Where each row of a pack is from, by (split, row).
+    """Where each row of a pack was cut, by (split, row).
 
     Raises:
         UserError: `rows.csv` is missing or damaged.

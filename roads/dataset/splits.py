@@ -1,4 +1,4 @@
-"""Which crops train, which validate, which test."""
+"""Assigns crops to training, validation and test."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -15,15 +15,15 @@ Item = TypeVar("Item", str, int)
 
 
 def split_crops(crops: Sequence[Crop], params: SplitParams) -> list[Crop]:
-    """Give every crop its split.
+    """Assign every crop to a split.
 
-    `official` keeps the folder that the tile came in. `tile` draws whole tiles. `crop` draws
-    single crops, as the article did: neighbours from one tile then train and test, so its scores
-    flatter. Dropped crops keep their tile's split, or have none under `crop`.
+    `official` uses the folder that the tile came in. `tile` draws whole tiles at random. `crop`
+    draws single crops, as the article did; neighbours from one tile are then in training and test,
+    which inflates scores. Dropped crops keep their tile's split, or have none under `crop`.
 
     Args:
-        crops: all windows, kept and dropped; their `split` is the folder's.
-        params: how to split, the seed, and the fractions of all that validate and test.
+        crops: all windows, kept and dropped; their `split` is that of the folder.
+        params: how to split, the seed, and the fractions for validation and test.
 
     Returns:
         The same crops in the same order.
@@ -48,19 +48,19 @@ def split_crops(crops: Sequence[Crop], params: SplitParams) -> list[Crop]:
     if empty:
         raise UserError(
             f"no crops are left for {' and '.join(empty)} (split.by is {params.by}). "
-            "Tiles without folders of their own need split.by=tile; see also crop.max_blank, "
+            "Tiles without split folders need split.by=tile; see also crop.max_blank, "
             "handpick.max_blank and crop.size."
         )
     return split
 
 
 def _draw(items: Sequence[Item], params: SplitParams) -> dict[Item, str]:
-    """Draw `test` and `valid` fractions of the items; the rest trains."""
+    """Draw the `test` and `valid` fractions of the items at random; the rest is for training."""
     tests, valids = (max(1, round(len(items) * part)) for part in (params.test, params.valid))
     if len(items) <= tests + valids:
         raise UserError(
-            f"split.by={params.by} has {len(items)} to draw from, too few for "
-            f"{valids} to validate, {tests} to test and the rest to train"
+            f"split.by={params.by} has only {len(items)} to draw from: too few for "
+            f"{valids} in validation, {tests} in test and the rest in training"
         )
     others, test = train_test_split(items, test_size=tests, random_state=params.seed)
     train, valid = train_test_split(others, test_size=valids, random_state=params.seed)

@@ -1,7 +1,7 @@
-"""Stacks: one multi-page TIFF per tile, a page per crop.
+"""Stacks: one multi-page TIFF per tile, with one page per crop.
 
-44,000 single files cost DVC minutes; a stack per tile keeps the tile's name and opens in any
-viewer. Nothing is compressed, so that the bytes depend on no codec's version.
+DVC takes minutes for 44,000 single files. A stack per tile keeps the tile's name and opens in any
+viewer. It is not compressed, so that its bytes do not depend on a codec's version.
 """
 
 import logging
@@ -27,11 +27,11 @@ PAGE_KINDS = (  # photometric interpretation, samples per pixel, bits per sample
 
 
 def write_stack(path: Path, pages: Sequence[Image8 | NDArray[np.bool_]]) -> None:
-    """Write pages of one shape: (height, width, 3) or (height, width) uint8, or bool as one bit."""
+    """Write pages of one shape: (height, width, 3) or (height, width) uint8, or one-bit bool."""
     one_bit = pages[0].dtype == np.bool_
     tifffile.imwrite(
         path,
-        # As bytes, since NumPy does not say that the disk is full when it writes an array.
+        # As bytes, since NumPy does not report a full disk when it writes an array.
         ((np.packbits(page, axis=1) if one_bit else page).tobytes() for page in pages),
         shape=(len(pages), *pages[0].shape),
         dtype=pages[0].dtype,
@@ -39,7 +39,7 @@ def write_stack(path: Path, pages: Sequence[Image8 | NDArray[np.bool_]]) -> None
         bigtiff=sum(page.nbytes for page in pages) > BIG_TIFF_BYTES,
         photometric="rgb" if pages[0].ndim == 3 else "minisblack",
         metadata=None,
-        software=False,  # else it would name the version
+        software=False,  # the tag would contain tifffile's version
     )
 
 
@@ -55,7 +55,7 @@ def read_stack(path: Path) -> Iterator[Image8 | NDArray[np.bool_]]:
             unread = stack.filehandle.size
             for page in cast(Iterator[TiffPage], stack.pages):
                 unread -= _page_size(page)
-                if unread < 0:  # without this, a chain of pages that loops would have no end
+                if unread < 0:  # otherwise a loop of pages would never end
                     raise TiffFileError("its pages are larger than the file")
                 yield page.asarray()
     except FileNotFoundError:
@@ -65,7 +65,7 @@ def read_stack(path: Path) -> Iterator[Image8 | NDArray[np.bool_]]:
 
 
 def _page_size(page: TiffPage) -> int:
-    """The bytes of a page's pixels.
+    """The size of a page's pixels in bytes.
 
     Raises:
         TiffFileError: it is not a page as `write_stack` writes it.
@@ -84,7 +84,7 @@ def _page_size(page: TiffPage) -> int:
 
 
 def _raise(record: logging.LogRecord) -> bool:
-    """Raise what tifffile would only log: of a stack cut short it would give the first pages."""
+    """Raise what tifffile only logs; it would return just the first pages of a truncated stack."""
     raise TiffFileError(record.getMessage())
 
 

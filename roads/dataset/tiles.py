@@ -1,4 +1,4 @@
-"""Tiles: an aerial image and its road map under one name, found, decoded and measured."""
+"""Tiles: an aerial image and its road map with the same name, and the table of all tiles."""
 
 from dataclasses import astuple, dataclass
 from pathlib import Path, PurePosixPath
@@ -22,7 +22,7 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class Tile:
-    """An image and its map as downloaded, and the split of the folder they came in."""
+    """An image and its map as downloaded, with the split of their folder."""
 
     name: str
     split: str
@@ -36,17 +36,17 @@ TILE_COLUMNS = (
 
 
 def stored_path(split: str, kind: str, name: str, suffix: str) -> str:
-    """Where a tile's file belongs in `data/raw`, for example `train/sat/10078660_15.tiff`."""
+    """The path of a tile's file in `data/raw`, for example `train/sat/10078660_15.tiff`."""
     return f"{split}/{kind}/{name}{suffix}"
 
 
 def stored_file(raw: Path, path: str) -> StoredFile:
-    """Measure the file at `raw / path`."""
+    """The size and hash of the file at `raw / path`."""
     return StoredFile(path, (raw / path).stat().st_size, file_hash(raw / path, "sha256"))
 
 
 def write_tiles(raw: Path, tiles: list[Tile]) -> None:
-    """Write `tiles.csv`, by split and name."""
+    """Write `tiles.csv`, sorted by split and name."""
     ordered = sorted(tiles, key=lambda tile: (SPLITS.index(tile.split), tile.name))
     rows = ((t.name, t.split, *astuple(t.image), *astuple(t.map)) for t in ordered)
     write_csv(raw / TILES_FILE, TILE_COLUMNS, rows)
@@ -56,7 +56,7 @@ def read_tiles(raw: Path) -> list[Tile]:
     """The tiles of `tiles.csv`, in its order.
 
     Raises:
-        UserError: the table is missing or is not one that the download stage wrote.
+        UserError: the table is missing, or was not written by the download stage.
     """
     table = raw / TILES_FILE
     with table_of("download", table):

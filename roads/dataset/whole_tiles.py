@@ -1,4 +1,4 @@
-"""Whole tiles to evaluate on: which they are, and what is on them."""
+"""Whole tiles to evaluate on: which ones, their images and their roads."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from roads.runtime.progress import progress
 
 @dataclass(frozen=True)
 class WholeTiles:
-    """The kept tiles of validation and test, and the names of the test tiles that were dropped."""
+    """The kept tiles of validation and test, and the names of the dropped test tiles."""
 
     valid: list[Tile]
     test: list[Tile]
@@ -23,15 +23,15 @@ class WholeTiles:
 
 
 def find_whole_tiles(raw: Path, handpicked: Path, crops: Path, by: str) -> WholeTiles:
-    """Find the tiles whose crops validate and test.
+    """Find the tiles of validation and test.
 
     Args:
         raw: the tiles as downloaded.
         handpicked: the table of which tiles were kept.
         crops: has the index of crops.
-        by: how tiles were split. `official` is by the folder a tile came in, also where it is
-            too small for a crop. `tile` is by the index of crops: tiles without crops, dropped
-            ones among them, were not drawn for any split. Under `crop` no tile is of one split.
+        by: how tiles were split. `official` is by a tile's folder, even if the tile is too small
+            for a crop. `tile` is by the index of crops; tiles without crops, such as dropped ones,
+            are in no split. Under `crop` no tile belongs to a single split.
 
     Raises:
         UserError: a table is missing or damaged.
@@ -56,7 +56,7 @@ def read_labelled(
 ) -> Iterator[tuple[Tile, Image8, Bool]]:
     """Yield each tile with its image (height, width, 3) and its road (height, width).
 
-    One tile at a time is in memory; a progress bar is shown on a terminal.
+    Only one tile is in memory at a time. A progress bar is shown on a terminal.
     """
     for tile in progress(tiles, title):
         image, map_ = read_pair(raw, tile)

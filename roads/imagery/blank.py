@@ -1,19 +1,19 @@
-"""Missing imagery: where a picture is blank, and how much of it."""
+"""Finds missing imagery: which pixels of a picture are blank, and what fraction."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from roads.runtime.arrays import Image8
 
-WHITE = 250  # of 255: missing imagery is pure white, JPEG rings around it by a few levels
-BLANK_WINDOW = 15  # pixels; bright roofs and road markings are smaller than such a window
+WHITE = 250  # of 255: missing imagery is pure white, give or take a few levels of JPEG ringing
+BLANK_WINDOW = 15  # pixels; larger than bright roofs and road markings
 
 
 def blank_mask(image: Image8) -> NDArray[np.bool_]:
-    """Where imagery is missing: areas of white, JPEG ringing in and around them tolerated.
+    """Where imagery is missing: white areas, with some tolerance for JPEG ringing.
 
-    A pixel is white where every channel is at least WHITE. It is blank where a window of
-    BLANK_WINDOW pixels around it is mostly white, and where it is white beside such a window.
+    A pixel is white if every channel is at least WHITE. It is blank if a window of BLANK_WINDOW
+    pixels around it is mostly white, or if it is white and next to such a window.
 
     Args:
         image: (height, width, 3) uint8.
@@ -21,7 +21,7 @@ def blank_mask(image: Image8) -> NDArray[np.bool_]:
     Returns:
         (height, width) bool.
     """
-    # Channel by channel, since to reduce over an axis of three takes numpy 20 times as long.
+    # Channel by channel: numpy takes 20 times as long to reduce over an axis of length three.
     red, green, blue = (image[..., channel] for channel in range(3))
     white = np.minimum(np.minimum(red, green), blue) >= WHITE
     if not white.any():
@@ -34,7 +34,7 @@ def blank_mask(image: Image8) -> NDArray[np.bool_]:
 
 
 def _count_around(mask: NDArray[np.bool_]) -> Image8:
-    """How many pixels of the window around each are set; edges go on beyond the picture.
+    """The number of set pixels in the window around each pixel; edge pixels are repeated outside.
 
     Sums of uint8, which a window of 15² pixels cannot overflow, take a third of the time of
     ndimage's filter.
@@ -43,7 +43,7 @@ def _count_around(mask: NDArray[np.bool_]) -> Image8:
     for axis in (0, 1):
         lines = counts.swapaxes(0, axis)
         length = len(lines) - BLANK_WINDOW + 1
-        sums = lines[:length].copy(order="K")  # the picture's own, or the sums are slow
+        sums = lines[:length].copy(order="K")  # in the picture's memory order, or the sums are slow
         for offset in range(1, BLANK_WINDOW):
             sums += lines[offset : offset + length]
         counts = sums.swapaxes(0, axis)

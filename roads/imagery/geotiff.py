@@ -1,4 +1,4 @@
-"""Where a GeoTIFF lies by its tags, read without GDAL."""
+"""Reads a GeoTIFF's position from its tags, without GDAL."""
 
 import contextlib
 import math
@@ -12,10 +12,9 @@ SCALE, TIE_POINT, MATRIX = 33550, 33922, 34264  # OGC GeoTIFF 1.1, requirements 
 
 
 def pixels_apart(first: Path, second: Path) -> float:
-    """How far the upper left corners of two pictures are apart, in pixels of the first.
+    """The distance between the upper left corners of two pictures, in pixels of the first.
 
-    0 where one of them is no GeoTIFF. Coordinates are compared as they are, whatever system they
-    are in.
+    0 if one of them is not a GeoTIFF. Coordinates are compared without regard to their systems.
 
     Raises:
         UserError: a picture is broken.
@@ -28,7 +27,7 @@ def pixels_apart(first: Path, second: Path) -> float:
 
 
 def _corner(path: Path) -> tuple[float, float, float] | None:
-    """Coordinates of the upper left corner, and how many of their units a pixel is wide."""
+    """Coordinates of the upper left corner, and the width of a pixel in their units."""
     if path.suffix.lower() not in (".tif", ".tiff"):
         return None
     with decoding(path, WAY_OUT), Image.open(path) as picture:

@@ -1,8 +1,7 @@
-"""Missing imagery in a file: nodata, transparent, masked out, or a black collar.
+"""Finds missing imagery in a file: nodata, transparent or masked pixels, or a black collar.
 
-The stages and `roads predict` agree on which pixels are missing, and make them white: so missing
-imagery looks in the Massachusetts tiles, and `blank_mask` finds it where it is at least as wide as
-its window.
+The stages and `roads predict` agree on which pixels are missing, and make them white, as in the
+Massachusetts tiles. `blank_mask` then finds areas at least as wide as its window.
 """
 
 from typing import Any
@@ -13,9 +12,9 @@ from PIL import Image
 
 from roads.runtime.arrays import Bool, Image8
 
-OPAQUE = 128  # of 255: a colour of a palette of less alpha is missing
-MASK_LIKE = 0.99  # of an alpha band's values are 0 or its maximum, else it is no mask
-COLLAR = 16  # pixels; a shorter run of black at an edge is taken for a shadow
+OPAQUE = 128  # of 255: palette colours with less alpha are missing
+MASK_LIKE = 0.99  # in a mask, at least this fraction of alpha values is 0 or the maximum
+COLLAR = 16  # pixels; a shorter run of black at an edge may be a shadow
 NODATA = 42113  # GDAL's TIFF tag, the value as text
 BITS, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # TIFF 6.0, pages 29 and 37
 
@@ -23,7 +22,7 @@ BITS, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # TIFF 6.0, pages 29 and 37
 def black_collar(image: NDArray[Any]) -> Bool:
     """Where rows or columns begin or end with at least COLLAR pixels of 0 in every channel.
 
-    So the triangles beside a rotated orthophoto are found, and strips along any edge.
+    This finds the triangles around a rotated orthophoto, and strips along any edge.
 
     Args:
         image: (height, width, channels), unsigned.
@@ -35,7 +34,7 @@ def black_collar(image: NDArray[Any]) -> Bool:
 
 
 def black_ends(image: NDArray[Any]) -> Bool:
-    """`black_collar` of rows alone, so of a picture that comes in parts."""
+    """`black_collar` of rows only, for a picture that is read in parts."""
     height, width, _ = image.shape
     collar = np.zeros((height, width), np.bool_)
     ends: Bool = np.any(image[:, [0, -1]], axis=2)  # not black
@@ -56,7 +55,7 @@ def missing_pixels(picture: Image.Image, image: Image8, mask: Bool | None) -> Bo
     Args:
         picture: as Pillow decoded it.
         image: the same as RGB, (height, width, 3).
-        mask: (height, width), where the file's own mask says that there is imagery; or None.
+        mask: (height, width), true where the file's own mask has imagery; or None.
 
     Returns:
         (height, width) bool.
@@ -71,7 +70,7 @@ def missing_pixels(picture: Image.Image, image: Image8, mask: Bool | None) -> Bo
 
 
 def opaque_level(alpha: NDArray[Any]) -> float | None:
-    """The value of an alpha band from which on there is imagery; None where it is no mask.
+    """The least value of an alpha band that means imagery; None if the band is not a mask.
 
     A band of more than two values may be infrared that the file calls alpha.
     """
@@ -96,7 +95,7 @@ def alpha_of(picture: Image.Image) -> Image8:
 
 
 def _nodata(picture: Image.Image) -> float | None:
-    """What GDAL wrote into a TIFF for missing pixels: an index of a palette, or a level."""
+    """GDAL's nodata value in a TIFF: a palette index or a grey level."""
     tags = getattr(picture, "tag_v2", {})
     try:
         value = float(tags[NODATA].split()[0])  # "0 0 0" is 0 to GDAL
@@ -104,6 +103,6 @@ def _nodata(picture: Image.Image) -> float | None:
         return None
     if picture.mode == "P":
         return value
-    # Pillow gives any number of bits as 8, and 0 as white where the file says so.
+    # Pillow scales any number of bits to 8, and inverts if the file says that 0 is white.
     level = value * 255 / (2 ** tags.get(BITS, (1,))[0] - 1)
     return 255 - level if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO else level

@@ -72,7 +72,7 @@ def test_bands_described_in_another_order_are_refused_with_a_command_that_helps(
     path = write_tiff(tmp_path / "a.tif", values, photometric="RGB")
     with quiet_gdal(), rasterio.open(path, "r+") as dataset:
         dataset.descriptions = names
-    with pytest.raises(UserError, match=r"a\.tif says that its bands are not in the order") as said:
+    with pytest.raises(UserError, match=r"a\.tif has bands that are not in the order") as said:
         read_image(path)
     run_command_of(str(said.value))
     np.testing.assert_array_equal(read_image(path), values[..., 2::-1])

@@ -139,5 +139,5 @@ def test_a_split_by_crop_divides_the_kept_crops() -> None:
 
 
 def test_too_few_tiles_to_split() -> None:
-    with pytest.raises(UserError, match="has 2 to draw from"):
+    with pytest.raises(UserError, match="has only 2 to draw from"):
         split_crops(many_crops(2), SplitParams(by="tile", seed=0, valid=0.1, test=0.1))
