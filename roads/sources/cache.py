@@ -1,4 +1,4 @@
-"""Downloaded files, each whole and verified, shared by all runs."""
+"""A cache of complete, verified downloads, shared by all runs."""
 
 import contextlib
 import json
@@ -22,12 +22,12 @@ from roads.sources.partial import Part
 RECORD_SUFFIX = ".json"
 PART_SUFFIX = ".part"
 LOCK = "lock"
-UNAVAILABLE_IN_A_ROW = 4  # files, after which the others are not tried
+UNAVAILABLE_IN_A_ROW = 4  # files; after these the rest are not tried
 
 
 @dataclass(frozen=True)
 class Verified:
-    """What was found in a file when it came; kept next to it, so that it is read once."""
+    """Facts about a downloaded file; stored next to it, so that it is read only once."""
 
     bytes: int
     sha256: str
@@ -39,20 +39,20 @@ class Cache:
     """The pictures of one address, under their paths in a folder of `root`.
 
     Args:
-        root: absolute folder; addresses do not mix in it.
-        downloader: brings what is not there.
+        root: absolute folder, with a folder for each address.
+        downloader: fetches missing files.
     """
 
     def __init__(self, root: Path, downloader: Downloader):
         self._root = root
         self._folder = root / quote(downloader.base_url, safe="")
         self._downloader = downloader
-        # One picture at a time: this saves memory, and the warning filters that the decoder
-        # sets are not made for threads.
+        # One picture at a time: this saves memory, and the decoder sets warning filters, which
+        # are not thread-safe.
         self._reading = threading.Lock()
 
     def held(self, path: str) -> Verified | None:
-        """What is known of a file; None where it is not there or has another size."""
+        """The facts about a file; None if it is missing or has another size."""
         file = self._folder / path
         with contextlib.suppress(FileNotFoundError, ValueError, TypeError, RecursionError):
             verified = Verified(**json.loads(_record(file).read_text(encoding="utf-8")))
@@ -65,7 +65,7 @@ class Cache:
         (self._folder / path).unlink(missing_ok=True)
 
     def link(self, path: str, target: Path) -> None:
-        """Give a file a second name, or a copy where that is on another disk."""
+        """Hard-link a file to `target`, or copy it if that is on another disk."""
         target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)
         try:
@@ -74,10 +74,10 @@ class Cache:
             shutil.copyfile(self._folder / path, target)
 
     def fill(self, paths: Sequence[str], connections: int) -> dict[str, str]:
-        """Download the files that are not there, `connections` at a time.
+        """Download missing files, `connections` at a time.
 
         Returns:
-            why those that did not come did not, by path.
+            the reason of each failure, by path.
 
         Raises:
             UserError: the folder cannot be written, or the disk is full.
@@ -92,8 +92,8 @@ class Cache:
             return reasons
         except OSError as error:
             raise UserError(
-                f"{error.filename or self._folder}: {error.strerror or error}. What came is kept: "
-                f"mend that, or name another place in ${STATE_VARIABLE}, and run again."
+                f"{error.filename or self._folder}: {error.strerror or error}. Downloads "
+                f"are kept. Fix this, or set ${STATE_VARIABLE} to another folder, and run again."
             ) from None
 
     def _download(self, paths: list[str], connections: int) -> dict[str, str]:
@@ -117,7 +117,7 @@ class Cache:
         return reasons
 
     def _remove_stale(self) -> None:
-        """Remove the half files, of any address, that were given up long ago."""
+        """Remove partial downloads, of any address, that were abandoned long ago."""
         for path in stale(self._root, f"*{PART_SUFFIX}"):
             folder = self._root / path.relative_to(self._root).parts[0]
             with contextlib.suppress(HeldError), held(folder / LOCK):

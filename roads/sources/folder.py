@@ -22,11 +22,11 @@ SPLIT_FOLDERS = {"train": "train", "training": "train", "valid": "valid", "val":
                  "validation": "valid", "test": "test", "testing": "test"}  # fmt: skip
 IMAGE_FOLDERS = ("sat", "images", "image", "input")
 MAP_FOLDERS = ("map", "maps", "masks", "mask", "groundtruth", "labels", "output")
-LABELS = "_labels"  # Kaggle's copy: train/ beside train_labels/
-IMAGE_ENDINGS, MAP_ENDINGS = ("_sat",), ("_mask", "_map")  # DeepGlobe: 7_sat.jpg beside 7_mask.png
+LABELS = "_labels"  # Kaggle's copy: train/ and train_labels/
+IMAGE_ENDINGS, MAP_ENDINGS = ("_sat",), ("_mask", "_map")  # DeepGlobe: 7_sat.jpg and 7_mask.png
 PICTURES = frozenset({".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".webp"})
-MOST_APART = 1.0  # pixels; half a one is the difference between a pixel's corner and its middle
-UNDIVIDED = "train"  # where tiles go that came without splits; split.by=tile divides them
+MOST_APART = 1.0  # pixels; a pixel's corner and centre differ by half a pixel
+UNDIVIDED = "train"  # for tiles without a split; split.by=tile splits them
 
 
 @dataclass(frozen=True)
@@ -40,17 +40,17 @@ class Pair:
 
 
 def fetch(raw: Path, *, folder: Path) -> list[Tile]:
-    """Copy the pairs of a folder into `raw`, decoded once to see that they are whole.
+    """Copy the pairs of a folder into `raw`, decoding each to check that it is complete.
 
-    They are copied, not linked: DVC makes what it caches read-only, and a picture that is edited
-    later must not change in the cache.
+    They are copied, not linked: DVC makes cached files read-only, and later edits of a picture must
+    not change the cache.
 
     Args:
         raw: gets `{split}/{sat,map}/NAME.*`.
-        folder: a directory in one of the forms that `find_pairs` knows.
+        folder: a directory in one of the layouts that `find_pairs` knows.
 
     Raises:
-        UserError: it is no directory or has no pairs, an image or a map stands alone, two tiles
+        UserError: it is not a directory or has no pairs, an image or map has no partner, two tiles
             have one name, a picture is broken, or its map has another size or EXIF orientation.
     """
     whole = folder.absolute()
@@ -67,14 +67,14 @@ def fetch(raw: Path, *, folder: Path) -> list[Tile]:
 
 
 def _absolute(folder: Path) -> str:
-    """What to say of a folder that experiments may look for in their own copy of the project."""
+    """Advice if an experiment may look for a relative folder in its own copy of the project."""
     if folder.is_absolute():
         return ""
-    return "Name it by an absolute path if this is an experiment with `--temp` or `--queue`."
+    return "Give an absolute path if this is an experiment with `--temp` or `--queue`."
 
 
 def _copy_pair(raw: Path, pair: Pair) -> tuple[Tile, float]:
-    """Copy a pair; the tile, and by how many pixels image and map are apart by their tags."""
+    """Copy a pair; returns the tile, and the distance of image and map in pixels by their tags."""
     read_image_and_map(pair.image, pair.map)
     stored = []
     for kind, source in (("sat", pair.image), ("map", pair.map)):
@@ -87,23 +87,23 @@ def _copy_pair(raw: Path, pair: Pair) -> tuple[Tile, float]:
 
 
 def find_pairs(folder: Path) -> list[Pair]:
-    """Match the pictures of a folder by stem, whatever their endings.
+    """Match the pictures of a folder by stem, ignoring their suffixes.
 
-    The forms known, with `valid`, `val` or `validation` alike, and `sat` also called `images`,
-    `map` also `masks`, `groundtruth` or `labels`:
+    It knows these layouts. `valid` may also be `val` or `validation`, `sat` may be `images`, and
+    `map` may be `masks`, `groundtruth` or `labels`:
 
     - `train/sat` + `train/map`, and so on for each split
     - `train` + `train_labels`, and so on, also inside `tiff/` (Kaggle's copy)
     - `sat` + `map`, without splits
-    - `NAME_sat.jpg` beside `NAME_mask.png`, without splits or inside `train`, `valid`, `test`
+    - `NAME_sat.jpg` + `NAME_mask.png`, without splits or inside `train`, `valid`, `test`
 
-    A split that has no map at all is left out: DeepGlobe's valid and test have none.
+    A split without any map is left out: DeepGlobe's valid and test have none.
 
     Returns:
-        The pairs in order of their names; none where the folder has none of these forms.
+        The pairs in order of their names; empty if the folder has none of these layouts.
 
     Raises:
-        UserError: a picture has no partner, or a name comes twice.
+        UserError: a picture has no partner, or a name is not unique.
     """
     found = [
         (split, _named(folder, images), _named(folder, maps))
@@ -126,20 +126,20 @@ def find_pairs(folder: Path) -> list[Pair]:
         raise UserError(
             f"{folder}: {len(alone)} pictures have no partner of the same name: "
             f"{some([str(path) for path in alone])}. {_near_miss(alone)}"
-            "Add the missing ones or take these out."
+            "Add the missing ones or remove these."
         )
     counts = Counter(pair.name for pair in pairs)
     twice = sorted(name for name, count in counts.items() if count > 1)
     if twice:
-        raise UserError(f"{folder} has tiles of one name in two splits: {some(twice)}. Rename.")
+        raise UserError(f"{folder} has the same names in two splits: {some(twice)}. Rename.")
     return sorted(pairs, key=lambda pair: pair.name)
 
 
 def _unknown(folder: Path) -> str:
-    """What to say of a folder without pairs: the form next to its own, if there is one."""
+    """The message about a folder without pairs; it names a similar layout, if there is one."""
     told = (
-        f"{folder} holds no pairs in a form that is known: train/sat + train/map, train + "
-        "train_labels, sat + map, or NAME_sat.jpg beside NAME_mask.png."
+        f"{folder} has no pairs in a known layout: train/sat + train/map, train + "
+        "train_labels, sat + map, or NAME_sat.jpg + NAME_mask.png."
     )
     for inside in sorted(path for path in folder.iterdir() if path.is_dir()):
         with contextlib.suppress(UserError):
@@ -152,14 +152,14 @@ def _unknown(folder: Path) -> str:
     for one, other in itertools.combinations(stems, 2):
         if one.parent == other.parent and stems[one] & stems[other]:
             return (
-                f"{told} {one} and {other} have pictures of the same names: rename the folder of "
+                f"{told} {one} and {other} have pictures with the same names: rename the folder of "
                 f"the images to {IMAGE_FOLDERS[0]}, and that of the maps to {MAP_FOLDERS[0]}."
             )
     return told
 
 
 def _near_miss(alone: Sequence[Path]) -> str:
-    """A sentence on two of the pictures that were most likely meant to be a pair, if there are."""
+    """A sentence about two pictures that were probably meant to be a pair, if there are any."""
     likely: dict[str, Path] = {}
     for path in alone:
         stem = unicodedata.normalize("NFC", path.stem).casefold()
@@ -169,13 +169,13 @@ def _near_miss(alone: Sequence[Path]) -> str:
         if other.parent != path.parent:
             return (
                 f"{other} and {path} differ only in case, in how an accent is written, or in an "
-                f"ending such as {MAP_ENDINGS[0]}: give both one name. "
+                f"ending such as {MAP_ENDINGS[0]}: give both the same name. "
             )
     return ""
 
 
 def _tell_of_others(folder: Path, pairs: Sequence[Pair]) -> None:
-    """Name the pictures, at any depth, that belong to no pair."""
+    """Report pictures, at any depth, that belong to no pair."""
     taken = {path.resolve() for pair in pairs for path in (pair.image, pair.map)}
     others = [
         ascii_controls(str(path.relative_to(folder)))
@@ -184,14 +184,14 @@ def _tell_of_others(folder: Path, pairs: Sequence[Pair]) -> None:
     ]
     if others:
         print(
-            f"download: {len(others)} pictures of {folder} are left out, for they do not belong to "
-            f"the pairs that were found, or to a split with maps: {some(others)}",
+            f"download: {len(others)} pictures in {folder} are left out: they have no pair, or "
+            f"their split has no maps: {some(others)}",
             file=sys.stderr,
         )
 
 
 def _tell_of_shifted(apart: dict[Pair, float]) -> None:
-    """Name the pairs that are not at one place by their own account."""
+    """Report pairs whose image and map are at different places by their own tags."""
     shifted = [
         f"{pair.image.name} and {pair.map.name} by {pixels:,.0f} pixels"
         for pair, pixels in apart.items()
@@ -199,8 +199,8 @@ def _tell_of_shifted(apart: dict[Pair, float]) -> None:
     ]
     if shifted:
         print(
-            f"download: by their GeoTIFF tags {len(shifted)} images lie elsewhere than their maps: "
-            f"{some(shifted)}. They are paired pixel by pixel",
+            f"download: by their GeoTIFF tags, {len(shifted)} images are shifted against their "
+            f"maps: {some(shifted)}. They are paired pixel by pixel anyway",
             file=sys.stderr,
         )
 
@@ -228,27 +228,27 @@ def _pictures(folder: Path, directory: Path) -> Iterator[Path]:
     for path in sorted(directory.iterdir()):
         if path.suffix.lower() not in PICTURES or path.name.startswith(".") or path.is_dir():
             continue
-        if not path.is_file():  # a pipe would be waited for, a link may lead to nothing
-            raise UserError(f"{path} is not a file. Take it out.")
+        if not path.is_file():  # reading a pipe would block, and a link may be broken
+            raise UserError(f"{path} is not a file. Remove it.")
         if not path.resolve().is_relative_to(folder.resolve()):
-            raise UserError(f"{path} is a link that leads out of {folder}. Copy the file there.")
+            raise UserError(f"{path} is a link to a file outside {folder}. Copy the file there.")
         yield path
 
 
 def _named(folder: Path, directory: Path, endings: Sequence[str] = ("",)) -> dict[str, Path]:
-    """The pictures whose stems have one of the endings, by what is before it."""
+    """The pictures whose stems have one of the endings, by the stem without it."""
     found: dict[str, Path] = {}
     for path in _pictures(folder, directory):
         for ending in filter(path.stem.endswith, endings):
             name = path.stem.removesuffix(ending)
             if not sound_name(name):
                 raise UserError(
-                    f"{excerpt(str(path))}: a tile's name is 1 to {MAX_NAME} bytes of printable "
-                    "characters and begins with no dot. Rename the file."
+                    f"{excerpt(str(path))}: a tile's name must be 1 to {MAX_NAME} bytes of "
+                    "printable characters and not begin with a dot. Rename the file."
                 )
             if name in found:
                 raise UserError(
-                    f"{found[name]} and {path.name} are two pictures of one name. Take one out."
+                    f"{found[name]} and {path.name} have the same name. Remove one of them."
                 )
             found[name] = path
     return found

@@ -1,4 +1,4 @@
-"""Files over HTTP: resumed where the connection broke, retried, refused where they are wrong."""
+"""Downloads files over HTTP: resumes after a lost connection, retries, and refuses wrong files."""
 
 import re
 import threading
@@ -18,20 +18,20 @@ from roads.runtime.errors import UserError, one_line
 from roads.sources.partial import Origin, Part
 
 ADDRESS = re.compile(r"https?://([\w.-]+|\[[0-9A-Fa-f:]+\])(:\d+)?(/[^\s?#]*)?")
-BACKOFF = 1.0  # seconds; the waits between tries are 0, 2, 4, 8, … times it
-MAX_WAIT = 120.0  # seconds between two tries, whatever Retry-After says
+BACKOFF = 1.0  # seconds; the waits between attempts are 0, 2, 4, 8, … times this
+MAX_WAIT = 120.0  # seconds between two attempts, whatever Retry-After says
 MAX_BYTES = 100_000_000  # of one file; an uncompressed 1500×1500 RGB tile has 6,750,000
-NEW_GROUND = 1_000_000  # bytes gained that give a file all its retries back
+NEW_GROUND = 1_000_000  # bytes of progress after which a file gets all its retries again
 CHUNK = 65_536
 NOT_NOW = (408, 425, 429, 500, 502, 503, 504)
 
 
 class RefusedError(Exception):
-    """A file cannot be had; the message says why in a few words."""
+    """A file cannot be downloaded; the message says why in a few words."""
 
 
 class UnavailableError(RefusedError):
-    """The server does not answer, or cannot serve the file now; another try may do better."""
+    """The server does not answer, or cannot serve the file now; a retry may succeed."""
 
     def __init__(self, reason: str, wait: float = 0):
         super().__init__(reason)
@@ -39,12 +39,12 @@ class UnavailableError(RefusedError):
 
 
 class _Session(requests.Session):
-    """Follows redirects to any host, as mirrors need it, but never from HTTPS to HTTP."""
+    """Follows redirects to any host, which mirrors need, but never from HTTPS to HTTP."""
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         target = super().get_redirect_target(resp)
         if target:
-            resp.close()  # or requests would read its body, which may be endless
+            resp.close()  # otherwise requests would read the body, which may be endless
             if resp.url.startswith("https:") and urlsplit(target).scheme == "http":
                 raise RefusedError(f"the server redirects it from HTTPS to {target!r}")
         return target
@@ -54,9 +54,9 @@ class Downloader:
     """Fetches files below one address, from several threads at once.
 
     Args:
-        params: files lie below `base_url`; `connections` threads will call `fetch`; a file is
-            tried again `retries` times, and as often again after every NEW_GROUND that it gains;
-            `timeout` seconds without a byte end a try.
+        params: files are below `base_url`; `connections` threads will call `fetch`; a file is
+            retried `retries` times, counted again after every NEW_GROUND bytes of progress;
+            an attempt fails after `timeout` seconds without data.
 
     Raises:
         UserError: `base_url` is not http(s)://HOST/FOLDER.
@@ -78,17 +78,17 @@ class Downloader:
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
 
     def stop(self) -> None:
-        """Make every `fetch` end soon, with a RefusedError; what came of the files is kept."""
+        """Make every `fetch` end soon with a RefusedError; partial files are kept."""
         self._stopping.set()
         self._session.close()
 
     def fetch(self, path: str, to: Path) -> None:
-        """Bring `{base_url}/{path}` to the file `to`, going on where an earlier run was cut.
+        """Download `{base_url}/{path}` to the file `to`, resuming an earlier run's partial file.
 
-        Call `Part(to).discard()` when the whole file has been taken over, or is broken.
+        Call `Part(to).discard()` when the complete file was moved, or is broken.
 
         Raises:
-            RefusedError: the file cannot be had.
+            RefusedError: the file cannot be downloaded.
             OSError, FullDiskError: it cannot be stored.
         """
         part = Part(to)
@@ -108,10 +108,10 @@ class Downloader:
                 raise RefusedError("stopped")
 
     def _receive(self, url: str, part: Part) -> None:
-        """Send one request, and bring `part` to its full length with the answer."""
+        """Send one request, and complete `part` with the response."""
         origin, have = part.origin(), part.size
         if origin and have == origin.length:
-            return  # an earlier run was killed before it looked at the file
+            return  # an earlier run was killed before it checked the file
         headers = {"Accept-Encoding": "identity"}
         if origin:
             headers |= {"Range": f"bytes={have}-", "If-Range": origin.version}
@@ -130,7 +130,7 @@ class Downloader:
             raise UnavailableError(reason + so_far) from None
 
     def _begin(self, response: requests.Response, part: Part, origin: Origin | None) -> None:
-        """Empty `part`, unless the answer continues it; refuse an answer that is not the file."""
+        """Empty `part`, unless the response continues it; refuse one that is not the file."""
         status = response.status_code
         if status == 206 and origin and origin.continues(response, part.size):
             return
@@ -147,7 +147,7 @@ class Downloader:
         part.begin(Origin.of(response))
 
     def _append(self, response: requests.Response, part: Part) -> None:
-        """Append the answer's body to `part`; urllib3 raises if it is shorter than announced."""
+        """Append the response's body to `part`; urllib3 raises if it is shorter than announced."""
         have, announced = part.size, response.raw.length_remaining or 0
         with part.path.open("ab") as stream:
             while chunk := response.raw.read1(CHUNK, decode_content=False):
@@ -161,13 +161,13 @@ class Downloader:
 
 
 def _retry_after(response: requests.Response) -> float:
-    """The seconds until another try that the server asks for, as a number or as a date."""
+    """The seconds to wait before a retry, which the server gives as a number or a date."""
     with suppress(InvalidHeader, ValueError, OverflowError):
         return Retry().parse_retry_after(response.headers.get("Retry-After", "0"))
     return 0
 
 
 def _plain(error: Exception) -> str:
-    """The cause without the objects that requests and urllib3 wrap around it."""
+    """The cause, without the exceptions that requests and urllib3 wrap around it."""
     cause = error.args[0] if error.args else error
     return one_line(getattr(cause, "reason", cause)).split("): ", 1)[-1]

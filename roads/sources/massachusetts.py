@@ -1,4 +1,4 @@
-"""The Massachusetts Roads Dataset over HTTP (V. Mnih, PhD thesis, University of Toronto, 2013)."""
+"""Downloads the Massachusetts Roads Dataset (V. Mnih, PhD thesis, University of Toronto, 2013)."""
 
 import itertools
 import re
@@ -15,23 +15,23 @@ from roads.sources.http import Downloader
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 SUFFIXES = {"sat": ".tiff", "map": ".tif"}
-NAMES_TOLD = 20  # of the tiles that cannot be had
+NAMES_TOLD = 20  # of missing tiles in a message
 
 
 def fetch(raw: Path, names: Path, params: DownloadParams, cache: Path) -> list[Tile]:
-    """Link the tiles of a list into `raw`, downloading those that the cache does not hold.
+    """Link the tiles of a list into `raw`, downloading those that are not in the cache.
 
     Args:
         raw: gets `{split}/{sat,map}/NAME.{tiff,tif}`.
         names: CSV with the columns split and name.
-        params: where the files are, how many are wanted, and how patiently they are fetched.
-        cache: absolute folder for whole and half files, shared by all runs.
+        params: the address, the number of tiles, and how to download.
+        cache: absolute folder for complete and partial files, shared by all runs.
 
     Returns:
-        the tiles whose image and map both decode and have one size, in the list's order.
+        the tiles whose image and map both decode and have the same size, in the list's order.
 
     Raises:
-        UserError: the list or the address is wrong, or tiles cannot be had.
+        UserError: the list or the address is wrong, or tiles cannot be downloaded.
     """
     wanted = read_names(names, params.limit)
     downloader = Downloader(params)
@@ -43,9 +43,9 @@ def fetch(raw: Path, names: Path, params: DownloadParams, cache: Path) -> list[T
     if missing:
         report = _report(missing, len(wanted), downloader.base_url)
         if not (params.allow_missing and tiles):
-            way_out = "What came is kept: run `dvc repro download` again"
+            way_out = "Downloads so far are kept: run `dvc repro download` again"
             if tiles:
-                way_out += ", or set download.allow_missing to go on without them"
+                way_out += ", or set download.allow_missing to continue without them"
             raise UserError(f"{report}. {way_out}.")
         print(f"warning: {report}", file=sys.stderr)
     for tile in tiles:
@@ -58,16 +58,16 @@ def read_names(names: Path, limit: int | None = None) -> list[tuple[str, str]]:
     """The (split, name) pairs of a list, in its order; the first `limit` of each split.
 
     Raises:
-        UserError: the list is missing, empty or no such CSV file, or a row is wrong or a duplicate.
+        UserError: the list is missing, empty or not such a CSV file, or a row is wrong or repeated.
     """
     try:
         rows = read_csv(names, ["split", "name"])
         if not rows:
             raise ValueError("it has no rows")
     except FileNotFoundError:
-        raise UserError(f"{names} is missing; `git restore {names}` brings it back.") from None
+        raise UserError(f"{names} is missing; restore it: `git restore {names}`") from None
     except ValueError as error:
-        raise UserError(f"{names}: {one_line(error)}. `git restore {names}` mends it.") from None
+        raise UserError(f"{names}: {one_line(error)}. Restore it: `git restore {names}`") from None
     pairs: dict[str, str] = {}
     for line, row in rows:
         split, name = row["split"], row["name"]
@@ -77,7 +77,7 @@ def read_names(names: Path, limit: int | None = None) -> list[tuple[str, str]]:
                 f"{', '.join(SPLITS)}, a comma, and a name of letters, digits, _ and -."
             )
         if name in pairs:
-            raise UserError(f"{names}, line {line}: {name} is there twice. Keep one of them.")
+            raise UserError(f"{names}, line {line}: duplicate name {name}. Keep one of them.")
         pairs[name] = split
     numbers = {split: itertools.count() for split in SPLITS}
     return [(s, name) for name, s in pairs.items() if limit is None or next(numbers[s]) < limit]
@@ -88,7 +88,7 @@ def _paths(split: str, name: str) -> list[str]:
 
 
 def _tile(store: Cache, split: str, name: str, reasons: dict[str, str]) -> Tile | str:
-    """The tile, or why it is not complete."""
+    """The tile, or why it is incomplete."""
     image_path, map_path = _paths(split, name)
     image, map_ = store.held(image_path), store.held(map_path)
     if image is None or map_ is None:
@@ -107,11 +107,12 @@ def _tile(store: Cache, split: str, name: str, reasons: dict[str, str]) -> Tile 
 
 
 def _report(missing: list[tuple[str, str]], total: int, base_url: str) -> str:
-    """One line: how many, and the first by name, neighbours with one reason together."""
+    """One line: the number of missing tiles, and the first names, grouped by reason."""
     groups = [
         f"{', '.join(name for name, _ in group)} ({reason})"
         for reason, group in itertools.groupby(missing[:NAMES_TOLD], key=lambda tile: tile[1])
     ]
     if len(missing) > NAMES_TOLD:
         groups.append(f"and {len(missing) - NAMES_TOLD} more")
-    return f"{len(missing)} of {total} tiles cannot be had from {base_url}: {'; '.join(groups)}"
+    reasons = "; ".join(groups)
+    return f"{len(missing)} of {total} tiles cannot be downloaded from {base_url}: {reasons}"

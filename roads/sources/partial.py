@@ -1,4 +1,4 @@
-"""The beginning of a file that is being downloaded, and what the server said of the whole."""
+"""A partly downloaded file, and what the server announced about the complete one."""
 
 import contextlib
 import json
@@ -13,31 +13,31 @@ from roads.runtime.files import write_json
 
 @dataclass(frozen=True)
 class Origin:
-    """The whole file as announced: its length in bytes, a value for If-Range; 0, "" if unknown."""
+    """The announced file: its length in bytes, or 0, and a value for If-Range, or ""."""
 
     length: int
     version: str
 
     @classmethod
     def of(cls, response: requests.Response) -> Self:
-        """Read the headers of a 200 answer."""
+        """Read the headers of a 200 response."""
         return cls(response.raw.length_remaining or 0, _version(response))
 
     def continues(self, response: requests.Response, start: int) -> bool:
-        """Whether a 206 answer is the rest of this very file, from byte `start` on."""
+        """Whether a 206 response is the rest of this same file, from byte `start` on."""
         rest = f"bytes {start}-{self.length - 1}/{self.length}"
         same = _version(response) == self.version != ""
         return same and response.headers.get("Content-Range") == rest
 
 
 def _version(response: requests.Response) -> str:
-    """What RFC 9110 (13.1.5) allows in If-Range: a strong ETag, or a date."""
+    """The value that RFC 9110 (13.1.5) allows in If-Range: a strong ETag, or a date."""
     etag = response.headers.get("ETag", "W/")
     return response.headers.get("Last-Modified", "") if etag.startswith("W/") else etag
 
 
 class Part:
-    """The bytes so far at `path`, and next to them, as JSON, their origin."""
+    """The bytes received so far, at `path`, and next to them their origin as JSON."""
 
     def __init__(self, path: Path):
         self.path, self._sidecar = path, path.with_name(path.name + ".json")
@@ -47,7 +47,7 @@ class Part:
         return self.path.stat().st_size if self.path.exists() else 0
 
     def origin(self) -> Origin | None:
-        """None where there is nothing to go on from."""
+        """The origin of the bytes; None if there is nothing to resume."""
         with contextlib.suppress(FileNotFoundError, ValueError, TypeError, RecursionError):
             origin = Origin(**json.loads(self._sidecar.read_text(encoding="utf-8")))
             if self.size and origin.length and origin.version:
@@ -55,11 +55,11 @@ class Part:
         return None
 
     def begin(self, origin: Origin) -> None:
-        """Start over with no bytes."""
+        """Start again with no bytes."""
         self.discard()
         write_json(self._sidecar, asdict(origin))
 
     def discard(self) -> None:
-        """Remove both; the bytes first, so that they never stand beside another's origin."""
+        """Remove both files; the bytes first, so that they are never paired with a wrong origin."""
         self.path.unlink(missing_ok=True)
         self._sidecar.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The `sample` source: made-up tiles in the form of the real ones, generated from a seed."""
+"""The `sample` source: synthetic tiles like the real ones, generated from a seed."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,17 +18,17 @@ from roads.sources.scenery.plan import Plan
 from roads.sources.scenery.streets import make_plan
 
 ROAD_WIDTH = 7  # pixels; the published maps draw every road as a line of this width
-MAP_FINER = 4  # the map is drawn this much finer than its pixels, which makes its edges grey
+MAP_FINER = 4  # the map is drawn this many times finer than its pixels, for grey edges
 
 # Training tiles, counted from 0, whose imagery is partly missing, and the fraction that is.
 MISSING = {1: 0.36, 2: 0.075}
-COLUMNS = 60  # of the made-up grid of tile names
+COLUMNS = 60  # of the invented grid of tile names
 PITCH = 15  # of that grid, as in the real names: steps of 15
 
 
 @dataclass(frozen=True)
 class _Order:
-    """One tile to make: everything that its bytes depend on, and where it goes."""
+    """One tile to generate: everything its bytes depend on, and where to write it."""
 
     raw: Path
     seed: int
@@ -38,7 +38,7 @@ class _Order:
 
     @property
     def name(self) -> str:
-        """Four digits east, four digits north, `_15`, as the real names, outside their area."""
+        """Four digits east, four digits north, `_15`: like real names, but outside their area."""
         row, column = divmod(self.number, COLUMNS)
         north = 1005 + PITCH * (len(SPLITS) * row + SPLITS.index(self.split))
         return f"{4005 + PITCH * column}{north}_15"
@@ -48,11 +48,11 @@ def fetch(raw: Path, *, seed: int, size: int, train: int, valid: int, test: int)
     """Generate the tiles of each split and write them in the layout of the real ones.
 
     A tile depends only on the seed, the size, its split and its number in the split. The second
-    training tile lacks over a quarter of its imagery (pure white), the third a little.
+    training tile lacks over a quarter of its imagery (pure white), the third a little of it.
 
     Args:
         raw: folder that gets `{split}/sat/NAME.tiff` (RGB) and `{split}/map/NAME.tif` (grey).
-        seed: any number from 0; another seed makes other places.
+        seed: any number from 0; each seed gives different places.
         size: side of a tile in pixels (and metres), at least 256.
         train, valid, test: number of tiles in each split.
     """
@@ -78,7 +78,7 @@ def _make_tile(order: _Order) -> Tile:
 
 
 def generate(seed: int, size: int, split: str, number: int) -> tuple[Image8, Image8]:
-    """Make one tile: its image (size, size, 3) and its map (size, size), uint8."""
+    """Generate a tile: its image (size, size, 3) and its map (size, size), uint8."""
     rng = _generator(seed, split, number)
     plan = make_plan(rng, size)
     image = draw_image(rng, plan)
@@ -92,7 +92,7 @@ def _generator(seed: int, split: str, number: int) -> np.random.Generator:
 
 
 def draw_map(plan: Plan) -> Image8:
-    """The road map as published maps are: 7-pixel lines, roads left out, roads a pixel off.
+    """Draw a road map like published ones: 7-pixel lines, some roads missing, some a pixel off.
 
     Returns:
         (size, size) uint8, 255 on roads, grey at their edges.
@@ -106,7 +106,7 @@ def draw_map(plan: Plan) -> Image8:
 
 
 def _without_part(rng: np.random.Generator, image: Image8, fraction: float) -> Image8:
-    """White out a side of the image, along a slanted edge, as at the end of a flight line."""
+    """Make a side of the image white, along a slanted edge, as at the end of a flight line."""
     size = len(image)
     slant = between(rng, -0.6, 0.6) * min(fraction, 1 - fraction)
     corners: list[Point] = [

@@ -142,10 +142,10 @@ def test_one_name_twice(tmp_path: Path) -> None:
     for split in ("train", "test"):
         put(tmp_path / "own" / split / "sat" / "a.png")
         put(tmp_path / "own" / split / "map" / "a.png", "map")
-    with pytest.raises(UserError, match="tiles of one name in two splits: a"):
+    with pytest.raises(UserError, match="the same names in two splits: a"):
         fetch(tmp_path / "raw", folder=tmp_path / "own")
     put(tmp_path / "own" / "train" / "sat" / "a.jpg")
-    with pytest.raises(UserError, match="two pictures of one name"):
+    with pytest.raises(UserError, match="have the same name"):
         fetch(tmp_path / "raw", folder=tmp_path / "own")
 
 
@@ -154,18 +154,18 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
     put(tmp_path / "own" / "map" / "a.png", "map")
     (tmp_path / "own" / "sat").mkdir()
     (tmp_path / "own" / "sat" / "a.png").symlink_to(tmp_path / "secret.png")
-    with pytest.raises(UserError, match="is a link that leads out of"):
+    with pytest.raises(UserError, match="is a link to a file outside"):
         fetch(tmp_path / "raw", folder=tmp_path / "own")
 
 
 @pytest.mark.parametrize(
     ("paths", "told"),
     [
-        ((), "NAME_sat.jpg beside NAME_mask.png. $"),
+        ((), "NAME_sat.jpg \\+ NAME_mask.png. $"),
         (("roads/train/sat/a.png", "roads/train/map/a.png"), "own/roads has pairs: set download"),
         (
             ("x/rgb/a.png", "x/gt/a.tif"),
-            "own/x/gt and .*/own/x/rgb have pictures of the same names: rename the folder of the "
+            "own/x/gt and .*/own/x/rgb have pictures with the same names: rename the folder of the "
             "images to sat, and that of the maps to map",
         ),
     ],
@@ -176,7 +176,7 @@ def test_of_an_unknown_form_the_nearest_is_named(
     (tmp_path / "own").mkdir()
     for path in paths:
         put(tmp_path / "own" / path)
-    with pytest.raises(UserError, match=f"own holds no pairs in a form that is known.*{told}"):
+    with pytest.raises(UserError, match=f"own has no pairs in a known layout.*{told}"):
         fetch(tmp_path / "raw", folder=tmp_path / "own")
 
 
@@ -225,7 +225,7 @@ def test_an_image_and_a_map_at_two_places_are_named(
         Image.fromarray(pixels).save(tmp_path / "own" / kind / "a.tif", tiffinfo=directory)
     assert fetched(tmp_path) == {"a": "train"}
     errors = capsys.readouterr().err
-    assert (f"1 images lie elsewhere than their maps: a.tif and a.tif {told}" in errors) == bool(
+    assert (f"1 images are shifted against their maps: a.tif and a.tif {told}" in errors) == bool(
         told
     )
 

@@ -293,7 +293,7 @@ def test_what_cannot_be_had_is_refused(
     start = time.monotonic()
     refusal = run.refusal(server, retries=1)
     assert time.monotonic() - start < 5
-    assert refusal.startswith(f"1 of 1 tiles cannot be had from {server.url}: a_15 (image: ")
+    assert refusal.startswith(f"1 of 1 tiles cannot be downloaded from {server.url}: a_15 (image: ")
     assert reason in refusal
     assert len(server.asked(SAT)) == tries
     assert not run.raw.exists()
@@ -371,7 +371,7 @@ def test_missing_tiles_are_told_by_name(
         add_tile(server, "valid", f"v{number:02}")
         del server.files[f"/valid/map/v{number:02}.tif"]
     told = (
-        f"25 of 26 tiles cannot be had from {server.url}: "
+        f"25 of 26 tiles cannot be downloaded from {server.url}: "
         f"{', '.join(f'v{number:02}' for number in range(20))} "
         "(map: the server answered 404 Not Found); and 5 more"
     )
@@ -409,7 +409,7 @@ def test_a_server_that_cannot_be_reached_is_given_up_soon(
     start = time.monotonic()
     refusal = run.refusal(gone)
     assert time.monotonic() - start < 5
-    assert f"299 of 300 tiles cannot be had from {gone.url}: t001" in refusal
+    assert f"299 of 300 tiles cannot be downloaded from {gone.url}: t001" in refusal
     assert refusal.count("Connection refused") == 1
     assert "and 279 more" in refusal
     assert [tile.name for tile in run(gone, allow_missing=True)] == ["t000"]
@@ -485,7 +485,7 @@ def test_a_file_that_the_disk_does_not_take(server: TileServer, run: Run) -> Non
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, ignored)
-    assert re.search(r"cache/\S+: File too large. What came is kept", refusal)
+    assert re.search(r"cache/\S+: File too large. Downloads are kept", refusal)
     run.check(server, run(server))
 
 
@@ -499,7 +499,7 @@ def test_a_file_that_the_disk_does_not_take(server: TileServer, run: Run) -> Non
         ('split,name\ntrain,"a\n"\n', "should be one of"),
         ("split,name\ntrain,a\n../x,b\n", "line 3"),
         ("split,name\ntrain,a,b\n", "line 2"),
-        ("split,name\ntrain,a\ntest,a\n", "line 3: a is there twice"),
+        ("split,name\ntrain,a\ntest,a\n", "line 3: duplicate name a"),
         ("split,name\ntrain,\udcff\n", "can't decode"),
     ],
 )

@@ -1,1 +1,1 @@
-"""Made-up places and their aerial images, for the `sample` source."""
+"""Synthetic places and their aerial images, for the `sample` source."""

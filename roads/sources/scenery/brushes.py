@@ -1,7 +1,7 @@
-"""Plain-arithmetic drawing: the same bytes on every processor.
+"""Drawing with simple arithmetic, for the same bytes on every processor.
 
-Only integers, square roots, products, sums, Pillow's polygons, ellipses and resizing: no function
-whose last bits depend on the processor or the C library (exp, log, sin, float sums).
+It uses only integers, square roots, products, sums, and Pillow's polygons, ellipses and resizing:
+no function whose last bits depend on the processor or the C library (exp, log, sin, float sums).
 """
 
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ Levels = NDArray[np.int16]
 
 
 class Canvas:
-    """Draws in tile pixels on a picture that is `scale` times finer.
+    """Draws in tile coordinates on a picture that is `scale` times finer.
 
-    Reducing the picture by `scale` afterwards gives grey (antialiased) edges.
+    Reducing the picture by `scale` afterwards gives antialiased edges.
     """
 
     def __init__(self, picture: Image.Image, scale: int):
@@ -40,7 +40,7 @@ class Canvas:
 
     def line(self, points: Sequence[Point], width: float, ink: Ink) -> None:
         """Draw a polyline with round joints and ends."""
-        # Pillow fills a polygon's border too, which would make the line one fine pixel wider.
+        # Pillow also fills a polygon's border, which would widen the line by one fine pixel.
         half = width / 2 - 0.5 / self.scale
         for start, end in pairwise(points):
             side = left_of(towards(start, end))
@@ -62,11 +62,11 @@ def value_noise(rng: np.random.Generator, size: int, cell: int) -> Levels:
 
 
 def fine_noise(rng: np.random.Generator, shape: tuple[int, ...], amplitude: int) -> Levels:
-    """Noise from pixel to pixel, int16, triangular between plus and minus `amplitude`."""
+    """Noise of single pixels, int16, with a triangular distribution up to ± `amplitude`."""
     pair = rng.integers(0, amplitude + 1, (2, *shape), dtype=np.int16)
     return pair[0] - pair[1]
 
 
 def clipped(levels: Levels) -> NDArray[np.uint8]:
-    """Levels as uint8, cut off at 0 and 255."""
+    """Levels as uint8, clipped to 0 and 255."""
     return np.clip(levels, 0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Houses along the streets, halls and parking lots in the towns."""
+"""Houses along the streets, and halls and parking lots in the towns."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -44,13 +44,13 @@ class Building:
         return box(self.centre, self.along, self.length, self.depth)
 
     def at(self, u: float, v: float) -> Point:
-        """A point of the building: from its centre, in parts of its length and depth."""
+        """A point of the building, from its centre, in fractions of its length and depth."""
         point = move(self.centre, self.along, u * self.length)
         return move(point, left_of(self.along), v * self.depth)
 
 
 def _build(scene: Scene, building: Building, room: float) -> Iterator[Building]:
-    """The building, if there is room for it, which it then takes."""
+    """Yield the building and mark its ground as taken, if there is room for it."""
     places = product((-0.5, -0.25, 0.0, 0.25, 0.5), (-0.5, 0.0, 0.5))
     if not any(scene.is_taken(building.at(u, v)) for u, v in places):
         length, depth = building.length + room, building.depth + room
@@ -86,7 +86,7 @@ def _pave_lot(scene: Scene, district: District, centre: Point) -> Iterator[Build
 
 
 def _park_cars(scene: Scene, centre: Point, along: Point, length: float, depth: float) -> None:
-    """Fill a rectangle with rows of marked bays, part of them with a car."""
+    """Fill a rectangle with rows of marked bays, some of them with a car."""
     rng, across = scene.rng, left_of(along)
     filled = between(rng, 0.1, 0.7)
     v = -depth / 2
@@ -100,13 +100,13 @@ def _park_cars(scene: Scene, centre: Point, along: Point, length: float, depth: 
 
 
 def draw_car(scene: Scene, place: Point, along: Point) -> None:
-    """A car, 4 by 2 m, in one of the usual colours."""
+    """Draw a car, 4 by 2 m, in one of the usual colours."""
     corners = box(place, along, between(scene.rng, 3.8, 4.7), 1.9)
     scene.canvas.polygon(corners, pick(scene.rng, CARS))
 
 
 def place_houses(scene: Scene) -> Iterator[Building]:
-    """Houses on both sides of streets and collectors, wherever there is room."""
+    """Place houses on both sides of streets and collectors, wherever there is room."""
     for road in scene.plan.roads:
         if road.kind not in ("street", "collector"):
             continue
@@ -121,7 +121,7 @@ def place_houses(scene: Scene) -> Iterator[Building]:
 
 
 def _house(scene: Scene, road: Road, start: Point, along: Point, side: Point) -> Building:
-    """A house beside a point of a road, and a driveway from the road along its wall."""
+    """A house next to a point of a road, with a driveway from the road along its wall."""
     rng = scene.rng
     entrance = move(start, along, 7)
     return Building(
@@ -135,13 +135,13 @@ def _house(scene: Scene, road: Road, start: Point, along: Point, side: Point) ->
 
 
 def draw_driveways(scene: Scene, houses: Sequence[Building]) -> None:
-    """Driveways are as grey as the roads."""
+    """Draw driveways as grey as the roads."""
     for house in houses:
         scene.canvas.line(house.driveway, between(scene.rng, 2.5, 4), pick(scene.rng, LOTS))
 
 
 def draw_buildings(scene: Scene, houses: Sequence[Building], halls: Sequence[Building]) -> None:
-    """Shadows first, then the roofs."""
+    """Draw shadows first, then the roofs."""
     shadows = scene.new_mask()
     for building in (*houses, *halls):
         scene.shadow_of(shadows, building.corners, building.height)
@@ -153,7 +153,7 @@ def draw_buildings(scene: Scene, houses: Sequence[Building], halls: Sequence[Bui
 
 
 def _draw_gable(scene: Scene, house: Building) -> None:
-    """Two halves of a roof; the one that faces the sun is the brighter one."""
+    """Draw the two halves of a gable roof; the one facing the sun is brighter."""
     colour = pick(scene.rng, ROOFS)
     across = left_of(house.along)
     away = across[0] * scene.shadow[0] + across[1] * scene.shadow[1]
@@ -163,7 +163,7 @@ def _draw_gable(scene: Scene, house: Building) -> None:
 
 
 def _draw_flat_roof(scene: Scene, hall: Building) -> None:
-    """A flat roof with a parapet, and machines with their shadows on it."""
+    """Draw a flat roof with a parapet, and machines and their shadows on it."""
     rng = scene.rng
     colour = pick(rng, FLAT_ROOFS)
     scene.canvas.polygon(hall.corners, lit(colour, 0.85))

@@ -1,4 +1,4 @@
-"""Points, directions and curves by plain arithmetic; all in pixels, x before y."""
+"""Points, directions and curves by simple arithmetic; all in pixels, x before y."""
 
 import math
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ def move(start: Point, direction: Point, distance: float) -> Point:
 
 
 def left_of(direction: Point) -> Point:
-    """The direction turned by a quarter."""
+    """The direction turned by 90°."""
     return (-direction[1], direction[0])
 
 
@@ -78,7 +78,7 @@ def meander(rng: np.random.Generator, size: int) -> list[Point]:
 
 
 def bezier(corners: Sequence[Point], t: float) -> Point:
-    """A point of the Bézier curve, by de Casteljau's repeated mixing."""
+    """A point of the Bézier curve, by de Casteljau's algorithm."""
     while len(corners) > 1:
         corners = [
             (a[0] + (b[0] - a[0]) * t, a[1] + (b[1] - a[1]) * t) for a, b in pairwise(corners)
@@ -87,7 +87,7 @@ def bezier(corners: Sequence[Point], t: float) -> Point:
 
 
 def beside(points: Sequence[Point], distance: float) -> list[Point]:
-    """The parallel to a polyline at a distance to its left; empty for an empty one."""
+    """The parallel of a polyline at a distance to its left; empty for an empty one."""
     if not points:
         return []
     ends = [*points[1:], points[-1]]

@@ -42,7 +42,7 @@ def _make_district(rng: np.random.Generator, column: int, row: int, dry: bool) -
 
 
 def divide(rng: np.random.Generator, size: int, districts: list[District]) -> NDArray[np.uint16]:
-    """Give each pixel to the nearest centre, after a warp that makes the borders natural."""
+    """Assign each pixel to the nearest centre, after a warp that makes the borders natural."""
     y, x = np.mgrid[0:size, 0:size].astype(np.int32)
     x += value_noise(rng, size, 80) // 3 + value_noise(rng, size, 20) // 16
     y += value_noise(rng, size, 80) // 3 + value_noise(rng, size, 20) // 16

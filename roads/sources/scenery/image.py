@@ -1,4 +1,4 @@
-"""The aerial image of a planned place, from the ground up."""
+"""Draws the aerial image of a planned place, from the ground up."""
 
 from itertools import pairwise
 
@@ -29,7 +29,7 @@ from roads.sources.scenery.plan import Plan
 from roads.sources.scenery.scene import CIRCLE, RIVER, Scene, ground_taken
 from roads.sources.scenery.trees import draw_trees
 
-FINER = 2  # the image is drawn this much finer than its pixels
+FINER = 2  # the image is drawn this many times finer than its pixels
 
 WATER: Colour = (40, 50, 44)
 BANK: Colour = (84, 78, 62)
@@ -50,10 +50,10 @@ TRAFFIC = {"highway": 0.12, "main": 0.1, "collector": 0.05, "street": 0.05}  # c
 
 
 def draw_image(rng: np.random.Generator, plan: Plan) -> Image8:
-    """The aerial image of a place: (size, size, 3) uint8, 1 m per pixel."""
+    """Draw the aerial image of a place: (size, size, 3) uint8, 1 m per pixel."""
     ground = Image.fromarray(draw_land(rng, plan))
     finer = ground.resize((plan.size * FINER,) * 2, Image.Resampling.NEAREST)
-    # The sun stands in the south-east: shadows fall to the upper left.
+    # The sun is in the south-east: shadows fall to the upper left.
     shadow = unit(between(rng, -1.0, -0.4), between(rng, -1.0, -0.6))
     scene = Scene(rng, plan, Canvas(finer, FINER), shadow, ground_taken(plan))
     _draw_ball_games(scene)
@@ -71,7 +71,7 @@ def draw_image(rng: np.random.Generator, plan: Plan) -> Image8:
 
 
 def _draw_ball_games(scene: Scene) -> None:
-    """Baseball fields in some parks: bare ground, as bright as roads but not as grey."""
+    """Draw baseball fields in some parks: bare ground, as bright as roads but not as grey."""
     for district in scene.plan.districts:
         if district.kind == "park" and scene.rng.random() < 0.6:
             home = district.at(between(scene.rng, 40, 70), between(scene.rng, 40, 70))
@@ -81,7 +81,7 @@ def _draw_ball_games(scene: Scene) -> None:
 
 
 def _draw_railway(scene: Scene) -> None:
-    """Two tracks: a grey line like a road, but none in the map."""
+    """Draw two tracks: a grey line like a road, but not in the map."""
     line = scene.plan.railway
     scene.canvas.line(line, 9, BALLAST)
     for offset in (-2.2, 2.2):
@@ -91,7 +91,7 @@ def _draw_railway(scene: Scene) -> None:
 
 
 def _draw_roads(scene: Scene) -> None:
-    """Verges first, then surfaces from the narrowest to the widest, then markings."""
+    """Draw verges first, then surfaces from the narrowest to the widest, then markings."""
     rng, canvas = scene.rng, scene.canvas
     roads = sorted(scene.plan.roads, key=lambda road: road.width)
     for road in roads:
@@ -115,7 +115,7 @@ def _draw_roads(scene: Scene) -> None:
 
 
 def _draw_traffic(scene: Scene) -> None:
-    """Cars in both lanes."""
+    """Draw cars in both lanes."""
     for road in scene.plan.roads:
         for start, end in pairwise(road.points):
             if scene.rng.random() < TRAFFIC.get(road.kind, 0.0):

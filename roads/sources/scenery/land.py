@@ -1,4 +1,4 @@
-"""The ground of a made-up place before anything is built on it, and the camera's part."""
+"""Draws the ground of a synthetic place before anything is built on it, and camera effects."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,17 +23,17 @@ FIELDS: tuple[Colour, ...] = (
     (176, 164, 138), (158, 147, 124), (128, 114, 94), (100, 114, 74), (114, 122, 86),
     (142, 138, 108),
 )  # fmt: skip
-SHADES = 32  # different fields in a district
+SHADES = 32  # number of different fields in a district
 EVERGREEN: Colour = (50, 68, 44)
 LEAFLESS: Colour = (98, 84, 70)
 
 
 def draw_land(rng: np.random.Generator, plan: Plan) -> Image8:
-    """Soil, grass, fields, woods and lakes: (size, size, 3) uint8."""
+    """Draw soil, grass, fields, woods and lakes: (size, size, 3) uint8."""
     colours = np.array([pick(rng, GROUND[d.kind]) for d in plan.districts], np.int16)
     first, second = colours[plan.owner, 0], colours[plan.owner, 1]
     mix = (value_noise(rng, plan.size, 45) + value_noise(rng, plan.size, 11) // 2) * 2 + 128
-    share = np.clip(mix, 0, 255)[..., None]  # of 256 parts, the second colour's
+    share = np.clip(mix, 0, 255)[..., None]  # of the second colour, in 256ths
     ground = first + ((second - first).astype(np.int32) * share // 256).astype(np.int16)
     for index, district in enumerate(plan.districts):
         if district.kind == "field":
@@ -72,7 +72,7 @@ def _plough(
 
 
 def _grow_woods(rng: np.random.Generator, ground: Levels, where: NDArray[np.bool_]) -> None:
-    """Draw crowns from above: a rough height lit from the lower right, some of it evergreen."""
+    """Draw tree crowns from above: rough heights lit from the lower right, some evergreen."""
     size = ground.shape[0]
     height = value_noise(rng, size, 7) // 2 + value_noise(rng, size, 4) + value_noise(rng, size, 2)
     slope = height - np.roll(height, (1, 1), (0, 1))
@@ -86,7 +86,7 @@ def _grow_woods(rng: np.random.Generator, ground: Levels, where: NDArray[np.bool
 
 
 def photograph(rng: np.random.Generator, scene: Image8) -> Image8:
-    """What the camera adds: worn patches, blur, exposure, a colour cast and noise.
+    """Add what a camera shows: worn patches, blur, exposure, a colour cast and noise.
 
     Args:
         scene: (size, size, 3) uint8.
@@ -101,5 +101,5 @@ def photograph(rng: np.random.Generator, scene: Image8) -> Image8:
     exposure = rng.integers(104, 152) + rng.integers(-5, 6, 3)
     levels = (levels.astype(np.int32) * exposure // 128).astype(np.int16)
     noise = fine_noise(rng, (size, size), 7)[..., None] + fine_noise(rng, (size, size, 3), 4)
-    # Only missing imagery is pure white.
+    # Only missing imagery may be pure white.
     return clipped(np.minimum(levels + noise, 246))

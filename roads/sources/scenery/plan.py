@@ -1,4 +1,4 @@
-"""The plan of a made-up place: what lies where before it is drawn.
+"""The plan of a synthetic place: what is where, before it is drawn.
 
 All positions are in pixels (1 m each) from the tile's upper left corner, x before y.
 """
@@ -30,7 +30,7 @@ class District:
 
 @dataclass(frozen=True)
 class Road:
-    """A road as it lies (centreline, width in pixels) and what the map makes of it."""
+    """A road as it is (centreline, width in pixels), and how the map shows it."""
 
     points: Sequence[Point]
     kind: str

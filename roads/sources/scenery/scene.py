@@ -1,4 +1,4 @@
-"""What the steps of drawing a scene share: the canvas, the sun, the ground already taken."""
+"""State that the steps of drawing a scene share: the canvas, the sun, the ground already taken."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ CIRCLE = 10.0  # radius of a cul-de-sac's turning circle, pixels
 RIVER = 34.0  # pixels from bank to bank
 
 # Levels of `Scene.taken`
-EDGE = 1  # beside and on the edges of roads: no building, but trees
+EDGE = 1  # next to and on the edges of roads: trees, but no buildings
 FULL = 2
 
 
@@ -35,7 +35,7 @@ class Scene:
     taken: Canvas
 
     def is_taken(self, point: Point, level: int = EDGE) -> bool:
-        """Whether a point of the tile is taken to a level; outside there is always room."""
+        """Whether a point is taken at a level; outside the tile nothing is taken."""
         if not self.plan.inside(point):
             return False
         reached = self.taken.picture.getpixel((int(point[0]), int(point[1])))
@@ -46,7 +46,7 @@ class Scene:
         return Canvas(Image.new("1", self.canvas.picture.size), self.canvas.scale)
 
     def darken(self, mask: Canvas) -> None:
-        """Put what the mask covers into shadow."""
+        """Darken the image where the mask is set."""
         table = [round(level * SHADE) for level in range(256)]
         picture = self.canvas.picture
         picture.paste(picture.point(table * 3), mask=mask.picture)

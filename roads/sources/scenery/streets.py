@@ -29,7 +29,7 @@ WIDTHS = {
     "lane": (5.5, 7.5),
 }  # fmt: skip
 LEFT_OUT = {"street": 0.08, "lane": 0.3}  # fraction of the roads of a kind that the map lacks
-REACH = 280  # pixels from a district's centre to where its streets end at the latest
+REACH = 280  # most pixels from a district's centre to the end of its streets
 BLOCK = 170  # pixels between the streets of a town
 SHIFTED = 0.25  # fraction of the roads that lie a pixel off in the map
 
@@ -37,7 +37,7 @@ SHIFTED = 0.25  # fraction of the roads that lie a pixel off in the map
 def make_plan(rng: np.random.Generator, size: int) -> Plan:
     """Invent a place of `size` × `size` pixels."""
     rows = size // DISTRICT + 3
-    inner = range(1, max(2, round(size / DISTRICT) + 1))  # those whose centres are in the tile
+    inner = range(1, max(2, round(size / DISTRICT) + 1))  # districts whose centres are in the tile
     main = (pick(rng, inner), pick(rng, inner))
     lattice = place_districts(rng, rows, main)
     districts = [district for row in lattice for district in row]
@@ -55,7 +55,7 @@ def make_plan(rng: np.random.Generator, size: int) -> Plan:
 def _road(
     rng: np.random.Generator, points: Sequence[Point], kind: str, circle: bool = False
 ) -> Road:
-    """A road with a width of its kind and the map's usual mistakes."""
+    """A road with a width for its kind and the map's usual errors."""
     mapped = rng.random() >= LEFT_OUT.get(kind, 0.0)
     off = rng.random() < SHIFTED
     shift = pick(rng, ((1, 0), (-1, 0), (0, 1), (0, -1))) if off else (0, 0)
@@ -96,8 +96,8 @@ def _through_roads(
 class _Ground:
     """Where streets and lanes may lie: off water and highway, and not along larger roads."""
 
-    LONGEST_CROSSING = 7  # points of a street that crosses a larger road, not runs along it
-    REACHING = 3  # points from where a larger road is near to its edge
+    LONGEST_CROSSING = 7  # most points of a street that crosses a larger road; more run along it
+    REACHING = 3  # points from where a larger road is close to its edge
 
     def __init__(self, plan: Plan, roads: Sequence[Road]):
         self._plan = plan
@@ -148,7 +148,7 @@ def _stretches(flags: Sequence[bool]) -> Iterator[tuple[int, int]]:
 
 
 def _streets(rng: np.random.Generator, district: District, ground: _Ground) -> Iterator[Road]:
-    """The small roads of a district, by its kind."""
+    """The small roads of a district, depending on its kind."""
     makers: dict[str, Callable[[np.random.Generator, District, _Ground], Iterator[Road]]] = {
         "grid": _grid, "bends": _bends, "town": _blocks, "field": _lanes, "woods": _lanes,
     }  # fmt: skip
@@ -199,13 +199,13 @@ def _bends(rng: np.random.Generator, district: District, ground: _Ground) -> Ite
 
 
 def _blocks(rng: np.random.Generator, district: District, ground: _Ground) -> Iterator[Road]:
-    """Wide blocks for shops and works."""
+    """Streets around wide blocks for shops and factories."""
     lines = [draw(district, number * BLOCK) for number in (-1, 0, 1) for draw in (_along, _across)]
     yield from _through(rng, lines, district, ground)
 
 
 def _lanes(rng: np.random.Generator, district: District, ground: _Ground) -> Iterator[Road]:
-    """Now and then a lane through fields and woods, which maps often lack."""
+    """Some lanes through fields and woods, which maps often lack."""
     if rng.random() < 0.15:
         for piece in ground.pieces(_along(district, between(rng, -60, 60)), shortest=20):
             yield _road(rng, piece, "lane")

@@ -1,16 +1,16 @@
-"""Single trees, whose crowns and shadows reach over roofs and roads."""
+"""Draws single trees, whose crowns and shadows cover parts of roofs and roads."""
 
 from roads.sources.scenery.brushes import Colour
 from roads.sources.scenery.curves import Point, between, move, pick
 from roads.sources.scenery.land import EVERGREEN, LEAFLESS
 from roads.sources.scenery.scene import FULL, Scene, lit
 
-PLOT = 16  # pixels; as many trees are tried as there are squares of this side
+PLOT = 16  # pixels; one tree is tried per square of this side
 CHANCE = {"grid": 0.5, "bends": 0.7, "town": 0.1, "park": 0.15, "woods": 0.3, "field": 0.02}
 
 
 def draw_trees(scene: Scene) -> None:
-    """Plant trees off roads and buildings, each kind of district with its own number."""
+    """Plant trees away from roads and buildings; their number depends on the kind of district."""
     rng, size = scene.rng, scene.plan.size
     shadows = scene.new_mask()
     trees = []
@@ -29,7 +29,7 @@ def draw_trees(scene: Scene) -> None:
 
 
 def _draw_crown(scene: Scene, centre: Point, radius: float, colour: Colour) -> None:
-    """Boughs, brighter towards the sun; only an evergreen's crown is closed."""
+    """Draw boughs, brighter towards the sun; only an evergreen's crown is closed."""
     rng = scene.rng
     boughs = round(radius * 4)
     if colour == EVERGREEN:
