@@ -99,7 +99,7 @@ ATTACKS: dict[Callable[[h5py.File, str, Path, h5py.Dataset], None], str] = {
     raw_storage: "is stored in another file",
     virtual: "is stored in another file",
     compressed: "is stored in chunks",
-    huge: "and has fewer",
+    huge: "but has fewer",
     huge_and_sparse: "is stored in chunks",
     texts: "is not an array of numbers",
 }

@@ -30,9 +30,9 @@ from tests.project import params, write_params
         ({"train.minutes": 5, "train.schedule": "plateau"}, "train.minutes cannot be"),
         (
             {"unet.encoder": "resnet50", "train.freeze_encoder_epochs": 10},
-            "train.freeze_encoder_epochs is 10 and train.epochs 10",
+            "train.freeze_encoder_epochs is 10 and train.epochs is 10",
         ),
-        ({"train.warmup_epochs": 12}, "train.warmup_epochs is 12 and train.epochs 10"),
+        ({"train.warmup_epochs": 12}, "train.warmup_epochs is 12 and train.epochs is 10"),
         ({"train.epochs": 0}, "train.epochs is 0 and train.initial_weights is none"),
         ({"train.freeze_encoder_epochs": 2}, "2, but unet.encoder plain has no pretrained"),
         (

@@ -141,14 +141,14 @@ sys.exit(stage_status(main))
 @pytest.mark.parametrize(
     ("path", "text", "told"),
     [
-        ("params.yaml", "crop: {size: 64}\nown: {folder: mine}", "crop.size was 32, and is 64 now"),
-        ("params.yaml", "crop: {}\nown: {folder: mine}", "crop.size was 32, and is None now"),
+        ("params.yaml", "crop: {size: 64}\nown: {folder: mine}", "crop.size was 32 and is now 64"),
+        ("params.yaml", "crop: {}\nown: {folder: mine}", "crop.size was 32 and is now None"),
         ("params.yaml", "crop: {size: 32}\nown: {folder: mine}  # the same", ""),
         ("params.yaml", "crop: {size: 32}\nown: {folder: mine, more: 1}", ""),
         (
             "params.yaml",
             "split: {by: tile}\nown: {folder: mine}",
-            "split.by was None, and is 'tile'",
+            "split.by was None and is now 'tile'",
         ),
         ("params.yaml", "crop: {size: 32}\nown: {folder: mine}\nsplit: {seed: 1}", ""),
         ("data/a.txt", "longer", "data/a.txt was changed"),
@@ -158,7 +158,11 @@ sys.exit(stage_status(main))
         ("mine", "", "mine/c.txt was removed"),
         ("dvc.yaml", "stages: {}", "dvc.yaml no longer has the stage binarize"),
         ("params.yaml", "crop: {size: 32", "params.yaml is not valid YAML"),
-        ("params.yaml", "crop: {size: true}\nown: {folder: mine}", "crop.size was 32, and is True"),
+        (
+            "params.yaml",
+            "crop: {size: true}\nown: {folder: mine}",
+            "was 32 and is now True",
+        ),
     ],
 )
 def test_what_changes_under_a_running_stage_fails_it(
