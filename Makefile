@@ -22,7 +22,10 @@ TENSORFLOW := $(shell grep '^tensorflow==' requirements.txt)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: repro experiments test check soak lint verify cards audit bench
+.PHONY: help repro experiments test check soak lint verify cards audit bench
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//; p' Makefile
 
 repro: $(VENV)/pipeline $(if $(CUDA),$(VENV)/cuda)
 	@python -m roads verify --lock
