@@ -29,7 +29,7 @@ ToXY = Callable[[Float64, Float64], tuple[Float64, Float64]]  # columns, rows â†
 PIXELS = "pixels, x to the right and y down from the picture's upper left corner"
 Y_UP = Affine.scale(1, -1)  # QGIS shows a picture without a place below y = 0
 DIGITS, PROBABILITY_DIGITS = 2, 5  # of metres or pixels; of probabilities in steps of 1/65535
-FILE_BYTES, FEATURE_BYTES, POINT_BYTES = 300_000, 1000, 100  # more than a file takes for each
+FILE_BYTES, FEATURE_BYTES, POINT_BYTES = 200_000, 1000, 100  # more than a file takes for each
 
 
 class Roads(NamedTuple):
