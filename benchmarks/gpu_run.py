@@ -38,7 +38,7 @@ WORKER = [sys.executable, "-m", "benchmarks.gpu_work"]
 TRAINER = [sys.executable, "-m", "stages.train"]
 
 FIRST_STEPS = "the first steps took"  # what training prints once it has compiled
-NOT_A_NUMBER = ("so training cannot go on", "numbers that are not finite")
+NOT_A_NUMBER = ("so training cannot continue", "numbers that are not finite")
 FIRST_STEP = 180  # seconds; after that a small net is tried
 TRAINED = 60  # seconds that measuring leaves to the training, at least
 RESERVE = 30  # seconds not trained in: start, last validation, last weights

@@ -1,4 +1,4 @@
-"""The nets: Keras' backend, the U-Net, its encoders, its layers, files of weights.
+"""The nets: Keras' backend, the U-Net, its encoders and layers, and weights files.
 
 Imports params and runtime.
 """

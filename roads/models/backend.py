@@ -1,8 +1,8 @@
-"""Keras, imported without its backend's start-up chatter, and the machine it runs on.
+"""Imports Keras without its backend's start-up messages, and describes the machine.
 
-Every module takes Keras from here (`from roads.models.backend import keras`), so that the order of
-imports never brings the chatter back. The backend is Keras' choice: `KERAS_BACKEND`, or
-TensorFlow.
+Every module imports Keras from here (`from roads.models.backend import keras`), so that the
+messages never come back, whatever the order of imports. Keras chooses the backend:
+`KERAS_BACKEND`, or TensorFlow.
 """
 
 import contextlib
@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 CPU_FLAGS = Path("/proc/cpuinfo")
-FAST_BFLOAT16 = {"avx512_bf16", "amx_bf16"}  # the processor multiplies bfloat16 in hardware
-BFLOAT16_CAPABILITY = 8.0  # NVIDIA compute capability (Ampere) from which the GPU does
+FAST_BFLOAT16 = {"avx512_bf16", "amx_bf16"}  # processor features that multiply bfloat16 in hardware
+BFLOAT16_CAPABILITY = 8.0  # least NVIDIA compute capability that does (Ampere)
 
-# What TensorFlow's libraries write before its log level counts: notes (I), the line about
-# absl, and the driver that a machine without a GPU does not have.
+# What TensorFlow's libraries print before its log level takes effect: notes (I), the line about
+# absl, and the missing driver on a machine without a GPU.
 CHATTER = re.compile(
     rb"I0000 |WARNING: All log messages before absl|To enable the following instructions"
     rb"|E0000 .*failed call to cuInit|$"
@@ -29,7 +29,7 @@ CHATTER = re.compile(
 
 @contextlib.contextmanager
 def _without_chatter() -> Iterator[None]:
-    """Hold back what C++ writes to stderr, then pass on every line that is not chatter."""
+    """Capture what C++ code writes to stderr, then print all lines that are not chatter."""
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as held:
@@ -53,11 +53,11 @@ with _without_chatter():
     if keras.backend.backend() == "tensorflow":
         import tensorflow
 
-        # This loads the driver, which causes chatter, too.
+        # This loads the driver, which also prints messages.
         if not tensorflow.config.list_physical_devices("GPU"):
-            # When two operations run at once, how a convolution's sums are split between threads
-            # varies, and two trainings end in different weights. Running one operation at a time
-            # takes no longer: each uses all cores.
+            # If two operations run at once, a convolution's sums are split differently between
+            # threads each time, and two trainings end with different weights. One operation at a
+            # time is no slower: each uses all cores.
             tensorflow.config.threading.set_inter_op_parallelism_threads(1)
 
 
@@ -79,11 +79,11 @@ def device_name() -> str:
 
 
 def resolve_precision(precision: str) -> str:
-    """Turn `auto` into the dtype policy that suits this machine; others are taken as they are.
+    """Replace `auto` by the dtype policy that suits this machine; others are returned unchanged.
 
     Returns:
-        `mixed_bfloat16` where the hardware multiplies bfloat16, else `float32`. On a CPU only
-        TensorFlow's kernels gain by it, so other backends get float32 there.
+        `mixed_bfloat16` if the hardware multiplies bfloat16, else `float32`. On a CPU only
+        TensorFlow's kernels are faster with it, so other backends get float32 there.
     """
     if precision != "auto":
         return precision
@@ -96,12 +96,12 @@ def resolve_precision(precision: str) -> str:
 
 
 def jit_compile() -> bool | str:
-    """What to compile a net with; on a CPU, TensorFlow's own kernels are faster than XLA's."""
+    """Keras' `jit_compile`; on a CPU, TensorFlow's own kernels are faster than XLA's."""
     return False if backend_name() == "tensorflow" and _gpu() is None else "auto"
 
 
 def _gpu() -> tuple[str, float] | None:
-    """Name and compute capability of the first GPU that the backend sees."""
+    """Name and compute capability of the first GPU that the backend sees; None if there is none."""
     if backend_name() == "tensorflow":
         gpus = tensorflow.config.list_physical_devices("GPU")
         if not gpus:
@@ -120,7 +120,7 @@ def _gpu() -> tuple[str, float] | None:
 
 
 def _cpu_multiplies_bfloat16() -> bool:
-    """Whether /proc/cpuinfo says so; not where there is no such file."""
+    """Whether /proc/cpuinfo lists such a feature; False if there is no such file."""
     text = CPU_FLAGS.read_text() if CPU_FLAGS.exists() else ""
     found = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
     return bool(found and FAST_BFLOAT16.intersection(found[1].split()))

@@ -1,4 +1,4 @@
-"""Encoders of keras.applications as the way down of the U-Net, and their ImageNet weights."""
+"""Encoders of keras.applications for the U-Net, and their ImageNet weights."""
 
 import os
 import random
@@ -21,16 +21,16 @@ IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Encoder:
-    """How to build an encoder, and where its skips and its weights are."""
+    """How to build an encoder, its skip connections, and where its weights are."""
 
     application: Callable[..., keras.Model]  # without its classifier and its own preprocessing
-    preprocess: Callable[[Any], Any]  # from images of 0..255 to what its weights were trained on
+    preprocess: Callable[[Any], Any]  # from images of 0..255 to the encoder's input
     skips: tuple[str, ...]  # the last layers at strides 2, 4, 8, 16 and 32
     url: str  # of its ImageNet weights
 
 
 def standardize(images: Any) -> Any:
-    """Values from 0 to 1, less the mean of ImageNet, by its standard deviation."""
+    """Scale images to 0..1, subtract ImageNet's mean and divide by its standard deviation."""
     scale = keras.layers.Rescaling(1 / 255, dtype="float32", name="encoder_scale")
     normalize = keras.layers.Normalization(
         mean=IMAGENET_MEAN,
@@ -55,7 +55,7 @@ ENCODERS = {
     ),
     "resnet50": Encoder(
         keras.applications.ResNet50,
-        keras.applications.resnet.preprocess_input,  # to BGR, less the mean of each
+        keras.applications.resnet.preprocess_input,  # to BGR, minus the mean of each
         (
             "conv1_relu", "conv2_block3_out", "conv3_block4_out", "conv4_block6_out",
             "conv5_block3_out",
@@ -66,7 +66,7 @@ ENCODERS = {
 
 
 def build_encoder(name: str, depth: int, policy: Any, momentum: float, seed: int) -> keras.Model:
-    """A model named `encoder`, from preprocessed images to its outputs at strides 2 to 2^(depth-1).
+    """A model `encoder` from preprocessed images to its outputs at strides 2 to 2^(depth-1).
 
     The depth is from 2 to 6.
     """
@@ -80,10 +80,10 @@ def build_encoder(name: str, depth: int, policy: Any, momentum: float, seed: int
 
 
 def _application(encoder: Encoder, policy: Any, seed: int) -> keras.Model:
-    """The whole encoder; it takes no policy and no seed, so Keras' global ones are set for it."""
+    """The whole encoder; it has no arguments for policy and seed, so Keras' global ones are set."""
     before, state = keras.config.dtype_policy(), random.getstate()
     keras.config.set_dtype_policy(policy)
-    random.seed(seed)  # what Keras draws unnamed seeds from
+    random.seed(seed)  # Keras draws unspecified seeds from it
     try:
         return encoder.application(include_top=False, weights=None, input_shape=(None, None, 3))
     finally:
@@ -94,11 +94,11 @@ def _application(encoder: Encoder, policy: Any, seed: int) -> keras.Model:
 def encoder_file(name: str, weights: str, folder: Path) -> Path | None:
     """The file of an encoder's weights; None for `none`.
 
-    `imagenet` is looked for in `folder/imagenet`, then among Keras' own downloads, and fetched
-    where it is not there either. Any other name is a file in `folder`.
+    For `imagenet` it is searched in `folder/imagenet`, then in Keras' download cache, and
+    otherwise downloaded. Any other name is a file in `folder`.
 
     Raises:
-        UserError: the file is not there, or cannot be fetched.
+        UserError: the file is missing, or cannot be downloaded.
     """
     if weights == NO_WEIGHTS:
         return None
@@ -115,27 +115,27 @@ def encoder_file(name: str, weights: str, folder: Path) -> Path | None:
     except Exception as error:
         cache = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models" / file
         raise UserError(
-            f"the ImageNet weights of {name} cannot be fetched ({one_line(error)}). Fetch {url} "
-            f"on a machine with a network and put it at {folder / IMAGENET / file} or {cache}, or "
-            f"train without: -S unet.encoder_weights={NO_WEIGHTS}"
+            f"the ImageNet weights of {name} cannot be downloaded ({one_line(error)}). Download "
+            f"{url} on another machine and put it at {folder / IMAGENET / file} or {cache}, or "
+            f"train without them: -S unet.encoder_weights={NO_WEIGHTS}"
         ) from None
 
 
 def load_encoder(model: keras.Model, name: str, file: Path) -> None:
-    """Load weights as keras.applications has them (no classifier) into a net's encoder.
+    """Load weights in the format of keras.applications (no classifier) into a net's encoder.
 
     Raises:
-        UserError: the file is broken, or holds the weights of something else.
+        UserError: the file is broken, or holds other weights.
     """
     other = f"{file} does not hold the weights of {name}"
     open_contained(file, f"It does not hold the weights of {name}.").close()
     whole = _application(ENCODERS[name], "float32", seed=0)
     try:
         whole.load_weights(file)
-    except Exception as error:  # Keras' older reader trusts the file, and stumbles in many ways
+    except Exception as error:  # Keras' legacy reader trusts the file and can fail in any way
         raise UserError(f"{other}: {one_line(error)}") from None
     if not all(np.isfinite(weight).all() for weight in whole.get_weights()):
-        raise UserError(f"{other}: there are numbers among them that are not finite")
+        raise UserError(f"{other}: some of its numbers are not finite")
     for layer in model.get_layer("encoder").layers:
         if layer.weights:
             layer.set_weights(whole.get_layer(layer.name).get_weights())

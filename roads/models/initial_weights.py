@@ -1,7 +1,6 @@
-"""First weights drawn by numpy: the same on every backend, and nothing to compile for them.
+"""Initial weights drawn by numpy: the same on every backend, without compilation.
 
-(Keras' own initializers are compiled one by one, some 50 for a U-Net, before training begins on
-JAX.)
+(On JAX, Keras' initializers are compiled one by one before training, about 50 for a U-Net.)
 """
 
 import math
@@ -16,9 +15,9 @@ TRUNCATED_DEVIATION = 0.87962566103423978  # of a standard normal cut off at -2 
 
 
 class HeNormal(keras.Initializer):
-    """Normal, cut off at two deviations, with variance 2 / fan-in (He et al. 2015, section 2.2).
+    """Truncated normal distribution with variance 2 / fan-in (He et al. 2015, section 2.2).
 
-    As `keras.initializers.HeNormal`, with other numbers.
+    The distribution is that of `keras.initializers.HeNormal`, the random numbers are not.
     """
 
     def __init__(self, seed: int):
@@ -34,9 +33,9 @@ class HeNormal(keras.Initializer):
 
 
 class GlorotUniform(keras.Initializer):
-    """Uniform, with variance 2 / (fan-in + fan-out) (Glorot and Bengio 2010, equation 16).
+    """Uniform distribution with variance 2 / (fan-in + fan-out) (Glorot and Bengio 2010, eq. 16).
 
-    As `keras.initializers.GlorotUniform`, with other numbers.
+    The distribution is that of `keras.initializers.GlorotUniform`, the random numbers are not.
     """
 
     def __init__(self, seed: int):

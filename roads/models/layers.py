@@ -1,6 +1,6 @@
-"""Keras layers written so that the backend computes them fast, with the same weights and results.
+"""Faster versions of Keras layers, with the same weights and results.
 
-Each keeps the name of its parent class, because weights files name layers by their class.
+Each has the name of its parent class, because weights files name layers by their class.
 """
 
 from typing import Any
@@ -8,13 +8,13 @@ from typing import Any
 from roads.models.backend import backend_name, jit_compile, keras
 
 ops = keras.ops
-FEW = 4  # channels that are added up one by one, so that XLA can fuse their sum
+FEW = 4  # up to this many channels are added one by one, so that XLA can fuse the sum
 
 
 class Conv2D(keras.layers.Conv2D):
-    """For kernels of 1×1, computed without cuDNN on JAX.
+    """A convolution that computes 1×1 kernels without cuDNN on JAX.
 
-    As sums and products they are fused with what is around them.
+    As sums and products they are fused with neighbouring operations.
     """
 
     def call(self, inputs: Any) -> Any:
@@ -34,11 +34,11 @@ class Conv2D(keras.layers.Conv2D):
 
 
 class Conv2DTranspose(keras.layers.Conv2DTranspose):
-    """For kernels of 2×2 and stride 2, a matrix product on JAX.
+    """A transposed convolution that is a matrix product for 2×2 kernels of stride 2 on JAX.
 
-    The kernels do not overlap, so each pixel becomes four by a product of its own. XLA does not
-    see that the gradient of the weights is one of cuDNN's, and runs a convolution with a kernel as
-    large as the picture instead (docs/recipes.md, "Speed").
+    The kernels do not overlap, so each pixel becomes four by its own product. XLA does not
+    recognize the gradient of the weights as one that cuDNN has, and runs a convolution with a
+    kernel as large as the picture instead (docs/recipes.md, "Speed").
     """
 
     def call(self, inputs: Any) -> Any:
@@ -54,11 +54,11 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
 
 
 class MaxPooling2D(keras.layers.MaxPooling2D):
-    """For 2×2 pixels, with a gradient that XLA computes fast.
+    """2×2 max pooling with a gradient that XLA computes fast.
 
-    The gradient of Keras' own is a select-and-scatter on JAX, which XLA runs by itself and with
-    atomic additions; that of a maximum over an axis is fused with its neighbours. (It shares the
-    gradient among equal pixels, where Keras' own gives it to the first.)
+    On JAX, the gradient of Keras' layer is a select-and-scatter, which XLA does not fuse and runs
+    with atomic additions. The gradient of a maximum over an axis is fused with its neighbours. (It
+    is split among equal pixels; in Keras' layer the first one gets it all.)
     """
 
     def call(self, inputs: Any) -> Any:
@@ -72,11 +72,11 @@ class MaxPooling2D(keras.layers.MaxPooling2D):
 
 
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Over the last axis, going over the input as few times as the backend allows.
+    """Batch normalization over the last axis, with as few passes over the input as possible.
 
-    Keras' own takes 16-bit inputs to float32 and goes over them several times. TensorFlow's
-    kernels for the CPU have one operation for it. On JAX the mean and the mean square are summed
-    in one pass, where Keras needs the mean before it begins with the variance.
+    Keras' layer casts 16-bit inputs to float32 and reads them several times. On a CPU, TensorFlow
+    has a single operation for it. On JAX the mean and the mean square are summed in one pass;
+    Keras computes the variance after the mean.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
@@ -98,7 +98,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         )
         if measuring:
             values = tensorflow.cast(tensorflow.size(inputs) // inputs.shape[-1], "float32")
-            # It divided by one less, and Keras does not.
+            # It divided by n - 1; Keras divides by n.
             self._update_moving(mean, variance * ((values - 1) / values))
         return outputs
 
@@ -107,7 +107,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             moving.assign(moving * self.momentum + measured * (1 - self.momentum))
 
     def _in_one_pass(self, inputs: Any) -> Any:
-        """Normalize by the batch's own mean and variance, in float32, and note them."""
+        """Normalize by the batch's mean and variance, in float32, and update the moving ones."""
         exact = ops.cast(inputs, "float32")
         axes = tuple(range(len(inputs.shape) - 1))
         mean, square = ops.mean(exact, axes), ops.mean(exact * exact, axes)

@@ -1,4 +1,4 @@
-"""The U-Net: Ronneberger et al. 2015, in the shape of the article the project starts from."""
+"""The U-Net (Ronneberger et al. 2015), as in the article that the project is based on."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,27 +12,27 @@ from roads.models.layers import BatchNormalization, Conv2DTranspose, MaxPooling2
 from roads.models.layers import Conv2D as PointwiseConv2D
 from roads.params.unet import UnetParams
 
-CONVOLUTION, NORMALIZATION = "_convolution", "_normalization"  # endings of the names of layers
+CONVOLUTION, NORMALIZATION = "_convolution", "_normalization"  # suffixes of layer names
 
 # Weights trained with one value of these cannot be used with another.
 ARCHITECTURE = ("filters", "depth", "activation", "normalization", "encoder")
 
 
 def build_unet(params: UnetParams, precision: str = "float32", seed: int = 0) -> keras.Model:
-    """Build a U-Net with fresh weights.
+    """Build a U-Net with random weights.
 
     Each level has two 3×3 convolutions with dropout between them, each followed by batch
-    normalization and the activation; 2×2 max pooling leads down, 2×2 transposed convolutions
-    of stride 2 lead up, and each level's output on the way down joins the way up. With the
-    encoder `residual`, a 1×1 convolution leads past each level on the way down and is added (He
-    et al. 2016). An encoder of keras.applications replaces the way down from stride 2 on; the
-    two convolutions at full size stay, or thin roads would lose their edges.
+    normalization and the activation. Levels are connected by 2×2 max pooling in the encoder, by
+    2×2 transposed convolutions of stride 2 in the decoder, and by skip connections. The encoder
+    `residual` adds a 1×1 convolution of its input to each level's output (He et al. 2016). An
+    encoder of keras.applications replaces the encoder from stride 2 on; the two convolutions at
+    full resolution are kept, or thin roads would lose their edges.
 
     Args:
-        params: the net's shape; `filters` double from level to level.
+        params: the net's architecture; `filters` double from level to level.
         precision: Keras dtype policy of the convolutions. Scaling of the input, the head and
             its sigmoid stay float32.
-        seed: draws the weights; the same seed gives the same weights on every backend, but for
+        seed: of the weights; the same seed gives the same weights on every backend, except for
             an encoder of keras.applications.
 
     Returns:
@@ -67,7 +67,7 @@ def build_unet(params: UnetParams, precision: str = "float32", seed: int = 0) ->
 
 
 def layers_of(model: keras.Model, kind: type[keras.layers.Layer]) -> list[Any]:
-    """The layers of a kind in their order, those of models within the model included."""
+    """The layers of a class in order, including those of nested models."""
     found: list[Any] = []
     for layer in model.layers:
         if isinstance(layer, keras.Model):
@@ -78,7 +78,7 @@ def layers_of(model: keras.Model, kind: type[keras.layers.Layer]) -> list[Any]:
 
 
 class _Blocks:
-    """The repeated parts of the net, with one stream of seeds for all of them."""
+    """The repeated parts of the net, which share a sequence of seeds."""
 
     def __init__(self, params: UnetParams, policy: keras.dtype_policies.DTypePolicy, seed: int):
         self.params, self.policy = params, policy

@@ -1,4 +1,4 @@
-"""Trained weights: `unet.weights.h5`, and `unet.json` beside it that says what they are."""
+"""Trained weights: `unet.weights.h5`, and next to it their description, `unet.json`."""
 
 import shutil
 import stat
@@ -19,13 +19,13 @@ from roads.runtime.safe_hdf5 import open_contained
 WEIGHTS_SUFFIX = ".weights.h5"
 WEIGHTS_FILE = f"unet{WEIGHTS_SUFFIX}"  # what `train` writes into `models/`
 RELEASED = Path("models/released")
-SCORES_FILE = "scores.json"  # beside released weights: what the last stage gave them
+SCORES_FILE = "scores.json"  # next to released weights: their scores from the last stage
 DESCRIPTION_BYTES = 1_000_000  # ours have 3,000
-THRESHOLDS_FILE = "thresholds.json"  # in metrics/test/: of the weights that were evaluated last
+THRESHOLDS_FILE = "thresholds.json"  # in metrics/test/: for the weights evaluated last
 
 
 class Description(pydantic.BaseModel):
-    """What is known of trained weights; nothing in it depends on the day or the host's name."""
+    """Facts about trained weights; none depends on the date or the host name."""
 
     model_config = pydantic.ConfigDict(frozen=True)
 
@@ -35,12 +35,12 @@ class Description(pydantic.BaseModel):
     device: str  # that it was trained on
     versions: dict[str, str]  # of Keras and the backend
     crop_size: int  # side of the training crops in pixels
-    parameters: int  # how many numbers the weights are
+    parameters: int  # number of weights
     training: dict[str, Any]  # params, epochs run, best epoch and its values
 
 
 def description_path(weights: Path) -> Path:
-    """Where the description of `models/unet.weights.h5` is: `models/unet.json`."""
+    """The path of a description, `models/unet.json` for `models/unet.weights.h5`."""
     return weights.with_name(weights.name.removesuffix(WEIGHTS_SUFFIX) + ".json")
 
 
@@ -49,14 +49,14 @@ def save_model(
 ) -> None:
     """Write the weights and their description; the same weights give the same bytes.
 
-    The optimizer's state is left out. With `half`, weights are rounded as by `store_half`.
+    The optimizer's state is not saved. With `half`, weights are rounded as by `store_half`.
 
     Raises:
         UserError: a weight is not a finite number.
     """
     _check_finite(model, f"{weights} is not written: the trained net")
     bare = keras.Model(model.inputs, model.outputs, name=model.name)
-    # Keras insists on the suffix, so the file cannot be written under a partial name directly.
+    # Keras requires the suffix, so the file cannot be written under a partial name directly.
     with replacing(weights) as partial, partial_folder(weights) as folder:
         whole = folder / f"model{WEIGHTS_SUFFIX}"
         bare.save_weights(whole)
@@ -65,10 +65,10 @@ def save_model(
 
 
 def store_half(weights: Path, to: Path) -> None:
-    """Copy a `.weights.h5` file, with arrays of two axes and more rounded to float16.
+    """Copy a `.weights.h5` file, with arrays of two or more axes rounded to float16.
 
-    Biases and normalization stay float32: they are few, and a variance may be too small for
-    float16. Keras reads both into float32.
+    Biases and normalization stay float32: they are small, and a variance may be too small for
+    float16. Keras loads both types as float32.
     """
     with h5py.File(weights) as source, h5py.File(to, "w") as target:
 
@@ -87,16 +87,15 @@ def store_half(weights: Path, to: Path) -> None:
 
 
 def load_model(weights: Path, precision: str | None = None) -> tuple[keras.Model, Description]:
-    """Build the net that the description beside `weights` names, and load them.
+    """Build the net in the description next to `weights`, and load them.
 
     Args:
-        weights: a `.weights.h5` file with its description beside it.
-        precision: the dtype policy to predict in. By default the one trained in, but float32
-            where this machine gains nothing by mixed_bfloat16.
+        weights: a `.weights.h5` file with its description next to it.
+        precision: the dtype policy to predict in. By default that of training, or float32 if
+            this machine is not faster with mixed_bfloat16.
 
     Raises:
-        UserError: a file is missing, broken, of another net, or holds a number that is not
-            finite.
+        UserError: a file is missing, broken, of another net, or has a number that is not finite.
     """
     description = read_description(weights)
     if precision is None:
@@ -108,7 +107,7 @@ def load_model(weights: Path, precision: str | None = None) -> tuple[keras.Model
 
 
 def read_description(weights: Path) -> Description:
-    """The description beside `weights`.
+    """Read the description next to `weights`.
 
     Raises:
         UserError: it is missing or damaged.
@@ -118,7 +117,7 @@ def read_description(weights: Path) -> Description:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode) or status.st_size > DESCRIPTION_BYTES:
             raise UserError(
-                f"{path} is no file of at most {DESCRIPTION_BYTES:,} bytes. {_way_out(weights)}"
+                f"{path} is not a file of at most {DESCRIPTION_BYTES:,} bytes. {_way_out(weights)}"
             )
         return Description.model_validate_json(path.read_bytes())
     except FileNotFoundError:
@@ -139,8 +138,8 @@ def load_weights(model: keras.Model, weights: Path) -> None:
         UserError: as `load_model`.
     """
     other = UserError(
-        f"{weights} holds the weights of another net than {description_path(weights).name}, or "
-        "`unet:` in params.yaml, describes"
+        f"{weights} holds the weights of a different net than {description_path(weights).name} "
+        "or `unet:` in params.yaml describes"
     )
     try:
         if _numbers_in(weights) != model.count_params():
@@ -154,17 +153,17 @@ def load_weights(model: keras.Model, weights: Path) -> None:
 
 
 def find_weights(name: str, folder: Path = RELEASED) -> Path:
-    """The weights file of the net `name`: a folder in `folder`, laid out as `models/` is.
+    """The weights file of the net `name`: a folder in `folder` with the layout of `models/`.
 
     Raises:
-        UserError: there is no such net; the message lists those there are.
+        UserError: there is no such net; the message lists the existing ones.
     """
     weights = folder / name / WEIGHTS_FILE
     if weights.is_file():
         return weights
     names = sorted(file.parent.name for file in folder.glob(f"*/{WEIGHTS_FILE}"))
     raise UserError(
-        f"there is no net `{name}` in {folder}: no file {weights}. "
+        f"there is no net `{name}` in {folder}: {weights} is missing. "
         f"There {'are: ' + ', '.join(names) if names else 'is none yet'}"
     )
 
@@ -180,13 +179,13 @@ def _check_finite(model: keras.Model, owner: str) -> None:
 
 def _way_out(weights: Path) -> str:
     released = weights.parent.parent == RELEASED
-    return f"`git restore {RELEASED}` brings it back." if released else "Run `dvc repro -f train`."
+    return f"Restore it: `git restore {RELEASED}`." if released else "Run `dvc repro -f train`."
 
 
 def _numbers_in(weights: Path) -> int:
-    """How many numbers the layers in a `.weights.h5` file hold.
+    """The number of weights in a `.weights.h5` file.
 
-    Keras checks shapes where it finds something for a layer, but lets a file hold more.
+    Keras checks the shapes of the layers it loads, but ignores further ones in the file.
     """
     held = 0
 

@@ -1,4 +1,4 @@
-"""How a net is trained: augmentation, batches, losses, schedules, backup, loops, devices.
+"""Training: augmentation, batches, losses, schedules, backups, loops, devices.
 
 Imports models, dataset, imagery, params and runtime.
 """

@@ -1,8 +1,8 @@
-"""Augmentation: crops are flipped, rotated, scaled, recoloured and cut, redrawn every epoch.
+"""Augmentation: crops are flipped, rotated, scaled, recoloured and cut at random every epoch.
 
-What happens to a crop is drawn by numpy from (seed, epoch, its row in the pack), so that it
-depends neither on the backend nor on the batches. It is done by keras.ops, in tf.data's threads as
-in a compiled loop on a GPU.
+The random values for a crop are drawn by numpy from (seed, epoch, its row in the pack), so they
+depend neither on the backend nor on the batches. They are applied by keras.ops, either in tf.data's
+threads or in a compiled loop on a GPU.
 """
 
 from typing import Any, NamedTuple, Self
@@ -15,21 +15,21 @@ from roads.params.augment import AugmentParams
 from roads.training.losses import IGNORED
 
 ops = keras.ops
-STREAM = 2  # tells these draws from those of the order and of dropout, of the same seed and epoch
-DRAWS = 12  # uniform numbers for each crop
-RESAMPLED = 0.5  # fraction of crops rotated and scaled, which blurs; others stay sharp
-MISSING = 255  # white: what a pixel outside the crop looks like
+STREAM = 2  # separates these draws from those of the crop order and of dropout
+DRAWS = 12  # uniform random numbers per crop
+RESAMPLED = 0.5  # fraction of crops rotated and scaled, which blurs them; the others stay sharp
+MISSING = 255  # white: the value of pixels outside the crop
 
 
 class Drawn(NamedTuple):
-    """What happens to each of n crops, all (n,): int32 the first five, float32 the others.
+    """Random values for each of n crops, all (n,): the first five int32, the others float32.
 
-    A window at `top` and `left` is cut out, transposed, turned upside down and mirrored, each
-    where the number is 1. Where crops are rotated or scaled, the window lies around the point
-    (`middle_y`, `middle_x`) instead, in pixels from the centre of the first; `cosine` and `sine`
-    are those of the rotation, times how many pixels of the crop one of the window covers.
+    A window at (`top`, `left`) is cut out, and then transposed, flipped vertically and mirrored,
+    each if its number is 1. If crops are rotated or scaled, the window is centred on
+    (`middle_y`, `middle_x`) instead, in pixels from the centre of the first pixel; `cosine` and
+    `sine` are those of the rotation, times the number of crop pixels per window pixel.
     `brightness` is added to values from 0 to 1; `contrast` multiplies their distance from the
-    image's mean, `saturation` that from their grey; `gamma` is an exponent.
+    image's mean, `saturation` their distance from grey; `gamma` is an exponent.
     """
 
     top: Any
@@ -47,21 +47,21 @@ class Drawn(NamedTuple):
     saturation: Any
 
     def of(self, rows: NDArray[np.integer]) -> Self:
-        """Those of some of the crops."""
+        """The values of some of the crops."""
         return type(self)(*(values[rows] for values in self))
 
 
 def draw(params: AugmentParams, size: int, count: int, seed: int, epoch: int) -> Drawn:
-    """Draw what happens to `count` crops, `size` pixels wide, in an epoch.
+    """Draw the random values for `count` crops, `size` pixels wide, in an epoch.
 
-    Where crops are rotated or scaled, RESAMPLED of them are. Row i is the same however many rows
-    there are. Every processor draws the same bits: there are only sums and products of uniform
-    numbers, and sines rounded from float64 to float32.
+    If rotation or scaling is on, it applies to the fraction RESAMPLED of the crops. Row i does not
+    depend on `count`. Every processor draws the same bits: only sums and products of uniform
+    numbers are used, and sines rounded from float64 to float32.
     """
     uniform = np.random.default_rng([seed, epoch, STREAM]).random((count, DRAWS))
     room = size - (params.window or size) + 1
     top, left = (np.floor(uniform[:, place] * room).astype(np.int32) for place in (0, 1))
-    turn = np.floor(uniform[:, 2] * 4).astype(np.int32) * params.turns  # quarters
+    turn = np.floor(uniform[:, 2] * 4).astype(np.int32) * params.turns  # in quarter turns
     flips = (uniform[:, (3, 4)] < 0.5) & params.flips
     transposed = turn % 2
     upside_down = np.int32(flips[:, 0]) ^ (turn // 2)
@@ -75,7 +75,7 @@ def draw(params: AugmentParams, size: int, count: int, seed: int, epoch: int) ->
     sine = np.where(resampled, np.sin(angle) * covered, 0)
     half = ((params.window or size) - 1) / 2
     reach = (np.abs(cosine) + np.abs(sine)) * half
-    slack = np.maximum(size - 1 - 2 * reach, 0)  # so much the middle may move within the crop
+    slack = np.maximum(size - 1 - 2 * reach, 0)  # how far the centre may move within the crop
     middle_y, middle_x = (
         np.float32(
             np.where(resampled, (size - 1) / 2 + (uniform[:, place] - 0.5) * slack, corner + half)
@@ -95,16 +95,16 @@ def draw(params: AugmentParams, size: int, count: int, seed: int, epoch: int) ->
 
 
 def augment(images: Any, masks: Any, drawn: Drawn, params: AugmentParams) -> tuple[Any, Any]:
-    """Do to a batch what was drawn for it.
+    """Augment a batch with its random values.
 
     Args:
         images: (n, size, size, 3) uint8.
         masks: (n, size, size, 1) uint8.
         drawn: for these n crops.
-        params: what is on; what is off costs nothing.
+        params: which augmentations are on; those that are off cost nothing.
 
     Returns:
-        Images and masks, uint8 tensors; (n, window, window, …) where there is a window. Pixels
+        Images and masks, uint8 tensors; (n, window, window, …) if there is a window. Pixels
         from outside the crop are white, and IGNORED in the mask.
     """
     images, masks = ops.convert_to_tensor(images), ops.convert_to_tensor(masks)
@@ -119,7 +119,7 @@ def augment(images: Any, masks: Any, drawn: Drawn, params: AugmentParams) -> tup
 
 
 def _move(images: Any, masks: Any, drawn: Drawn, window: int | None) -> tuple[Any, Any]:
-    """Window, turns and flips in one: every pixel of the result is fetched from its place."""
+    """Apply window, turns and flips in one step: gather every pixel of the result."""
     size = images.shape[1]
     side = window or size
     y, x = _flipped(drawn, side)
@@ -132,7 +132,7 @@ def _move(images: Any, masks: Any, drawn: Drawn, window: int | None) -> tuple[An
 
 
 def _resample(images: Any, masks: Any, drawn: Drawn, window: int | None) -> tuple[Any, Any]:
-    """As `_move`, rotated and scaled: images bilinear, masks by the nearest pixel."""
+    """As `_move`, with rotation and scaling: bilinear for images, nearest pixel for masks."""
     size = images.shape[1]
     side = window or size
     y, x = (ops.cast(places, "float32") - (side - 1) / 2 for places in _flipped(drawn, side))
@@ -169,7 +169,7 @@ def _resample(images: Any, masks: Any, drawn: Drawn, window: int | None) -> tupl
 
 
 def _flipped(drawn: Drawn, side: int) -> tuple[Any, Any]:
-    """The rows and the columns of the window, (n, side) int32, in the order they are read in."""
+    """The rows and columns of the window, (n, side) int32, in reading order."""
     ahead = ops.arange(side, dtype="int32")[None]
     y = ops.where(drawn.upside_down[:, None] == 1, side - 1 - ahead, ahead)
     x = ops.where(drawn.mirrored[:, None] == 1, side - 1 - ahead, ahead)
@@ -177,17 +177,17 @@ def _flipped(drawn: Drawn, side: int) -> tuple[Any, Any]:
 
 
 def _numbers(drawn: Drawn) -> Any:
-    """The place of each crop in the batch, (n,) int32."""
+    """The index of each crop in the batch, (n,) int32."""
     return ops.cumsum(ops.ones_like(drawn.top)) - 1
 
 
 def _pixels(images: Any, masks: Any) -> Any:
-    """All pixels of a batch in a row, (n × size × size, 4): red, green, blue, mask."""
+    """All pixels of a batch as rows, (n × size × size, 4): red, green, blue, mask."""
     return ops.reshape(ops.concatenate([images, masks], axis=-1), (-1, 4))
 
 
 def _recolour(images: Any, drawn: Drawn, params: AugmentParams) -> Any:
-    """Tones by a table of 256 values for each image, then saturation; rounded to uint8."""
+    """Apply tones by a table of 256 values per image, then saturation; round to uint8."""
     brightness, contrast, gamma, saturation = (ops.reshape(values, (-1, 1)) for values in drawn[9:])
     values = ops.arange(256, dtype="float32")[None] / 255
     table = values + ops.zeros_like(brightness)

@@ -1,4 +1,4 @@
-"""A picture of training crops as they are packed, and as the net sees them."""
+"""Draws training crops as packed, and as the net sees them."""
 
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,15 @@ from roads.runtime.files import replacing
 from roads.training.batches import CropBatches
 
 PAIRS = 6
-LOOKED_AT = 64  # crops among which those with roads come first
+LOOKED_AT = 64  # crops; of these, those with road are drawn first
 INCHES = 2.4  # a picture's side
 ROAD = "#ffd000"
 
 
 def draw_pairs(path: Path, crops: CropBatches) -> None:
-    """Draw crops of the first epoch as a PNG: above as packed, below as augmented.
+    """Draw crops of the first epoch as a PNG: as packed above, as augmented below.
 
-    Crops with roads come first: the roads' edges show that image and mask move together.
+    Crops with roads come first: at road edges one sees that image and mask move together.
 
     Args:
         path: gets the picture.

@@ -1,4 +1,4 @@
-"""A training's backup: killed at any moment, it goes on from its last finished epoch."""
+"""Backups of a training: after a kill at any moment it resumes from its last finished epoch."""
 
 import contextlib
 import hashlib
@@ -20,17 +20,17 @@ from roads.runtime.locks import HeldError, held
 from roads.runtime.state import stale
 from roads.training.curves import Row
 
-PACKAGE = __name__.partition(".")[0]  # roads, whichever package this module is moved to
+PACKAGE = __name__.partition(".")[0]  # roads
 
 Arrays = list[NDArray[Any]]
 
 
 def fingerprint(facts: Mapping[str, Any], files: Sequence[Path]) -> str:
-    """A name for a training: the same for the same facts and the same content of the files.
+    """A name for a training: the same for the same facts and file contents.
 
     Args:
-        facts: what else decides the outcome, as plain values (params, precision, backend).
-        files: data, code and weights; where they lie does not matter, their order does.
+        facts: what else determines the outcome, as plain values (params, precision, backend).
+        files: data, code and weights; their order matters, their paths do not.
     """
     whole = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for path in files:
@@ -40,7 +40,7 @@ def fingerprint(facts: Mapping[str, Any], files: Sequence[Path]) -> str:
 
 
 def imported_code() -> list[Path]:
-    """The source files of this project's library that are in use, by module name."""
+    """The imported source files of this project's library, by module name."""
     names = sorted(name for name in sys.modules if name.split(".")[0] == PACKAGE)
     files = [sys.modules[name].__file__ for name in names]
     return [Path(file) for file in files if file]
@@ -48,12 +48,12 @@ def imported_code() -> list[Path]:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands after an epoch; by default before the first.
+    """The state of a training after an epoch; by default before the first.
 
     Attributes:
         rows: the curves so far, a row for each finished epoch.
         finished: the last epoch is done, or early stopping has ended the training.
-        steps, seconds: how many it took.
+        steps, seconds: so far.
         weights, optimizer, best: the net's weights, the optimizer's variables, and the weights of
             the best epoch, in Keras' order.
     """
@@ -72,7 +72,7 @@ ARRAYS = ("weights", "optimizer", "best")
 
 
 class Backup:
-    """One file, `KEY.npz` in a folder outside DVC's outputs, replaced as a whole."""
+    """One file, `KEY.npz` in a folder outside DVC's outputs, replaced atomically."""
 
     def __init__(self, folder: Path, key: str):
         self.key = key
@@ -80,10 +80,10 @@ class Backup:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other processes out. A training that ends removes its backup; a killed one cannot.
+        """Hold a lock during training, and remove the backup when training ends.
 
-        (An error that the user has to mend is an end too, as the next try has another key; not so
-        a full disk, or inputs that changed on the way and can be set back.)
+        It is kept after a kill, Ctrl-C, a full disk, or a change of inputs, which can be undone.
+        Other errors remove it, since the user then changes params or data, and so the key.
 
         Raises:
             UserError: another process holds the same backup.
@@ -108,7 +108,7 @@ class Backup:
                 raise
 
     def _remove_stale(self) -> None:
-        """Remove what trainings left that were killed long ago and never started again."""
+        """Remove backups of trainings that were killed long ago and never resumed."""
         for path in stale(self.path.parent, "*.npz*"):  # and partial ones
             left = Backup(path.parent, path.name.split(".")[0])
             with contextlib.suppress(HeldError), held(left.lock):
@@ -116,7 +116,7 @@ class Backup:
                 left.remove()
 
     def save(self, progress: Progress) -> None:
-        """Replace the backup by this one, in one step."""
+        """Replace the backup atomically."""
         record = {name: getattr(progress, name) for name in NUMBERS}
         arrays = {
             f"{kind}/{place:05}": array
@@ -128,7 +128,7 @@ class Backup:
             np.savez(stream, allow_pickle=False, **arrays)
 
     def load(self) -> Progress | None:
-        """The last saved progress; None if there is none, or it cannot be read."""
+        """The last saved progress; None if there is none or it cannot be read."""
         try:
             with self.open() as stream, np.load(stream, allow_pickle=False) as file:
                 arrays: dict[str, Any] = {
@@ -144,7 +144,7 @@ class Backup:
         return Progress(**record, **arrays)
 
     def open(self) -> BinaryIO:
-        """The file, to be read; FileNotFoundError where there is none."""
+        """Open the file for reading; raises FileNotFoundError if there is none."""
         return self.path.open("rb")
 
     def remove(self) -> None:

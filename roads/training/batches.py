@@ -1,4 +1,4 @@
-"""Packed crops as batches, in an order that depends on the seed and the epoch alone."""
+"""Packed crops as batches, in an order that depends only on the seed and the epoch."""
 
 import functools
 import math
@@ -21,7 +21,7 @@ READ_AHEAD = 2  # batches
 
 
 class Batch(NamedTuple):
-    """Crops as packed, and what augmentation will do to them.
+    """Crops as packed, and the random values to augment them with.
 
     Attributes:
         images: (n, size, size, 3) uint8.
@@ -35,9 +35,9 @@ class Batch(NamedTuple):
 
 
 class CropBatches(keras.utils.PyDataset):
-    """Reads a batch at a time from the packed files, so that data larger than memory trains.
+    """Reads one batch at a time from the packed files, which may be larger than memory.
 
-    Batches are uint8; the net scales and converts them, which is faster than here.
+    Batches are uint8; it is faster to let the net scale and convert them.
     """
 
     def __init__(
@@ -51,13 +51,13 @@ class CropBatches(keras.utils.PyDataset):
         augmentation: AugmentParams | None = None,
         devices: Devices = ONE,
     ):
-        """Take the crops of `split`: in their order, or shuffled by `seed` in each epoch.
+        """Take the crops of `split`, in order, or shuffled in each epoch if there is a `seed`.
 
-        In their order, the last batch is shorter where they don't divide evenly. Shuffled, every
-        crop comes `augmentation.repeats` times an epoch, and the last batch is filled up with
-        crops of the first, as a step for batches of another size would have to be compiled. With
-        `ignore_blank` the masks are IGNORED where imagery is missing. `augmentation` needs a seed,
-        and differs from epoch to epoch. `devices` is where Keras' `fit` gets the batches.
+        In order, the last batch may be shorter. Shuffled, every crop comes `augmentation.repeats`
+        times per epoch, and the last batch is filled up with crops of the first, since another
+        batch size would need another compilation. With `ignore_blank`, masks are IGNORED where
+        imagery is missing. `augmentation` needs a seed and differs from epoch to epoch. Keras'
+        `fit` gets its batches on `devices`.
         """
         super().__init__()
         self.pack, self.split, self.batch_size, self.seed = pack, split, batch_size, seed
@@ -71,8 +71,8 @@ class CropBatches(keras.utils.PyDataset):
     def set_epoch(self, epoch: int) -> None:
         """Draw the order and the augmentation of an epoch, counted from 0.
 
-        `order` holds rows: row i of the split is also i + count, i + 2 count and so on, each time
-        augmented in another way.
+        `order` holds rows: i + count, i + 2 count and so on are also row i of the split, each
+        augmented differently.
         """
         if self.seed is None:
             self.order = np.arange(self.count)
@@ -93,11 +93,11 @@ class CropBatches(keras.utils.PyDataset):
         return self.order[index * self.batch_size :][: self.batch_size]
 
     def drawn(self, rows: NDArray[np.integer]) -> Any:
-        """What augmentation does to these rows in this epoch, as in Batch."""
+        """The random values for these rows in this epoch, as in Batch."""
         return self._drawn.of(rows) if self.augmentation else ()
 
     def read(self, rows: NDArray[np.integer]) -> Batch:
-        """Read these rows as they are packed."""
+        """Read these rows as packed."""
         images, masks = self.pack.read(self.split, rows % self.count)
         if self.ignore_blank:
             for image, mask in zip(images, masks, strict=True):
@@ -126,16 +126,16 @@ class CropBatches(keras.utils.PyDataset):
         return jax.jit(apply)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        """Batch `index`, augmented, on the devices: of several processes each reads its part."""
+        """Batch `index`, augmented, on the devices; each of several processes reads its part."""
         rows = self.rows(index)
         images, masks = self.augmented(self.devices.part(rows))
         return self.devices.place(images, len(rows)), self.devices.place(masks, len(rows))
 
     def feed(self) -> Any:
-        """What to give to Keras' `fit`: these batches, on TensorFlow read ahead by a thread.
+        """The input for Keras' `fit`: these batches, read ahead by a thread on TensorFlow.
 
-        Keras would do that too, but lets tf.data tune it, and at the end of many an epoch
-        waits more than a second for the tuner's thread.
+        Keras can read ahead too, but lets tf.data tune it, and at the end of many epochs waits
+        more than a second for the tuner's thread.
         """
         if backend_name() != "tensorflow":
             return self
@@ -162,8 +162,8 @@ class CropBatches(keras.utils.PyDataset):
 
 
 def background_per_road(batches: CropBatches) -> float:
-    """How many background pixels there are for one of road; 1 where there is no road at all."""
-    values = np.zeros(256, np.int64)  # how many pixels have each value
+    """The number of background pixels per road pixel; 1 if there is no road."""
+    values = np.zeros(256, np.int64)  # number of pixels of each value
     starts = range(0, batches.count, batches.batch_size)
     for start in starts[process_index() :: process_count()]:
         rows = np.arange(start, min(start + batches.batch_size, batches.count))

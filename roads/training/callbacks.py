@@ -1,4 +1,4 @@
-"""What happens around the epochs of a training, as Keras callbacks."""
+"""Keras callbacks: seeds, interrupts, checks, timing, console output and backups."""
 
 import importlib.util
 import math
@@ -23,19 +23,19 @@ from roads.training.results import Fitted
 from roads.training.weight_averaging import AveragedWeights
 
 Logs = dict[str, Any] | None
-WARMUP_MOST = 0.1  # of the time of a training whose length is given in minutes
-LOSS_CHECK = 16  # steps; looking at the loss makes the host wait for the device
-MEASURED_STEPS = 10  # before it is told how long a training will take
+WARMUP_MOST = 0.1  # fraction of the time of a training limited by train.minutes
+LOSS_CHECK = 16  # steps between checks; reading the loss makes the host wait for the device
+MEASURED_STEPS = 10  # before the estimate of the training time
 LONG = 3600  # seconds
 SHORTER = (
     "fewer train.epochs; train.minutes=60 with train.schedule=cosine; without a GPU "
     "`roads run cpu`, or `roads run released`, which trains nothing"
 )
-SNAPSHOT_SECONDS = 15  # at least, between two snapshots
+SNAPSHOT_SECONDS = 15  # least time between two snapshots
 
 
 def tensorboard(folder: Path) -> list[keras.callbacks.Callback]:
-    """Write TensorBoard's logs, and say how to see them; it needs Keras on TensorFlow."""
+    """A callback that writes TensorBoard logs, and the command to view them; TensorFlow only."""
     if backend_name() != "tensorflow" or importlib.util.find_spec("tensorboard") is None:
         return []
     print(f"TensorBoard: tensorboard --logdir {shlex.quote(str(folder))}")
@@ -43,13 +43,13 @@ def tensorboard(folder: Path) -> list[keras.callbacks.Callback]:
 
 
 class Interrupts(keras.callbacks.Callback):
-    """Raises a Ctrl-C that was lost after the next step.
+    """Raises a lost Ctrl-C again after the next step.
 
-    Python prints and forgets one that comes while it runs a finalizer or a callback of the garbage
-    collector, as JAX has them.
+    Python only prints a KeyboardInterrupt during a finalizer or a garbage collector callback, both
+    of which JAX has.
     """
 
-    pressed = False  # of the process: signals know no training
+    pressed = False  # of the class, since signals belong to the process
 
     def on_train_begin(self, logs: Logs = None) -> None:
         Interrupts.pressed = False
@@ -67,9 +67,9 @@ def _interrupt(*_: object) -> None:
 
 
 class EpochSeeds(keras.callbacks.Callback):
-    """Sets the order of the crops and every dropout's seed from (seed, epoch) alone.
+    """Sets the order of the crops and every dropout seed from (seed, epoch) only.
 
-    Keras saves neither, so neither may depend on what ran before.
+    Keras saves neither, so neither may depend on earlier epochs.
     """
 
     def __init__(self, train: CropBatches, seed: int):
@@ -84,7 +84,7 @@ class EpochSeeds(keras.callbacks.Callback):
 
 
 class FiniteLoss(keras.callbacks.Callback):
-    """Raises a UserError where the loss is no longer a number."""
+    """Raises a UserError if the loss is not finite."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,17 +105,17 @@ class FiniteLoss(keras.callbacks.Callback):
         for name, value in (logs or {}).items():
             if name in ("loss", "val_loss") and not math.isfinite(value):
                 raise UserError(
-                    f"epoch {self.epoch + 1}: the loss is {float(value)}, so training cannot go "
-                    "on. Lower train.learning_rate, or try train.precision=float32."
+                    f"epoch {self.epoch + 1}: the loss is {float(value)}, so training cannot "
+                    "continue. Lower train.learning_rate, or try train.precision=float32."
                 )
 
 
 class Clock(keras.callbacks.Callback):
-    """Counts steps and seconds, those of runs that were killed too.
+    """Counts steps and seconds, including those of killed runs.
 
     Attributes:
-        steps: made so far.
-        elapsed: seconds so far, up to the last finished epoch.
+        steps: so far.
+        elapsed: seconds up to the last finished epoch.
     """
 
     def __init__(self) -> None:
@@ -137,10 +137,10 @@ class Clock(keras.callbacks.Callback):
 
 
 class TimedRate(Clock):
-    """Has the learning rate follow the time, and ends the training when `train.minutes` are over.
+    """Makes the learning rate follow the time, and ends training after `train.minutes`.
 
-    The rate is set before each step, or before each call where `fit_resident` takes many steps in
-    one. It rises linearly from 0 over the warm-up, or a tenth of the time if that is shorter;
+    The rate is set before each step, or before each call of `fit_resident`, which takes many
+    steps. It rises linearly from 0 over the warm-up, or a tenth of the time if that is shorter;
     `cosine` is that of Loshchilov and Hutter 2017, *SGDR*, equation 5, down to 0.
     """
 
@@ -169,12 +169,12 @@ class TimedRate(Clock):
 
 
 def blindness(road_fraction: float) -> str | None:
-    """What a net predicts that predicts the same everywhere; None for any other net."""
+    """The prediction of a net that predicts the same everywhere; None for any other net."""
     return {0.0: "no road at all", 1.0: "road everywhere"}.get(road_fraction)
 
 
 def _told_time(seconds: float) -> str:
-    """For example 5 s, 12 min or 3.4 h."""
+    """Format seconds, for example 5 s, 12 min or 3.4 h."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < LONG else f"{seconds / 3600:.1f} h"
@@ -185,21 +185,21 @@ def _wait_for_device(logs: Logs) -> None:
 
 
 class Console(keras.callbacks.Callback):
-    """Prints a line for each epoch, and on a terminal a progress bar within it.
+    """Prints a line per epoch, and on a terminal a progress bar within it.
 
-    Before these it says that the net is being compiled, how long the first steps took (most of it
-    is compilation), and how long the training will take.
+    At the start it reports that the net is being compiled, how long the first steps took (mostly
+    compilation), and how long training will take.
     """
 
     def __init__(self, train: CropBatches, epochs: int | None):
-        """Number the epochs 1/`epochs` and so on, or 1, 2, … where their number is not known."""
+        """Number the epochs 1/`epochs` and so on, or 1, 2, … if their number is unknown."""
         super().__init__()
         self.train, self.epochs, self.of = train, epochs, f"/{epochs}" if epochs else ""
         self.compiled = self.estimated = False
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         if not self.compiled:
-            print("compiling the net; its first steps can take a minute", flush=True)
+            print("compiling the net; the first steps can take a minute", flush=True)
         self.epoch = epoch
         self.start = self.steady = time.monotonic()
         self.done = self.first = 0
@@ -214,7 +214,7 @@ class Console(keras.callbacks.Callback):
             _wait_for_device(logs)
             self.first, self.steady = batch + 1, time.monotonic()
             seconds = self.steady - self.start
-            print(f"the first steps took {seconds:.1f} s, most of it to compile", flush=True)
+            print(f"the first steps took {seconds:.1f} s, most of it compilation", flush=True)
         elif not self.estimated and batch + 1 - self.first >= MEASURED_STEPS:
             _wait_for_device(logs)
             self._estimate(batch + 1)
@@ -222,7 +222,7 @@ class Console(keras.callbacks.Callback):
         self.done = batch + 1
 
     def _estimate(self, done: int) -> None:
-        """Tell how long the rest takes, going by the steps of this epoch after the first."""
+        """Estimate the remaining time from this epoch's steps after the first."""
         self.estimated = True
         if self.epochs is None:
             return
@@ -230,7 +230,7 @@ class Console(keras.callbacks.Callback):
         steps = (self.epochs - self.epoch) * len(self.train) - done
         print(
             f"training takes at most {_told_time(steps * step)} more ({steps:,} steps of "
-            f"{step:.2g} s), validation not counted",
+            f"{step:.2g} s), plus validation",
             flush=True,
         )
         if steps * step > LONG:
@@ -252,20 +252,20 @@ class Console(keras.callbacks.Callback):
             f"epoch {epoch + 1}{self.of}: loss {values['loss']:.4f}, Dice {values['dice']:.3f}, "
             f"valid loss {values['val_loss']:.4f}, Dice {values['val_dice']:.3f}, "
             f"IoU {values['val_iou']:.3f}, {seconds:.1f} s{self.speed}"
-            + (f"; it predicts {blind}" if blind else ""),
+            + (f"; predicts {blind}" if blind else ""),
             flush=True,
         )
 
 
 class Keeper(keras.callbacks.Callback):
-    """At the end of an epoch adds its row to the curves, decides how to go on, and saves that.
+    """After each epoch, adds its row to the curves, decides how to continue, and saves a backup.
 
-    The backup holds the weights of the best epoch, too. (Keras' ModelCheckpoint would write them
-    to a second file, which a kill can leave older or newer than the backup.) `snapshot` gets the
+    The backup includes the weights of the best epoch. (Keras' ModelCheckpoint would write them to
+    a second file, which a kill can leave older or newer than the backup.) `snapshot` gets the
     weights that the epoch was validated with, after the last epoch and every SNAPSHOT_SECONDS.
 
     Attributes:
-        progress: where the training stands, at first what the backup holds.
+        progress: the state of the training, at first that of the backup.
     """
 
     def __init__(
@@ -286,10 +286,9 @@ class Keeper(keras.callbacks.Callback):
         clock.steps, clock.elapsed = self.progress.steps, self.progress.seconds
 
     def restore(self, model: keras.Model, *, new_optimizer: bool) -> None:
-        """Take a compiled net back to its last finished epoch, if there is one.
+        """Restore a compiled net to its last finished epoch, if there is one.
 
-        A new optimizer begins there, and takes over no more than the learning rate that a
-        plateau has lowered.
+        A new optimizer starts from there; it keeps only the learning rate that a plateau lowered.
         """
         if not self.progress.rows:
             return

@@ -1,4 +1,4 @@
-"""What is refused before a training begins, beside what params.yaml itself cannot say."""
+"""Checks before training that params.yaml alone cannot make."""
 
 from pathlib import Path
 
@@ -9,16 +9,16 @@ from roads.training.processes import process_count
 
 
 def check_processes(params: TrainParams) -> None:
-    """Raise a UserError where several processes are to train for a given time."""
+    """Raise a UserError if several processes are to train for a number of minutes."""
     if params.minutes is not None and process_count() > 1:
         raise UserError(
-            "train.minutes works in one process: several would not end at the same step. Set it "
-            "to null, and train.epochs to a number."
+            "train.minutes works in one process only: several would not end at the same step. Set "
+            "it to null, and train.epochs to a number."
         )
 
 
 def check_pack(pack: PackReader, data: Path) -> None:
-    """Raise a UserError where there are no crops to train on or to validate with."""
+    """Raise a UserError if there are no crops for training or validation."""
     for split, use in (("train", "train on"), ("valid", "validate with")):
         if pack.rows(split) == 0:
             raise UserError(

@@ -1,4 +1,4 @@
-"""The curves of a training, a row of values for each epoch, and what they decide."""
+"""The training curves, one row of values per epoch, and decisions made from them."""
 
 import contextlib
 import functools
@@ -18,8 +18,8 @@ from roads.params.train import TrainParams
 from roads.runtime.files import replacing, told_if_full
 
 PICTURE = "curves.png"
-DRAWN_SECONDS = 10  # at least, between two pictures
-SCORES = {"loss": "loss", "dice": "Dice at 0.5"}  # that it shows, and their labels
+DRAWN_SECONDS = 10  # least time between two pictures
+SCORES = {"loss": "loss", "dice": "Dice at 0.5"}  # in the picture, with their labels
 
 Row = dict[str, float]
 
@@ -37,24 +37,24 @@ def make_row(epoch: int, learning_rate: float, logs: Mapping[str, Any]) -> Row:
 
 
 def _monitored(rows: list[Row], recipe: TrainParams) -> list[float]:
-    """The values of `train.monitor`, the lower the better."""
+    """The values of `train.monitor`, negated if needed so that lower is better."""
     sign = 1 if recipe.monitor == "loss" else -1
     return [sign * row[f"valid/{recipe.monitor}"] for row in rows]
 
 
 def kept_epoch(rows: list[Row], recipe: TrainParams) -> int:
-    """The place of the row whose weights are kept: the best, the first of equal ones, or the last.
+    """The index of the row whose weights are kept: the (first) best or the last.
 
-    `train.keep` says which, and `train.monitor` what is best.
+    `train.keep` chooses which; `train.monitor` defines the best.
     """
     values = _monitored(rows, recipe)
     return len(rows) - 1 if recipe.keep == "last" else values.index(min(values))
 
 
 def stops_early(rows: list[Row], recipe: TrainParams) -> bool:
-    """Whether `early_stopping_patience` rows have come since the best one.
+    """Whether there are `early_stopping_patience` rows after the best one.
 
-    0 never stops, and neither does a training whose length is given in minutes.
+    Never with a patience of 0 or with `train.minutes`.
     """
     values, patience = _monitored(rows, recipe), recipe.early_stopping_patience
     wanted = patience > 0 and recipe.minutes is None
@@ -64,8 +64,8 @@ def stops_early(rows: list[Row], recipe: TrainParams) -> bool:
 def on_plateau(rows: list[Row], recipe: TrainParams) -> bool:
     """Whether the schedule `plateau` lowers the learning rate after the last row.
 
-    It does after `plateau_patience` rows without progress by more than `plateau_min_delta`, and
-    counts again from there. (As Keras' ReduceLROnPlateau, which forgets its count when killed.)
+    It does after `plateau_patience` rows without progress of more than `plateau_min_delta`, and
+    then counts again. (As Keras' ReduceLROnPlateau, which loses its count when killed.)
     """
     best, waited = math.inf, 0
     for value in _monitored(rows, recipe):
@@ -77,11 +77,12 @@ def on_plateau(rows: list[Row], recipe: TrainParams) -> bool:
 
 @contextlib.contextmanager
 def curves(folder: Path) -> Iterator[Callable[[Row], None]]:
-    """Empty `folder`, and give a function that adds an epoch's row to the curves in it.
+    """Empty `folder`, and yield a function that adds an epoch's row to the curves in it.
 
-    dvclive writes them where it is installed. A GPU machine without DVC gets the same tables, for
-    `dvc plots` to draw once they are brought back, but not dvclive's summary `metrics.json`: its
-    values are the tables' last lines. `curves.png` is drawn at the end, and now and then before.
+    They are written by dvclive if it is installed. Otherwise, as on a GPU machine without DVC, the
+    same tables are written for `dvc plots` to draw later, but not dvclive's summary
+    `metrics.json`: its values are the tables' last lines. `curves.png` is redrawn from time to
+    time and at the end.
 
     Raises:
         FullDiskError: the disk is full.
@@ -112,7 +113,7 @@ def curves(folder: Path) -> Iterator[Callable[[Row], None]]:
 
 
 def draw_curves(path: Path, rows: list[Row]) -> None:
-    """Draw loss and Dice of training and validation by epoch, as a PNG."""
+    """Draw training and validation loss and Dice by epoch, as a PNG."""
     figure = Figure(figsize=(9.6, 4), layout="constrained")
     epochs = [row["epoch"] for row in rows]
     for axes, (score, label) in zip(figure.subplots(1, 2), SCORES.items(), strict=True):
@@ -126,7 +127,7 @@ def draw_curves(path: Path, rows: list[Row]) -> None:
 
 
 def _log_row(live: Any, row: Row) -> None:
-    """Log a row by a `dvclive.Live`; its steps are our epochs, from 1."""
+    """Log a row with a `dvclive.Live`; its steps are epochs, from 1."""
     live.step = int(row["epoch"])
     for name, value in row.items():
         if name != "epoch":

@@ -1,6 +1,6 @@
-"""The devices that a training runs on: one, or with JAX all those of one or several machines.
+"""The devices to train on: one, or with JAX all devices of one or several machines.
 
-Each device holds the whole net and takes its part of every batch. JAX computes the losses, the
+Each device holds the whole net and gets part of every batch. JAX computes the losses, the
 statistics of batch normalization and the gradients over the whole batch, so the results are those
 of one device, up to floating-point rounding.
 """
@@ -22,7 +22,7 @@ class Devices:
     """Where a training runs.
 
     Attributes:
-        count: of devices, in all processes together.
+        count: of devices in all processes.
         distribution: spreads the net over them; None for a single device.
     """
 
@@ -30,21 +30,21 @@ class Devices:
     distribution: keras.distribution.DataParallel | None = None
 
     def scope(self) -> contextlib.AbstractContextManager[Any]:
-        """What is created in it (a net, an optimizer) is on all devices."""
+        """A context in which nets and optimizers are created on all devices."""
         return self.distribution.scope() if self.distribution else contextlib.nullcontext()
 
     def part(self, rows: NDArray[np.integer]) -> NDArray[np.integer]:
-        """This process's rows of a batch; all, where the devices cannot share it evenly."""
+        """This process's rows of a batch; all rows if the devices cannot share it evenly."""
         if len(rows) % self.count:
             return rows
         size = len(rows) // process_count()
         return rows[process_index() * size :][:size]
 
     def place(self, part: NDArray[Any], whole: int) -> Any:
-        """The batch of `whole` crops of which this process has `part`, on the devices.
+        """Place a batch of `whole` crops, of which this process has `part`, on the devices.
 
-        A batch that does not divide evenly is computed by every device, whole. (Keras would place
-        the last, shorter batch of an epoch as it has placed the first.)
+        If it does not divide evenly, every device computes the whole batch. (Keras would place the
+        last, shorter batch of an epoch like the first.)
         """
         if self.distribution is None:
             return part
@@ -61,21 +61,21 @@ ONE = Devices()
 
 
 def find_devices(wanted: int | Literal["auto"], batch_size: int) -> Devices:
-    """The devices to train on: `wanted` of this machine, or of each where there are several.
+    """The devices to train on: `wanted` of this machine, or of each of several machines.
 
-    `auto` is one with TensorFlow; with JAX it is all, on a single machine as many as share a batch
-    evenly.
+    `auto` is one device with TensorFlow. With JAX it is all of them, or on a single machine the
+    largest number that can share a batch evenly.
 
     Raises:
-        UserError: there are fewer, they cannot share a batch evenly, or TensorFlow is to use
-            more than one.
+        UserError: there are fewer devices, they cannot share a batch evenly, or more than one is
+            wanted with TensorFlow.
     """
     there = visible_devices()
     if backend_name() != "jax":
         with_jax = "use JAX: `pip install 'jax[cuda13]'`, then `KERAS_BACKEND=jax dvc repro`"
         if wanted != "auto" and wanted > 1:
             raise UserError(
-                f"train.devices is {wanted}, and TensorFlow trains on one. Set train.devices=1, or "
+                f"train.devices is {wanted}, but TensorFlow trains on one. Set train.devices=1, or "
                 f"{with_jax}"
             )
         if wanted == "auto" and there > 1:
@@ -85,7 +85,7 @@ def find_devices(wanted: int | Literal["auto"], batch_size: int) -> Devices:
     local = there if wanted == "auto" else wanted
     if local > there:
         raise UserError(
-            f"train.devices is {wanted}, and JAX sees {there} here. Lower it, or set it to auto."
+            f"train.devices is {wanted}, but JAX sees only {there}. Lower it, or set it to auto."
         )
     if wanted == "auto" and processes == 1 and batch_size % local:
         local = max(count for count in range(1, local) if batch_size % count == 0)
@@ -104,7 +104,7 @@ def find_devices(wanted: int | Literal["auto"], batch_size: int) -> Devices:
 
 
 def visible_devices() -> int:
-    """How many GPUs this process sees; 1 where there are none."""
+    """The number of GPUs that this process sees; 1 if there are none."""
     if backend_name() == "jax":
         import jax
 
@@ -117,7 +117,7 @@ def visible_devices() -> int:
 
 
 def _distribution(local: int, processes: int) -> keras.distribution.DataParallel:
-    """What spreads a net over so many devices of each process."""
+    """A distribution of the net over `local` devices in each of `processes` processes."""
     import jax
 
     everywhere = [

@@ -1,4 +1,4 @@
-"""Trains a net on crops; a training that was killed resumes after its last finished epoch."""
+"""Trains a net on crops; a killed training resumes after its last finished epoch."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,25 +24,25 @@ from roads.training.resident_loop import device_room, fit_resident, resolve_loop
 from roads.training.results import Fitted
 from roads.training.weight_averaging import AveragedWeights
 
-ENDLESS = 10**9  # epochs, where the clock ends the training
+ENDLESS = 10**9  # epochs, if the clock ends training
 
 
 def compile_model(model: keras.Model, loss: Loss, optimizer: keras.optimizers.Optimizer) -> None:
-    """Make a net ready to train: a loss, an optimizer, Dice and IoU at 0.5."""
+    """Compile a net with a loss, an optimizer, and Dice and IoU at 0.5."""
     model.compile(optimizer=optimizer, loss=loss, metrics=[RoadScores()], jit_compile=jit_compile())
 
 
 def choose_loss(recipe: TrainParams, train: CropBatches) -> Loss:
-    """The loss that the recipe names, its class weight computed from the crops if need be."""
+    """The loss named by the recipe; its class weight is computed from the crops if not given."""
     weight = 1.0
     if recipe.loss == "weighted_bce":
         weight = recipe.road_weight or background_per_road(train)
-        print(f"a road pixel counts {weight:.4g} times in the loss")
+        print(f"a road pixel has weight {weight:.4g} in the loss")
     return make_loss(recipe.loss, weight, recipe.cldice_weight)
 
 
 def phases(recipe: TrainParams) -> list[tuple[int, int]]:
-    """The epochs with one set of trainable weights, from and to, counted from 0."""
+    """Ranges of epochs (start, stop), from 0, with one set of trainable weights each."""
     frozen = recipe.freeze_encoder_epochs
     epochs = recipe.epochs if recipe.minutes is None else ENDLESS
     return [(0, frozen), (frozen, epochs)] if frozen > 0 else [(0, epochs)]
@@ -61,30 +61,30 @@ def fit(
 ) -> Fitted:
     """Train a net, and leave it with the weights of its best epoch by `train.monitor`.
 
-    With `train.keep` last they are those of the last epoch. With `train.minutes` training ends in
-    the middle of an epoch, after a number of steps that depends on the machine's speed; the minutes
-    of a killed run count.
+    With `train.keep` last they are those of the last epoch. With `train.minutes`, training ends in
+    the middle of an epoch, after a number of steps that depends on the machine's speed; the time of
+    a killed run counts.
 
-    In the first `train.freeze_encoder_epochs` the layer `encoder` keeps its weights and statistics.
-    Then everything trains, with a new optimizer: its moments and its average of the weights start
-    again; learning rate, patience and best epoch go on.
+    During the first `train.freeze_encoder_epochs` the layer `encoder` keeps its weights and
+    statistics. After that everything is trained with a new optimizer: its moments and average of
+    the weights start again, while learning rate, patience and best epoch continue.
 
-    Where `backup` holds the progress of a killed run, training resumes from there, and ends with
-    the same weights and rows as one that was not killed.
+    If `backup` holds the progress of a killed run, training resumes from there, and ends with the
+    same weights and rows as an uninterrupted one.
 
     Args:
         model: from `build_unet`, on the devices of `train`.
-        train, valid: the batches of an epoch, and those it is judged by.
-        recipe: how to train; its `seed` draws the dropout, in each epoch another.
+        train, valid: the batches of training and of validation.
+        recipe: how to train; `seed` is also that of dropout, which differs in each epoch.
         backup: replaced after every epoch.
-        callbacks: more of them; they must remember nothing from epoch to epoch.
-        on_epoch: gets the row of each epoch when it ends (`make_row`); in a run that resumes,
-            first the rows of the epochs before.
-        snapshot: now and then gets the weights that an epoch was validated with, in Keras' order,
-            and how the training went so far.
+        callbacks: further ones; they must not keep state from epoch to epoch.
+        on_epoch: gets the row of each epoch when it ends (`make_row`); a resumed run first gives
+            it the rows of the earlier epochs.
+        snapshot: from time to time gets the weights that an epoch was validated with, in Keras'
+            order, and how training went so far.
 
     Raises:
-        UserError: the loss is no longer a number, or it cannot run in `train.loop`.
+        UserError: the loss is not finite, or training cannot run in `train.loop`.
     """
     loop = resolve_loop(recipe.loop, train.devices)
     loss = choose_loss(recipe, train)
@@ -97,7 +97,7 @@ def fit(
     epochs_told = None if recipe.minutes else recipe.epochs
     if rows:
         of = f" of {epochs_told}" if epochs_told else ""
-        print(f"going on after epoch {len(rows)}{of}, where the last run stopped")
+        print(f"resuming after epoch {len(rows)}{of}, where the last run stopped")
     for row in rows:
         on_epoch(row)
     for start, end in phases(recipe):

@@ -1,7 +1,7 @@
-"""Losses over a batch of road probabilities, and the scores that the training log shows.
+"""Losses over a batch of road probabilities, and the scores in the training log.
 
-The batch is that of all devices together. A mask's pixel is 0, 1 or IGNORED, which counts in no
-loss and in no score.
+The batch is that of all devices together. A mask's pixels are 0, 1 or IGNORED; the latter count in
+no loss or score.
 """
 
 from collections.abc import Callable
@@ -12,9 +12,9 @@ from roads.models.backend import keras
 
 ops = keras.ops
 Loss = Callable[[Any, Any], Any]
-SMOOTH = 1.0  # the article's; keeps a batch without roads from dividing by zero
-IGNORED = 255  # in a mask: nobody can know what is there
-SKELETON_STEPS = 5  # erosions: 3 bring a 7-pixel road to one pixel, 5 its wider crossings too
+SMOOTH = 1.0  # the article's; prevents a division by zero for a batch without roads
+IGNORED = 255  # in a mask: not known whether there is road
+SKELETON_STEPS = 5  # erosions: 3 thin a 7-pixel road to one pixel, 5 also its wider crossings
 
 
 def soft_dice(masks: Any, predicted: Any) -> Any:
@@ -39,7 +39,7 @@ def weighted_bce(masks: Any, predicted: Any, road_weight: float = 1.0) -> Any:
     """Mean binary cross-entropy in which a road pixel counts `road_weight` times.
 
     Arguments and result as for `soft_dice`. It is a weighted mean, Σ(w·entropy) / Σw, so that
-    the weight moves the balance of the classes and not the size of the steps.
+    the weight changes the balance of the classes but not the size of the steps.
     """
     road, predicted, counted = _counted(masks, predicted)
     weights = counted * (1 + (road_weight - 1) * road)
@@ -48,12 +48,12 @@ def weighted_bce(masks: Any, predicted: Any, road_weight: float = 1.0) -> Any:
 
 
 def bce_dice(masks: Any, predicted: Any) -> Any:
-    """Mean binary cross-entropy plus `soft_dice`; arguments and result as there."""
+    """Mean binary cross-entropy plus `soft_dice`; arguments and result as for the latter."""
     return weighted_bce(masks, predicted) + soft_dice(masks, predicted)
 
 
 def cldice(masks: Any, predicted: Any) -> Any:
-    """1 - soft clDice, which asks for unbroken roads more than for their exact width.
+    """1 - soft clDice, which rewards unbroken roads more than their exact width.
 
     Shit et al., *clDice - a Novel Topology-Preserving Loss Function for Tubular Structure
     Segmentation*, CVPR 2021: the harmonic mean of the fraction of the predicted skeleton that lies
@@ -68,7 +68,7 @@ def cldice(masks: Any, predicted: Any) -> Any:
 
 
 def soft_skeleton(x: Any, steps: int = SKELETON_STEPS) -> Any:
-    """The soft skeleton of (n, height, width, 1) float32 from 0 to 1: what each erosion uncovers.
+    """The soft skeleton of (n, height, width, 1) float32 from 0 to 1.
 
     Shit et al. 2021, algorithm 1, with erosion over a cross of 5 pixels as in their code.
     """
@@ -81,12 +81,12 @@ def soft_skeleton(x: Any, steps: int = SKELETON_STEPS) -> Any:
 
 
 def make_loss(name: str, road_weight: float = 1.0, cldice_weight: float = 0.0) -> Loss:
-    """The loss of that name, as Keras takes it.
+    """The loss of that name, as a function for Keras.
 
     Args:
         name: soft_dice, weighted_bce or bce_dice.
-        road_weight: of weighted_bce.
-        cldice_weight: of `cldice`, which is added; 0 turns it off.
+        road_weight: for weighted_bce.
+        cldice_weight: weight of `cldice`, which is added; 0 turns it off.
     """
     losses: dict[str, Loss] = {
         "soft_dice": soft_dice,
@@ -102,7 +102,7 @@ def make_loss(name: str, road_weight: float = 1.0, cldice_weight: float = 0.0) -
 
 
 def _counted(masks: Any, predicted: Any) -> tuple[Any, Any, Any]:
-    """Road, prediction and which pixels count, as float32, all 0 where the mask is IGNORED."""
+    """Road, prediction and which pixels count, as float32; all are 0 where the mask is IGNORED."""
     masks, predicted = ops.cast(masks, "float32"), ops.cast(predicted, "float32")
     counted = ops.cast(ops.not_equal(masks, IGNORED), "float32")
     return masks * counted, predicted * counted, counted
@@ -121,9 +121,9 @@ def _open(x: Any) -> Any:
 class RoadScores(keras.metrics.Metric):
     """Dice and IoU of the road class at a threshold, from counts pooled over an epoch.
 
-    Both are 0 where neither mask nor prediction holds a road pixel. `road_fraction` is the fraction
-    of pixels predicted as road, exactly 0 or 1 where all are alike. The counts are kept in
-    float32, so over more than 16 million pixels of road the last digits are approximate.
+    Both are 0 if neither mask nor prediction has a road pixel. `road_fraction` is the fraction of
+    pixels predicted as road, exactly 0 or 1 if all predictions are the same. The counts are
+    float32, so beyond 16 million road pixels the last digits are approximate.
     """
 
     def __init__(self, threshold: float = 0.5, name: str = "road_scores"):

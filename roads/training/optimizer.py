@@ -1,4 +1,4 @@
-"""The optimizer, and how its learning rate moves from step to step."""
+"""The optimizer and its learning rate schedule."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ import numpy as np
 from roads.models.backend import keras
 from roads.params.train import TrainParams
 
-SPARED = ["bias", "gamma", "beta"]  # weight decay would only pull these off centre
+SPARED = ["bias", "gamma", "beta"]  # not subject to weight decay, which would only bias them
 
 
 def make_optimizer(recipe: TrainParams, rate: Any) -> keras.optimizers.Optimizer:
-    """Keras' Adam or AdamW, with clipped gradients and averaged weights where asked for.
+    """Keras' Adam or AdamW, with gradient clipping and weight averaging if configured.
 
     Args:
         recipe: optimizer, weight_decay, clip_norm, ema.
@@ -30,12 +30,12 @@ def make_optimizer(recipe: TrainParams, rate: Any) -> keras.optimizers.Optimizer
 
 
 def warmup_steps(recipe: TrainParams, epoch_steps: int) -> int:
-    """How many steps the learning rate takes to rise from 0."""
+    """The number of warm-up steps, in which the learning rate rises from 0."""
     return round(recipe.warmup_epochs * epoch_steps)
 
 
 class Later(keras.optimizers.schedules.LearningRateSchedule):
-    """A schedule from a later step on."""
+    """A schedule that starts at a later step."""
 
     def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, steps: int):
         self.schedule, self.steps = schedule, steps
@@ -45,11 +45,11 @@ class Later(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def learning_rate(recipe: TrainParams, epoch_steps: int, first_epoch: int = 0) -> Any:
-    """What the optimizer takes for a rate: a number, or a schedule over all the steps.
+    """The learning rate for the optimizer: a number, or a schedule over all steps.
 
-    `cosine` falls to 0 at the last step. It is a number where callbacks set it: for `plateau`
-    (`WarmUp`, `Keeper`), and in a training for so many minutes (`TimedRate`). A schedule goes on
-    from `first_epoch` (counted from 0), as an optimizer that begins there counts its steps from 0.
+    `cosine` falls to 0 at the last step. The rate is a number if callbacks change it: for `plateau`
+    (`WarmUp`, `Keeper`), and with `train.minutes` (`TimedRate`). A schedule starts at `first_epoch`
+    (counted from 0), since a new optimizer counts its steps from 0.
     """
     rate, warmup = recipe.learning_rate, warmup_steps(recipe, epoch_steps)
     steps = recipe.epochs * epoch_steps

@@ -1,7 +1,7 @@
-"""Several processes, one per machine or per GPU, that train one net together with JAX.
+"""Trains one net in several processes with JAX, one per machine or per GPU.
 
-Under Slurm JAX finds out who they are; elsewhere three environment variables say it. Process 0
-leads: it alone writes, and it tells the others where the last run stopped.
+Under Slurm, JAX detects the processes; elsewhere three environment variables define them. Process 0
+leads: only it writes files, and it tells the others where the last run stopped.
 """
 
 import contextlib
@@ -24,14 +24,14 @@ from roads.runtime.state import state_folder
 from roads.training.backup import Backup, Progress, fingerprint, imported_code
 
 VARIABLES = ("ROADS_COORDINATOR", "ROADS_PROCESSES", "ROADS_PROCESS")
-SLURM_TASKS = "SLURM_STEP_NUM_TASKS"  # only set where srun has started the process
-LOST_AFTER = 60  # seconds without a sign of life
+SLURM_TASKS = "SLURM_STEP_NUM_TASKS"  # only set if srun started the process
+LOST_AFTER = 60  # seconds without a heartbeat
 LOST = re.compile("gloo|nccl|connection (closed|reset)|coordination|heartbeat", re.IGNORECASE)
 WAIT = 600  # seconds to wait for the others, at the start and at the end
 
 
 def process_count() -> int:
-    """How many processes train together."""
+    """The number of processes that train together."""
     if backend_name() != "jax":
         return 1
     import jax
@@ -40,7 +40,7 @@ def process_count() -> int:
 
 
 def process_index() -> int:
-    """Which of them this is, from 0."""
+    """The index of this process, from 0."""
     if backend_name() != "jax":
         return 0
     import jax
@@ -49,9 +49,9 @@ def process_index() -> int:
 
 
 def run_joined(work: Callable[[], None]) -> None:
-    """Do the work; together with the others, where this process was started as one of several.
+    """Do the work, together with the other processes if this is one of several.
 
-    A process that fails ends at once, and the others when they miss it: at their next exchange,
+    A process that fails ends immediately; the others end when they notice, at their next exchange
     or after `LOST_AFTER` seconds.
 
     Raises:
@@ -64,19 +64,19 @@ def run_joined(work: Callable[[], None]) -> None:
         return
     if backend_name() != "jax":
         raise UserError(
-            f"several processes train together with JAX only, and the backend is {backend_name()}: "
-            "`pip install jax` and set KERAS_BACKEND=jax"
+            f"several processes can train together only with JAX, but the backend is "
+            f"{backend_name()}: `pip install jax` and set KERAS_BACKEND=jax"
         )
     _connect(settings)
     status = exit_status(lambda: _together(work))
     if status:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(status)  # a clean end would wait for the others
+        os._exit(status)  # a normal exit would wait for the others
 
 
 def _settings(environment: Any) -> dict[str, Any] | None:
-    """What `jax.distributed.initialize` needs; nothing under Slurm; None for a process alone."""
+    """Arguments of `jax.distributed.initialize`; empty under Slurm; None for a single process."""
     given = [environment.get(name) for name in VARIABLES]
     if not any(given):
         return {} if int(environment.get(SLURM_TASKS, 1)) > 1 else None
@@ -88,8 +88,8 @@ def _settings(environment: Any) -> dict[str, Any] | None:
     address, count, index = given
     if not (count.isdecimal() and index.isdecimal() and int(index) < int(count)):
         raise UserError(
-            f"ROADS_PROCESSES is {count} and ROADS_PROCESS {index}: how many processes there are, "
-            "and which of them this is, counted from 0"
+            f"ROADS_PROCESSES is {count} and ROADS_PROCESS is {index}: should be the number of "
+            "processes, and the index of this one from 0"
         )
     if not address.rpartition(":")[2].isdecimal() or ":" not in address:
         raise UserError(f"ROADS_COORDINATOR is {address}: should be the HOST:PORT of process 0")
@@ -105,7 +105,7 @@ def _connect(settings: dict[str, Any]) -> None:
     import jax
 
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
+    jax.config.update("jax_enable_preemption_service", False)  # it would handle SIGTERM itself
     try:
         jax.distributed.initialize(
             **settings,
@@ -134,18 +134,18 @@ def _together(work: Callable[[], None]) -> None:
             traceback.print_exc()
             reason = type(error).__name__
         raise UserError(
-            f"process {process_index()} of {process_count()} cannot go on ({reason}). Start all "
+            f"process {process_index()} of {process_count()} cannot continue ({reason}). Start all "
             "again: training resumes after its last finished epoch."
         ) from None
 
 
 def add_up(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The counts, each summed over the processes."""
+    """Sum each count over the processes."""
     return _gather(counts).sum(axis=0) if process_count() > 1 else counts
 
 
 class LeadersBackup(Backup):
-    """A backup that process 0 keeps, and that all processes resume from."""
+    """A backup that process 0 writes and all processes resume from."""
 
     def save(self, progress: Progress) -> None:
         if process_index() == 0:
@@ -166,14 +166,14 @@ class LeadersBackup(Backup):
 
 
 def shared_backup(described: Description, files: Sequence[Path]) -> LeadersBackup:
-    """The backup of a training, which every process names alike.
+    """The backup of a training, with the same name in every process.
 
     Args:
-        described: the net that is to be trained, and how.
-        files: the data, the stage's own code and the first weights.
+        described: the net to train, and how.
+        files: the data, the stage's own code and the initial weights.
 
     Raises:
-        UserError: in all processes, where one has other params, data or code than process 0.
+        UserError: in all processes, if one has other params, data or code than process 0.
     """
     facts = {**described.model_dump(mode="json"), "processes": process_count()}
     key = fingerprint(facts, [*files, *imported_code()])
@@ -193,7 +193,7 @@ def _check_agreement(key: str) -> None:
 
 
 def _gather(values: NDArray[Any]) -> NDArray[Any]:
-    """The values of all processes, (processes, n); as bytes, since JAX has no 64-bit integers."""
+    """The values of all processes, (processes, n); sent as bytes, as JAX has no 64-bit integers."""
     from jax.experimental import multihost_utils
 
     whole = multihost_utils.process_allgather(values.view(np.uint8))

@@ -1,10 +1,10 @@
-"""Training on JAX with the crops on the device, and many steps in one call.
+"""Training on JAX with the crops on the device, and many steps per call.
 
-Keras' `fit` brings a batch to the device for every step, and a small net keeps a GPU waiting for
-the next one. Here the packed crops stay on the device as uint8, and a compiled loop picks and
-augments them, for many steps in one call. Callbacks are called as `fit` calls them with
-`steps_per_execution`. The order of the crops, their augmentation, the steps and the scores are
-those of `fit`, up to floating-point rounding.
+Keras' `fit` copies a batch to the device for every step, and with a small net the GPU waits for the
+next one. Here the packed crops stay on the device as uint8, and a compiled loop picks and augments
+them, for many steps per call. Callbacks are called as by `fit` with `steps_per_execution`. The
+order of the crops, their augmentation, the steps and the scores are those of `fit`, up to
+floating-point rounding.
 """
 
 import functools
@@ -24,33 +24,33 @@ from roads.training.augment import Drawn, augment
 from roads.training.batches import CropBatches
 from roads.training.devices import Devices
 
-STEPS = 64  # at most, in a call
-ROOM_SHARE = 0.5  # of the device's memory that crops may take; the rest is the net's
+STEPS = 64  # at most, per call
+ROOM_SHARE = 0.5  # fraction of the device's memory for crops; the rest is for the net
 READ_AHEAD = 2  # calls
-CHUNK_SHARE = 1 / (READ_AHEAD + 2)  # of the room that the crops of one call may take
+CHUNK_SHARE = 1 / (READ_AHEAD + 2)  # fraction of that for the crops of one call
 
 Loop = Literal["fit", "resident"]
 
 
 def resolve_loop(loop: Literal["auto", "fit", "resident"], devices: Devices) -> Loop:
-    """Turn `auto` into `resident` where training runs with JAX on one GPU, else into `fit`.
+    """Replace `auto` by `resident` for JAX on one GPU, else by `fit`.
 
     Raises:
-        UserError: `resident` is asked for where it cannot be.
+        UserError: `resident` is not possible here.
     """
     possible = backend_name() == "jax" and devices.count == 1
     if loop == "auto":
         return "resident" if possible and device_name() != "CPU" else "fit"
     if loop == "resident" and not possible:
         raise UserError(
-            f"train.loop is resident, which needs JAX and one device, and this is {backend_name()} "
+            f"train.loop is resident, which needs JAX and one device, but this is {backend_name()} "
             f"on {devices.count}. Set KERAS_BACKEND=jax and train.devices=1, or train.loop=auto."
         )
     return loop
 
 
 def device_room() -> int | None:
-    """Bytes of the device's memory that crops may take; None where JAX does not say."""
+    """Bytes of the device's memory that crops may use; None if JAX does not report its size."""
     import jax
 
     statistics = jax.devices()[0].memory_stats()
@@ -69,15 +69,15 @@ def fit_resident(
 ) -> None:
     """Train a compiled net as `keras.Model.fit` does.
 
-    Where a callback does something before every batch, a call is one step. (Not so for those with
-    an attribute `between_calls`, which need only act before every call.)
+    If a callback acts before every batch, a call is a single step. (Callbacks with an attribute
+    `between_calls` need to act only before every call.)
 
     Args:
         model: on the JAX backend.
-        train, valid: the batches of an epoch, and those it is judged by.
+        train, valid: the batches of training and of validation.
         epochs, initial_epoch, callbacks: as for `fit`.
-        room: bytes that crops may take on the device. Those that need more are read call by
-            call, while the one before is computed.
+        room: bytes that crops may use on the device. If they need more, those of each call are
+            read while the previous call is computed.
     """
     every = keras.callbacks.CallbackList(list(callbacks), model=model, epochs=epochs)
     nothing = keras.callbacks.Callback.on_train_batch_begin
@@ -87,7 +87,7 @@ def fit_resident(
         if not getattr(callback, "between_calls", False)
     )
     blank = np.zeros((1, train.pack.size, train.pack.size, IMAGE_CHANNELS + 1), np.uint8)
-    # `fit` begins with this, too: it makes the variables of the metrics and the optimizer.
+    # As at the start of `fit`: creates the variables of the metrics and the optimizer.
     model._symbolic_build(data_batch=(blank[..., :-1], blank[..., -1:]))
     judged = _Feed(valid, STEPS, room)
     if room is not None and judged.whole is not None:
@@ -119,7 +119,7 @@ def fit_resident(
 
 
 def _scores(model: keras.Model) -> dict[str, float]:
-    """The epoch's loss, and the values of metrics that have several, each by its own name."""
+    """The epoch's loss and metrics; metrics with several values give each by its name."""
     scores: dict[str, float] = {}
     for name, value in model.get_metrics_result().items():
         values = value if isinstance(value, dict) else {name: value}
@@ -131,8 +131,8 @@ class _Call(NamedTuple):
     """Some steps with batches of one size.
 
     Attributes:
-        rows: of the pack, step by step, then zeros: calls of equal length are compiled once.
-        steps, batch: how many, and the crops in each.
+        rows: of the pack, step by step, padded with zeros: calls of equal length compile once.
+        steps, batch: the number of steps, and of crops in each.
     """
 
     rows: NDArray[np.integer]
@@ -141,7 +141,7 @@ class _Call(NamedTuple):
 
 
 def _calls(order: NDArray[np.integer], batch: int, most: int) -> Iterator[_Call]:
-    """Calls of at most `most` steps for all crops; the last is one shorter batch, if need be."""
+    """Calls of at most `most` steps for all crops; the last may be one shorter batch."""
     whole = len(order) // batch
     most = min(most, whole)
     for first in range(0, whole, most or 1):
@@ -153,10 +153,10 @@ def _calls(order: NDArray[np.integer], batch: int, most: int) -> Iterator[_Call]
 
 
 class _Feed:
-    """Brings every call its crops: all stay on the device, or each call's are read before it.
+    """Provides the crops of every call: all stay on the device, or are read before each call.
 
     Attributes:
-        bytes: what all of its crops take.
+        bytes: size of all crops.
     """
 
     def __init__(self, batches: CropBatches, most: int, room: int | None):
@@ -174,7 +174,7 @@ class _Feed:
             self.most = max(1, min(most, chunk))
 
     def __iter__(self) -> Iterator[tuple[_Call, Any]]:
-        """The calls of an epoch, and for each what the compiled steps take next to the state."""
+        """The calls of an epoch, each with the arguments of the compiled steps after the state."""
         calls = _calls(self.batches.order, self.batches.batch_size, self.most)
         if self.whole is not None:
             for call in calls:
@@ -216,9 +216,9 @@ class _Steps:
         """Compute all batches of an epoch.
 
         Args:
-            begin, end: get the first and the last batch of each call, and `end` the scores; both
-                see the model's variables as they are then, and may change them.
-            stopped: says after a call whether to leave the rest.
+            begin, end: get the first and the last batch of each call, and `end` also the scores;
+                both may read and change the model's variables.
+            stopped: tells after each call whether to skip the rest.
         """
         done = 0
         for call, data in self.feed:

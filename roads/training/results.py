@@ -1,4 +1,4 @@
-"""What a training leaves: a trained net with its description, and its scores."""
+"""The results of a training: a net with its description, and its scores."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ class Fitted:
     Attributes:
         rows: the curves, a row for each epoch.
         best: the row of the epoch whose weights the net has.
-        steps: how many were made.
+        steps: number of steps.
     """
 
     rows: list[Row]
@@ -33,7 +33,7 @@ class Fitted:
 def describe(
     net: keras.Model, crop_size: int, params: TrainParams, unet: UnetParams, augment: AugmentParams
 ) -> Description:
-    """The description of a net that is to be trained."""
+    """The description of a net to be trained."""
     recipe = params.model_dump(exclude={"precision", "weights_folder"})  # a path of this host
     return Description(
         unet=unet,
@@ -50,7 +50,7 @@ def describe(
 def save_trained(
     net: keras.Model, described: Description, fitted: Fitted, folder: Path, *, half: bool = False
 ) -> None:
-    """Write a net and its description, with how the training went; `half` as in `save_model`."""
+    """Write a net and its description, with the course of training; `half` as in `save_model`."""
     went = {"epochs_run": len(fitted.rows), "steps": fitted.steps, "best": fitted.best}
     described = described.model_copy(update={"training": described.training | went})
     save_model(net, folder / WEIGHTS_FILE, described, half=half)
@@ -59,7 +59,7 @@ def save_trained(
 def save_snapshot(
     net: keras.Model, described: Description, folder: Path, weights: Arrays, so_far: Fitted
 ) -> None:
-    """Write weights of a net under training, and the curves so far; the net stays as it is."""
+    """Write weights during training, and the curves so far; the net is not changed."""
     own = net.get_weights()
     net.set_weights(weights)
     save_trained(net, described, so_far, folder, half=True)
@@ -69,9 +69,9 @@ def save_snapshot(
 
 
 def scores(fitted: Fitted) -> dict[str, float]:
-    """What `metrics/train.json` holds: of the best epoch its number, and validation loss and Dice.
+    """The contents of `metrics/train.json`: the best epoch, and its validation loss and Dice.
 
-    The net's description has the rest of that epoch, and how many were run.
+    The net's description has its other values and the number of epochs run.
     """
     return {
         "best_epoch": int(fitted.best["epoch"]),

@@ -1,4 +1,4 @@
-"""The net that a training starts with."""
+"""The net that training starts with."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from roads.training.devices import Devices
 def starting_net(
     params: TrainParams, unet: UnetParams, devices: Devices
 ) -> tuple[keras.Model, list[Path]]:
-    """Build the net on the devices, with its first weights; returns their file, too, if any.
+    """Build the net on the devices with its initial weights; also returns their files, if any.
 
     Raises:
         UserError: the weights are missing, broken, or of another net than `unet:` describes.
@@ -57,7 +57,7 @@ def _check_architecture(weights: Path, unet: UnetParams) -> None:
 
 
 def pass_on(params: TrainParams, models: Path) -> keras.Model:
-    """Write the initial weights to `models` as they are, with their own description.
+    """Copy the initial weights and their description to `models` unchanged.
 
     Raises:
         UserError: they are missing or broken.
@@ -65,5 +65,5 @@ def pass_on(params: TrainParams, models: Path) -> keras.Model:
     initial = find_weights(params.initial_weights, params.weights_folder)
     net, description = load_model(initial)
     save_model(net, models / WEIGHTS_FILE, description)
-    print(f"{initial} is passed on to {models}, not trained further (train.epochs is 0)")
+    print(f"{initial} was copied to {models} without training (train.epochs is 0)")
     return net

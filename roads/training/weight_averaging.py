@@ -1,4 +1,4 @@
-"""Validation with the average of the weights over the last steps, instead of the last weights."""
+"""Validates with a moving average of the weights instead of the last weights."""
 
 import math
 from typing import Any
@@ -10,17 +10,17 @@ from roads.models.unet import layers_of
 from roads.training.backup import Arrays
 from roads.training.batches import CropBatches
 
-STATISTICS_CROPS = 64  # 4 million pixels at 256×256: their means and variances are settled
+STATISTICS_CROPS = 64  # 4 million pixels at 256×256: enough for stable means and variances
 
 
 class AveragedWeights(keras.callbacks.Callback):
-    """Validates with the moving average that the optimizer keeps, then goes on as it was.
+    """Validates with the moving average that the optimizer keeps, then restores the weights.
 
-    The statistics of batch normalization belong to the weights that they were measured with, so
-    they are measured again for the average, on the epoch's first crops (Izmailov et al. 2018,
-    *Averaging Weights Leads to Wider Optima*, section 3.2).
+    The statistics of batch normalization depend on the weights, so they are measured again for the
+    average, on the epoch's first crops (Izmailov et al. 2018, *Averaging Weights Leads to Wider
+    Optima*, section 3.2).
 
-    `weights` holds what the epoch was validated with, statistics included.
+    `weights` holds the weights and statistics that the epoch was validated with.
     """
 
     def __init__(self, train: CropBatches):
@@ -36,7 +36,7 @@ class AveragedWeights(keras.callbacks.Callback):
         model = self.model
         self._own = model.get_weights()
         model.optimizer.finalize_variable_values(model.trainable_variables)
-        model.set_weights(model.get_weights())  # JAX let both share memory, and would give it away
+        model.set_weights(model.get_weights())  # JAX lets both share memory, and would donate it
         self.statistics.measure(self.train)
 
     def on_test_end(self, logs: Any = None) -> None:
@@ -48,7 +48,7 @@ class AveragedWeights(keras.callbacks.Callback):
 class Statistics:
     """The statistics of a model's batch normalization; frozen layers keep theirs.
 
-    On JAX a pass over a batch is compiled once, as operation by operation it takes long.
+    On JAX a pass over a batch is compiled once, since single operations are slow.
     """
 
     def __init__(self, model: keras.Model):
@@ -62,7 +62,7 @@ class Statistics:
             self._pass = jax.jit(self._one_batch)
 
     def measure(self, train: CropBatches) -> None:
-        """Set the statistics to their plain mean over some batches."""
+        """Set the statistics to their mean over some batches."""
         if not self.layers:
             return
         model = self.model
@@ -81,7 +81,7 @@ class Statistics:
             variable.assign(total / count)
 
     def _one_batch(self, trainable: Any, others: Any, images: Any) -> Any:
-        """What the variables that are not trained become: statistics those of this batch."""
+        """The non-trainable variables after this batch, with its statistics."""
         momenta = [layer.momentum for layer in self.layers]
         for layer in self.layers:
             layer.momentum = 0.0

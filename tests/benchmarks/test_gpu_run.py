@@ -87,7 +87,7 @@ def script(tmp_path: Path) -> Script:
     [
         ("print('the first steps took 1 s')", "finished"),
         ("raise SystemExit(3)", "failed"),
-        ("raise SystemExit('the loss is inf, so training cannot go on')", "not a number"),
+        ("raise SystemExit('the loss is inf, so training cannot continue')", "not a number"),
         ("import time; time.sleep(60)", "no first step"),
         ("import time; print('the first steps took 1 s', flush=True); time.sleep(60)", "late"),
     ],
@@ -116,7 +116,7 @@ if kind == "hangs" and params["unet"]["filters"] > 16:
 print("the first steps took 0 s", flush=True)
 (out / "unet.weights.h5").touch()
 if kind == "nan" and params["train"]["learning_rate"] > 0.0005:
-    sys.exit("error: epoch 3: the loss is nan, so training cannot go on")
+    sys.exit("error: epoch 3: the loss is nan, so training cannot continue")
 if kind == "resident" and params["train"]["loop"] != "fit":
     sys.exit("out of memory")
 if kind == "bfloat16" and params["train"]["precision"] != "float32":

@@ -167,7 +167,7 @@ def test_a_device_is_no_description(weights: Path) -> None:
     description = weights.with_name("unet.json")
     description.unlink()
     description.symlink_to("/dev/zero")
-    with pytest.raises(UserError, match=r"unet\.json is no file of at most"):
+    with pytest.raises(UserError, match=r"unet\.json is not a file of at most"):
         load_model(weights)
 
 
@@ -205,7 +205,7 @@ def test_an_encoders_weights_are_looked_at_before_they_are_read(tmp_path: Path) 
     whole.save_weights(file)
     with h5py.File(file, "r+") as stream:
         stream[KERNEL][0] = np.nan
-    with pytest.raises(UserError, match="numbers among them that are not finite"):
+    with pytest.raises(UserError, match="some of its numbers are not finite"):
         load_encoder(model, name, file)
 
 

@@ -142,7 +142,7 @@ def test_a_training_goes_on_from_its_backup_once_there_is_room(
     inputs: Path, tmp_path: Path
 ) -> None:
     said = check_full_then_mended("stages.train", 240, inputs, tmp_path / "disk")
-    assert "going on after epoch" in said
+    assert "resuming after epoch" in said
 
 
 def check_full_then_mapped(kilobytes: int, folder: Path, inputs: Path) -> None:

@@ -248,7 +248,7 @@ def test_a_killed_run_keeps_others_out_goes_on_and_ends_in_the_same_weights(
     # Whoever edits the params of the training as it goes on gets an error, and no lock that lies.
     going_on = start(project, "dvc", "repro", "train")
     assert going_on.stdout is not None
-    assert any(re.match(r"going on after epoch \d+ of 10", line) for line in going_on.stdout)
+    assert any(re.match(r"resuming after epoch \d+ of 10", line) for line in going_on.stdout)
     rate = yaml.safe_load((project / "params.yaml").read_text())["train"]["learning_rate"]
     set_param(project, "train", learning_rate=0.009)
     going_on.communicate(timeout=600)
@@ -257,7 +257,7 @@ def test_a_killed_run_keeps_others_out_goes_on_and_ends_in_the_same_weights(
 
     set_param(project, "train", learning_rate=rate)
     again = run(project, "dvc", "repro", "train")
-    assert "going on after epoch 10 of 10" in again.stdout
+    assert "resuming after epoch 10 of 10" in again.stdout
     assert ran(again.stdout) == ["train"]
     resumed = outs(project, "train")
     run(project, "dvc", "repro", "--force", "--single-item", "--no-run-cache", "train")

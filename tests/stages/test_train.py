@@ -174,7 +174,7 @@ def test_after_ctrl_c_and_started_again_it_ends_with_the_same_bytes(
 def check_resumed(run: Run) -> None:
     assert any(path.suffix == ".npz" for path in run.backups())
     output = run.finish()
-    assert "going on after epoch" in output
+    assert "resuming after epoch" in output
     assert "epoch 1/" not in output
     assert run.backups() == []
 

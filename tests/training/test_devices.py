@@ -63,7 +63,7 @@ def test_what_cannot_be_is_said_in_a_line(
     on_jax: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on_jax(2)
-    with pytest.raises(UserError, match=r"train\.devices is 3, and JAX sees 2 here"):
+    with pytest.raises(UserError, match=r"train\.devices is 3, but JAX sees only 2"):
         find_devices(3, 6)
     with pytest.raises(UserError, match=r"train\.batch_size is 5: 2 devices .* multiple of 2"):
         find_devices(2, 5)

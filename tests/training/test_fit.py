@@ -237,8 +237,8 @@ def test_the_weights_are_those_of_the_best_epoch_and_each_epoch_has_a_line(
     assert fitted.best == fitted.rows[int((np.argmin if monitor == "loss" else np.argmax)(values))]
     output = capsys.readouterr()
     compiling, first, rest, *lines = output.out.splitlines()
-    assert compiling == "compiling the net; its first steps can take a minute"
-    assert re.fullmatch(r"the first steps took \d+\.\d s, most of it to compile", first)
+    assert compiling == "compiling the net; the first steps can take a minute"
+    assert re.fullmatch(r"the first steps took \d+\.\d s, most of it compilation", first)
     assert re.fullmatch(r"training takes at most \d+ s more \(24 steps of .* s\), .*", rest)
     assert [line.split(":")[0] for line in lines] == [f"epoch {n}/5" for n in range(1, 6)]
     assert all(re.search(r", \d+\.\d s, [1-9]\d* crops/s", line) for line in lines)
@@ -250,11 +250,11 @@ def test_the_weights_are_those_of_the_best_epoch_and_each_epoch_has_a_line(
 @pytest.mark.parametrize(
     ("epochs", "told"),
     [
-        (2, "training takes at most 66 s more (33 steps of 2 s), validation not counted\n"),
-        (30, "training takes at most 22 min more (649 steps of 2 s), validation not counted\n"),
+        (2, "training takes at most 66 s more (33 steps of 2 s), plus validation\n"),
+        (30, "training takes at most 22 min more (649 steps of 2 s), plus validation\n"),
         (
             300,
-            "3.7 h more (6,589 steps of 2 s), validation not counted\nshorter: fewer train.epochs",
+            "3.7 h more (6,589 steps of 2 s), plus validation\nshorter: fewer train.epochs",
         ),
         (None, ""),
     ],
@@ -419,7 +419,7 @@ def test_a_net_that_sees_the_same_everywhere_is_named(
 
     Training(pack, tmp_path / "backup", epochs=1).start(extra=Blind())
     *_, line, verdict = capsys.readouterr().out.splitlines()
-    assert line.endswith(f"it predicts {told}")
+    assert line.endswith(f"predicts {told}")
     assert f"the best epoch predicts {told}" in verdict
     assert "train.learning_rate" in verdict
 

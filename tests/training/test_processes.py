@@ -120,7 +120,7 @@ def test_on_two_devices_a_killed_training_resumes_to_the_last_bit(
     process.kill()
     process.communicate()
     killed.clear()
-    assert "going on after epoch" in finish(killed, killed.start(TWO_DEVICES))
+    assert "resuming after epoch" in finish(killed, killed.start(TWO_DEVICES))
     assert killed.weights() == two.weights()
 
 
@@ -195,13 +195,13 @@ def test_where_one_is_lost_the_other_ends_and_together_they_go_on(
         assert running[survivor].returncode != 0
         assert "Traceback" not in errors
         if victim:
-            assert errors.startswith("error: process 0 of 2 cannot go on")
+            assert errors.startswith("error: process 0 of 2 cannot continue")
             assert errors.count("\n") == 1
         else:  # JAX notices too that its coordinator is gone, and whoever is first ends the process
-            assert "process 1 of 2 cannot go on" in errors or "another task died" in errors
+            assert "process 1 of 2 cannot continue" in errors or "another task died" in errors
         hosts[0].clear()
     ends = [finish(*both) for both in zip(hosts, start_all(hosts, by_variables()), strict=True)]
-    assert "going on after epoch" in ends[0]
+    assert "resuming after epoch" in ends[0]
     assert hosts[0].weights() == pair[0].weights()
 
 

@@ -179,5 +179,5 @@ def test_it_is_chosen_with_jax_on_one_gpu(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(resident, "device_name", lambda: "NVIDIA H200")
     assert resolve_loop("auto", ONE) == "resident"
     assert resolve_loop("auto", Devices(2)) == "fit"
-    with pytest.raises(UserError, match=r"and this is jax on 2"):
+    with pytest.raises(UserError, match=r"but this is jax on 2"):
         resolve_loop("resident", Devices(2))
