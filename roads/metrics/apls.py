@@ -1,4 +1,4 @@
-"""APLS, the average path length similarity: whether routes over two road graphs are as long.
+"""APLS, the average path length similarity: compares the lengths of routes over two road graphs.
 
 Van Etten, Lindenbaum and Bacastow, SpaceNet: A Remote Sensing Dataset and Challenge Series
 (2018), section on evaluation. Where the paper leaves a choice:
@@ -12,16 +12,17 @@ Van Etten, Lindenbaum and Bacastow, SpaceNet: A Remote Sensing Dataset and Chall
   road connects the two.
 - The similarity is 1 minus the mean cost; without routes it is 1. APLS is the harmonic mean of
   the similarities for the first graph's routes and for the second's.
-- Of more than MOST_POINTS control points, that many are drawn at random, with a fixed seed.
+- If there are more than MOST_POINTS control points, that many are drawn at random, with a fixed
+  seed.
 
 Lengths are those of the lines. Identical graphs score 1, as do two without roads; a graph
 without roads scores 0 against any graph with routes.
 
 SPACING, SNAP, SHORTEST and the costs are those of the paper's own code (CosmiQ's `apls`), which
 differs in three ways. It puts no control points on nearly straight edges (`create_graph_midpoints`;
-`straight` here), so straight roads count less: per tile of the Massachusetts Roads Dataset that
-changes the score by −0.06 to +0.09. It cuts parallel edges and loops otherwise: a point that is
-put on one of two edges between the same nodes may divide the other. And it takes at most 500
+`straight` here), so straight roads count less; this changes the score of a tile of the
+Massachusetts Roads Dataset by −0.06 to +0.09. It cuts parallel edges and loops differently: a
+point on one of two edges between the same nodes may divide the other. And it uses at most 500
 control points, in another order.
 """
 
@@ -55,7 +56,7 @@ class _Network:
         self.length: Float64 = shapely.length(self.lines)
 
     def pieces(self, spacing: float, straight: float | None) -> Int64:
-        """Into how many pieces control points cut each edge."""
+        """The number of pieces into which control points cut each edge."""
         pieces = np.maximum(1, np.ceil(self.length / spacing)).astype(np.int64)
         if straight is not None:  # as create_graph_midpoints
             left, low, right, high = shapely.bounds(self.lines).T
@@ -65,7 +66,7 @@ class _Network:
         return pieces
 
     def control_points(self, pieces: Int64) -> tuple[Int64, Float64]:
-        """All nodes, and points that cut the edges into so many pieces, or a sample of them."""
+        """All nodes, and points that cut the edges into these pieces, or a sample of all."""
         count = len(self.lines)
         _, first = np.unique(np.concatenate([self.start, self.end]), return_index=True)
         cut = np.repeat(np.arange(count), pieces - 1)
@@ -84,7 +85,7 @@ class _Network:
     def snap(
         self, points: NDArray[np.object_], reach: float
     ) -> tuple[Int64, tuple[Int64, Float64]]:
-        """Which of some shapely points are within `reach` of an edge, and their places on it."""
+        """Which of the shapely points are within `reach` of an edge, and their places on it."""
         found, edge = shapely.STRtree(self.lines).query_nearest(
             points, max_distance=reach, all_matches=False
         )
@@ -106,7 +107,7 @@ class _Network:
         low, high = np.sort([stops[same], stops[same + 1]], axis=0)
         rising = np.argsort(length)
         _, first = np.unique((low * size + high)[rising], return_index=True)
-        shortest = rising[first]  # between two stops; a sparse matrix would add them up
+        shortest = rising[first]  # between two stops; a sparse matrix would add up duplicates
         roads = sparse.csr_array((length[shortest], (low[shortest], high[shortest])), (size, size))
         matrix = np.empty((count, count))
         for begin in range(0, count, SOURCES_AT_ONCE):
@@ -132,9 +133,9 @@ def apls(
         first, second: with lines in pixels of the same picture.
         metres: height and width of a pixel.
         spacing, snap, shortest: metres, see above.
-        straight: no control points lie between the ends of edges whose bounding box has a
-            diagonal that differs from their length by less than this fraction; STRAIGHT for
-            scores that are nearer to those of CosmiQ's code, None for points on every edge.
+        straight: an edge gets no control points between its ends if the diagonal of its bounding
+            box differs from its length by less than this fraction; STRAIGHT for scores closer to
+            those of CosmiQ's code, None for points on every edge.
     """
     one, other = (_Network(graph, metres) if graph.edges else None for graph in (first, second))
     there, back = (

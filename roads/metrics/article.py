@@ -1,4 +1,4 @@
-"""The two measures of the article that the project starts from."""
+"""The two measures of the article that the project is based on."""
 
 import numpy as np
 
@@ -17,10 +17,10 @@ def soft_sums(probabilities: Float32, road: Bool) -> Float64:
 
 
 def article_dice(sums: Float64) -> float:
-    """The article's soft Dice, (2·Σpy + 1) / (Σp + Σy + 1): of each batch of 16, then the mean.
+    """The article's soft Dice, (2·Σpy + 1) / (Σp + Σy + 1): the mean over batches of 16.
 
-    The mean is weighted by the number of crops in a batch, as Keras weights a loss, whose number
-    the article prints.
+    The mean is weighted by the number of crops in a batch, as in Keras' loss, which the article
+    reports.
 
     Args:
         sums: (n, 3) from `soft_sums`, n ≥ 1, in the order of the pack; the last batch may be
@@ -33,7 +33,7 @@ def article_dice(sums: Float64) -> float:
 
 
 def article_iou(sums: Float64) -> float:
-    """The article's soft IoU, (Σpy + 1) / (Σp + Σy − Σpy + 1): of each crop, then the mean.
+    """The article's soft IoU, (Σpy + 1) / (Σp + Σy − Σpy + 1): the mean over crops.
 
     The article's text calls it Dice.
     """

@@ -1,4 +1,4 @@
-"""How far scores would spread over other tiles: intervals by bootstrap."""
+"""Bootstrap intervals: how much scores would vary with other test tiles."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from roads.runtime.arrays import Float64, Int64
 
 DRAWS = 10_000
 SEED = 0
-MIDDLE = 0.95  # the part of the draws that the interval holds
+MIDDLE = 0.95  # fraction of the draws in the interval
 
 
 def dice_interval(tiles: Sequence[Counts]) -> tuple[float, float]:
@@ -17,9 +17,9 @@ def dice_interval(tiles: Sequence[Counts]) -> tuple[float, float]:
 
     Each draw takes as many tiles as there are, with replacement, and pools their counts. The
     interval leaves out the lowest and the highest 2.5 % of the scores: Efron and Tibshirani, An
-    Introduction to the Bootstrap (1993), chapter 13. It shows how much depends on the choice of
-    test tiles, not on the training. The draws are the same in every run. Draws without road, of
-    which there is no Dice, are left out; at least one tile must have some.
+    Introduction to the Bootstrap (1993), chapter 13. It shows the effect of the choice of test
+    tiles, not that of training. The draws are the same in every run. Draws without road are left
+    out, since they have no Dice; at least one tile must have road.
     """
     tp, fp, fn = (_draws(len(tiles)) @ np.array(tiles)).T
     road = tp + fn > 0

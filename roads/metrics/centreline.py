@@ -1,4 +1,4 @@
-"""Scores of centrelines: whether roads are found as lines, whatever their width.
+"""Scores of centrelines, which do not depend on the width of roads.
 
 Both maps are thinned to skeletons one pixel wide (Zhang and Suen 1984, by scikit-image). The
 length of a skeleton is its number of pixels.
@@ -16,7 +16,7 @@ REACH = 3  # pixels, which are metres in the Massachusetts Roads Dataset
 
 
 class LineCounts(NamedTuple):
-    """Pixels of the two skeletons. Scores without a map's skeleton, or a predicted one, are None.
+    """Pixel counts of the two skeletons. Scores are None if one of them is empty.
 
     Attributes:
         predicted: of the prediction's skeleton.
@@ -63,7 +63,7 @@ class LineCounts(NamedTuple):
 
 
 def count_lines(predicted: Bool, road: Bool) -> LineCounts:
-    """Thin both maps, (height, width) bool, and count where their skeletons lie."""
+    """Thin both maps, (height, width) bool, and count pixels of their skeletons."""
     predicted_lines, road_lines = skeletonize(predicted), skeletonize(road)
     return LineCounts(
         predicted=int(np.count_nonzero(predicted_lines)),
@@ -76,7 +76,7 @@ def count_lines(predicted: Bool, road: Bool) -> LineCounts:
 
 
 def count_near(lines: Bool, others: Bool) -> int:
-    """How many pixels of `lines` have one of `others` within a Euclidean distance of REACH."""
+    """The number of pixels of `lines` within a Euclidean distance of REACH of `others`."""
     tree = KDTree(np.argwhere(others))
     distance, _ = tree.query(np.argwhere(lines), distance_upper_bound=REACH + 1)
     return int(np.count_nonzero(distance <= REACH))

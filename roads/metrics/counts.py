@@ -1,7 +1,7 @@
 """Scores of the road class from pooled counts of pixels.
 
-Road is predicted where probability ≥ threshold. To rank pictures, 0 / 0 counts as 1, as in
-scikit-learn with `zero_division=1`; what is reported of 0 / 0 is None.
+Road is predicted where probability ≥ threshold. When ranking pictures, 0 / 0 counts as 1, as in
+scikit-learn with `zero_division=1`; it is reported as None.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ HALF = LEVELS // 2
 
 
 class Counts(NamedTuple):
-    """How many pixels are true positives, false positives and false negatives of road."""
+    """Numbers of true positive, false positive and false negative pixels of road."""
 
     true_positives: int
     false_positives: int
@@ -65,7 +65,7 @@ def reported(counts: Counts, *names: str) -> dict[str, float | None]:
 
 
 def rank(counts: Counts, name: str) -> float:
-    """The named score, or -1 where it is not defined: what has none ranks last."""
+    """The named score, or -1 if it is not defined, so that it ranks last."""
     return -1.0 if reported(counts, name)[name] is None else float(getattr(counts, name))
 
 
@@ -75,7 +75,7 @@ def rounded(score: float | None) -> float | None:
 
 
 def mean(values: Sequence[float]) -> float | None:
-    """The mean; None of nothing."""
+    """The mean; None without values."""
     return sum(values) / len(values) if values else None
 
 
@@ -87,12 +87,12 @@ def count_each(predicted: Bool, road: Bool) -> list[Counts]:
 
 
 def to_levels(probabilities: Float32) -> NDArray[np.int16]:
-    """Quantise so that `levels >= t` says exactly `probabilities >= t / LEVELS`, t < LEVELS."""
+    """Quantise so that `levels >= t` exactly if `probabilities >= t / LEVELS`, for t < LEVELS."""
     return np.minimum(probabilities * LEVELS, LEVELS - 1).astype(np.int16)
 
 
 def at_least(histogram: Int64) -> Int64:
-    """From counts by level, along the last axis, the counts at each level or above."""
+    """The counts at each level or above, from counts by level along the last axis."""
     return np.cumsum(histogram[..., ::-1], axis=-1)[..., ::-1]
 
 
@@ -103,18 +103,18 @@ class LevelCounts:
         self._pixels = np.zeros((2, LEVELS), np.int64)  # other pixels and road, by level
 
     def add(self, levels: NDArray[np.int16], road: Bool) -> None:
-        """Count pixels; `levels` from `to_levels` and `road` have the same shape, any shape."""
+        """Count pixels; `levels` from `to_levels` and `road` have the same, arbitrary shape."""
         cells = (levels + road * np.int16(LEVELS)).ravel()
         self._pixels += np.bincount(cells, minlength=2 * LEVELS).reshape(2, LEVELS)
 
     @property
     def pixels(self) -> int:
-        """How many pixels were counted."""
+        """The number of counted pixels."""
         return int(self._pixels.sum())
 
     @property
     def road_pixels(self) -> int:
-        """How many of them are road."""
+        """The number of counted road pixels."""
         return int(self._pixels[1].sum())
 
     def every(self) -> list[Counts]:
@@ -130,8 +130,8 @@ class LevelCounts:
     def best_level(self) -> int:
         """The level with the highest pooled Dice; among equals, the one nearest to 0.5.
 
-        Level 0 calls everything road, so it is not considered. If there is no road, all levels
-        are equally good, and the result is 0.5.
+        Level 0 is not considered, since everything is road there. If there is no road, all levels
+        are equally good, and the result is that of 0.5.
         """
         if self.road_pixels == 0:
             return HALF
@@ -150,10 +150,10 @@ class LevelCounts:
 
 
 def rows_along(curve: Sequence[Sequence[float]], most: int = 200) -> list[tuple[float, ...]]:
-    """Threshold and scores at no more than `most` levels, evenly spread along a curve.
+    """Threshold and scores at no more than `most` levels, evenly spaced along a curve.
 
-    Saturated outputs crowd nearly all change into a few levels. The length of the curve is
-    measured through (threshold, recall, precision), each step as the sum of its three changes.
+    Saturated outputs concentrate nearly all change in a few levels. The length of the curve is
+    measured in (threshold, recall, precision), each step as the sum of its three changes.
 
     Args:
         curve: recall, precision and any other scores, for each level from 0 up to the last at

@@ -15,7 +15,7 @@ Predictions = Iterable[tuple[Float32, Bool]]  # probabilities and road of a batc
 
 @dataclass(frozen=True)
 class CropScores:
-    """What was counted on the test crops.
+    """Counts on the test crops.
 
     Attributes:
         level: the chosen threshold is level / LEVELS.
@@ -50,7 +50,7 @@ def score_crops(predictions: Predictions, level: int) -> CropScores:
 
 
 def crop_metrics(scores: CropScores) -> dict[str, Any]:
-    """What `scores.json` says about crops; fractions from 0 to 1, rounded to six digits."""
+    """The scores of crops in `scores.json`; fractions from 0 to 1, rounded to six digits."""
     best, half = scores.pooled.at(scores.level), scores.pooled.at(HALF)
     return {
         **reported(best, "dice", "iou"),

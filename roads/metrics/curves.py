@@ -1,4 +1,4 @@
-"""Curves over all thresholds: tables, and one picture of them."""
+"""Curves over all thresholds, as tables and as one picture."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,7 +42,7 @@ def write_curves(folder: Path, crops: CropScores, tiles: TileScores | None) -> N
 
 
 def _draw(path: Path, strict: Curves, relaxed: Curves, threshold: float) -> None:
-    """Draw all curves, and the scores of the first of `strict` over the threshold."""
+    """Draw all curves, and the scores of the first of `strict` by threshold."""
     figure = Figure(figsize=INCHES, dpi=100, layout="constrained")
     panels = figure.subplots(1, 3 if relaxed else 2)
     _draw_curves(panels[0], strict, "Precision and recall")

@@ -14,7 +14,7 @@ METRES = (1.0, 1.0)  # height and width of a pixel in the Massachusetts Roads Da
 
 @dataclass(frozen=True)
 class Tracing:
-    """How roads are traced: the `spur`, `tolerance` and `join` of `trace_roads`, all in metres."""
+    """Parameters of tracing: `spur`, `tolerance` and `join` of `trace_roads`, in metres."""
 
     spur: float
     tolerance: float
@@ -23,11 +23,11 @@ class Tracing:
 
 @dataclass(frozen=True)
 class GraphScore:
-    """APLS of a tile's two graphs, None if both are empty, and the kilometres of each.
+    """APLS of a tile's two graphs, None if both are empty, and their lengths in kilometres.
 
     Attributes:
         apls: with control points on every edge.
-        apls_bent: with control points on bent edges only, as CosmiQ's code has them.
+        apls_bent: with control points on bent edges only, as in CosmiQ's code.
         predicted_km, road_km: lengths of the two graphs.
     """
 
@@ -40,7 +40,7 @@ class GraphScore:
 def score_graph(predicted: Bool, road: Bool, tracing: Tracing) -> GraphScore:
     """Trace both maps, (height, width) bool, and compare their graphs.
 
-    Gaps are joined in the prediction only: those in the map are how the roads are.
+    Gaps are joined in the prediction only; those in the map are real.
     """
     graphs = [
         trace_mask(mask, metres=METRES, **vars(how))
@@ -56,7 +56,7 @@ def score_graph(predicted: Bool, road: Bool, tracing: Tracing) -> GraphScore:
 
 
 def graph_metrics(tiles: Sequence[GraphScore]) -> dict[str, float | None]:
-    """The mean APLS over tiles with roads, its interval, and all kilometres, rounded."""
+    """The mean APLS over tiles with roads, its interval, and total kilometres, rounded."""
     values, bent = (
         [score for tile in tiles if (score := getattr(tile, name)) is not None]
         for name in ("apls", "apls_bent")

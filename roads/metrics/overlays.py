@@ -41,7 +41,7 @@ def overlay(image: Image8, road: Bool, predicted: Bool) -> Image8:
 
 
 def _reduced(picture: NDArray[Any], factor: int) -> NDArray[Any]:
-    """Means of squares of pixels: Matplotlib took 6 GB to shrink four of 10,000×10,000 itself."""
+    """Means over squares of pixels; Matplotlib needs 6 GB to shrink four of 10,000×10,000."""
     if factor <= 1:
         return picture
     if picture.dtype == np.bool_:
@@ -58,19 +58,19 @@ def draw_overlay(
     title: str,
     columns: int = 4,
 ) -> None:
-    """Draw four panels as a PNG: image, map, prediction, and which of its pixels are right.
+    """Draw four panels as a PNG: image, map, prediction, and true and false pixels.
 
     Args:
         path: the file to write.
         image: (height, width, 3) uint8.
         road: (height, width) bool, the truth.
         probability: (height, width) float32 from 0 to 1.
-        threshold: road is predicted from this probability on.
+        threshold: least probability that is predicted as road.
         title: of the picture.
-        columns: panels in a row; fewer are larger.
+        columns: panels per row; fewer panels are larger.
     """
     height, width = road.shape
-    drawn = PICTURE_INCHES / columns * DPI  # width of a panel in pixels, or a little less
+    drawn = PICTURE_INCHES / columns * DPI  # width of a panel in pixels, roughly
     factor = int(width / (2 * drawn))
     rows = -(-4 // columns)
     panel = PICTURE_INCHES / columns * height / width

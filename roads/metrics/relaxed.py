@@ -1,10 +1,10 @@
-"""Relaxed precision and recall: a pixel counts as right within ρ = 3 pixels of the other map.
+"""Relaxed precision and recall: a pixel is correct within ρ = 3 pixels of the other map.
 
 Mnih, Machine Learning for Aerial Image Labeling (2013), as computed by ssai-cnn (Saito et al.
 2016): the window is a square of 7×7 pixels, clipped at the border, and the four counts are pooled
 over all tiles before they are divided (mitmul/ssai-cnn, utils/src/calc_relax_pr.cpp and
-scripts/evaluate.py). The counts at all thresholds come from three histograms; they are the same
-as those of a pass over the tile per threshold.
+scripts/evaluate.py). The counts at all thresholds come from three histograms; they equal those of
+one pass over the tile per threshold.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ RHO = 3  # pixels, which are metres in the Massachusetts Roads Dataset
 WINDOW = 2 * RHO + 1
 
 # ssai-cnn predicts 16×16 pixels from 64×64 and averages 8 offsets. It scores the part of a tile
-# that is left when as much is cut from both ends (scripts/predict.py, get_predict;
+# that remains when the same margin is cut from both ends (scripts/predict.py, get_predict;
 # scripts/evaluate.py).
 PATCH = 16
 PATCH_BORDER = (64 - PATCH) // 2
@@ -59,9 +59,9 @@ class RelaxedCounts:
         """The recall where recall and precision are nearest, and its level; None without road.
 
         As in ssai-cnn: of the thresholds with 0 < precision < 1 and 0 < recall < 1, the lowest
-        with the smallest difference, without interpolation. ssai-cnn has no answer if there is no
-        such threshold (a perfect map, for example); then this is the highest value of the smaller
-        of the two at a threshold above 0.
+        with the smallest difference, without interpolation. ssai-cnn has no result if there is no
+        such threshold (for example for a perfect map); then this is the maximum of
+        min(precision, recall) over thresholds above 0.
         """
         if not self._found.any():
             return None, None
@@ -90,7 +90,7 @@ def centre_crop(height: int, width: int) -> tuple[slice, slice]:
 
     Empty if a side is shorter than 64 pixels.
     """
-    cut = OFFSETS - 1  # pixels at either end of what is predicted
+    cut = OFFSETS - 1  # pixels at either end of the predicted part
     start = PATCH_BORDER + cut
     rows, columns = (
         slice(start, start + max(0, length // PATCH * PATCH - 2 * PATCH_BORDER - cut))

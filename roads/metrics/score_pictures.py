@@ -1,7 +1,7 @@
-"""Pictures of what was scored: some test crops and whole tiles.
+"""Pictures of some of the scored test crops and whole tiles.
 
-Which ones does not depend on the scores, and their files are named by place, so that
-`dvc plots diff` shows the same place of two experiments side by side.
+Their choice does not depend on the scores, and files are named by place, so that
+`dvc plots diff` shows the same places of two experiments side by side.
 """
 
 import re
@@ -52,7 +52,7 @@ def draw_crops(
 
 
 def _rows_worth_a_picture(road_pixels: Float64, pack: PackReader) -> tuple[list[int], str]:
-    """Test rows with enough road; if there are none, those with any; if none, all; and which."""
+    """Test rows with enough road, else those with any, else all; and words that say which."""
     leasts = {PICTURED_ROAD * pack.size**2: f" with at least {PICTURED_ROAD:.0%} road"}
     for least, which in (leasts | {1: " with road"}).items():
         if (road_pixels >= least).any():
@@ -68,15 +68,15 @@ def draw_tiles(
     scores: TileScores,
     binarize: BinarizeParams,
 ) -> None:
-    """Draw a few tiles, evenly spaced among those with road; they are predicted again.
+    """Predict a few tiles again, evenly spaced among those with road, and draw them.
 
     Args:
-        folder: is created.
+        folder: created for the pictures.
         predict: (height, width, 3) uint8 → (height, width) probabilities.
         raw: where the tiles' files are.
         tiles: the scored tiles, in the order of `scores`.
         scores: of whole tiles.
-        binarize: what is road in a map.
+        binarize: the threshold that makes a map a mask.
     """
     folder.mkdir()
     iou = [rank(tile.best, "iou") for tile in scores.each]
@@ -111,5 +111,5 @@ def _ranked(score: float, scores: Collection[float]) -> str:
 
 
 def _file_name(tile: str) -> str:
-    """A tile's name without what means something else in the address of a picture on a page."""
+    """A tile's name without characters that have a meaning in URLs."""
     return re.sub(r"[^\w.-]", "_", tile)

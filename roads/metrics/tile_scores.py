@@ -1,4 +1,4 @@
-"""Scores of whole tiles, pooled and tile by tile: strict, relaxed, of centrelines and graphs."""
+"""Scores of whole tiles, pooled and per tile: strict, relaxed, of centrelines and of graphs."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ TABLE_COLUMNS = (
 
 @dataclass(frozen=True)
 class TileScore:
-    """What was counted on one tile.
+    """Counts on one tile.
 
     Attributes:
         name: of the tile.
@@ -96,7 +96,7 @@ class TileScores:
 
 
 def tile_metrics(scores: TileScores, dropped: int) -> dict[str, Any]:
-    """What `scores.json` says about whole tiles; fractions, rounded to six digits.
+    """The scores of whole tiles in `scores.json`; fractions, rounded to six digits.
 
     Args:
         scores: of at least one tile.
@@ -129,7 +129,7 @@ def tile_metrics(scores: TileScores, dropped: int) -> dict[str, Any]:
 
 
 def _intervals(tiles: Sequence[Counts]) -> dict[str, float | None]:
-    """Of Dice, and of IoU = Dice / (2 − Dice), which rises with Dice and so has the same draws."""
+    """Intervals of Dice, and of IoU = Dice / (2 − Dice), which increases with Dice."""
     if not any(tile.true_positives + tile.false_negatives for tile in tiles):
         return dict.fromkeys(("iou_95_low", "iou_95_high", "dice_95_low", "dice_95_high"))
     low, high = dice_interval(tiles)
@@ -142,7 +142,7 @@ def _intervals(tiles: Sequence[Counts]) -> dict[str, float | None]:
 
 
 def _means(tiles: Sequence[Counts]) -> dict[str, float | None]:
-    """The means of the tiles' scores, of those tiles where a score is defined."""
+    """The mean of each score over the tiles where it is defined."""
     means = {}
     for name in STRICT:
         defined = [counts for counts in tiles if reported(counts, name)[name] is not None]
@@ -161,7 +161,7 @@ def _break_even(counts: RelaxedCounts) -> dict[str, float | None]:
 def table_rows(tiles: Sequence[TileScore]) -> Iterator[tuple[str | float | None, ...]]:
     """Rows of TABLE_COLUMNS, the best IoU first; blank and road are fractions of the tile.
 
-    None, an empty cell, where a score is not defined.
+    A score that is not defined is None, an empty cell.
     """
     for tile in sorted(tiles, key=lambda tile: (-rank(tile.best, "iou"), tile.name)):
         yield (

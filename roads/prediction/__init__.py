@@ -1,4 +1,4 @@
-"""From a net to probabilities, for crops and for pictures of any size.
+"""Prediction: probabilities of road from a net, for crops and pictures of any size.
 
 Imports models, dataset, params and runtime.
 """

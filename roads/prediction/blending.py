@@ -1,8 +1,8 @@
-"""Predicts pictures of any size by overlapping windows, blended where they overlap.
+"""Predicts pictures of any size by windows that are blended where they overlap.
 
-Near a window's edge the net sees less of a pixel's surroundings, so its prediction counts less
-there: weights fall linearly from the middle of a window to its edges, and are scaled to add up
-to 1 at every pixel. One row of windows is in memory at a time, whatever the picture's height.
+Near a window's edge the net sees less of a pixel's surroundings, so its prediction has less
+weight: weights fall linearly from the centre of a window to its edges, and are scaled to add up to
+1 at every pixel. Only one row of windows is in memory at a time.
 """
 
 import itertools
@@ -16,7 +16,7 @@ from roads.runtime.arrays import Float32, Image8
 Predict = Callable[[Image8], Float32]  # (n, size, size, 3) uint8 → (n, size, size) float32
 ReadRows = Callable[[int, int], Image8]  # first row, row after the last → (rows, width, 3)
 
-SEVERAL = 4  # batches of windows predicted in one call, so that a GPU need not wait for each
+SEVERAL = 4  # batches of windows per call, so that a GPU does not wait for each
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Windows:
 
     Attributes:
         size: side of a window in pixels; the net must accept it.
-        overlap: least number of pixels that neighbours share, less than `size`.
+        overlap: least overlap of neighbours in pixels, less than `size`.
         batch: windows predicted at once; more need more memory.
     """
 
@@ -39,7 +39,7 @@ def predict_tile(predict: Predict, image: Image8, windows: Windows) -> Float32:
 
     Args:
         predict: gives the probabilities of a batch of windows.
-        image: (height, width, 3) uint8, of any size; a side shorter than a window is padded by
+        image: (height, width, 3) uint8, of any size; sides shorter than a window are padded by
             reflection.
         windows: their size, overlap and batch.
 
@@ -63,7 +63,7 @@ def predict_rows(
         windows: as for `predict_tile`.
 
     Yields:
-        Finished rows, (n, width) float32 from 0 to 1; `height` rows in all.
+        Finished rows, (n, width) float32 from 0 to 1; `height` rows in total.
     """
     size = windows.size
     tops, lefts = (spread_starts(length, size, windows.overlap) for length in (height, width))
@@ -74,7 +74,7 @@ def predict_rows(
         for left, weights in zip(lefts, across, strict=True):
             canvas[:, left : left + size] += next(predicted) * (weights_down[:, None] * weights)
         finished = end - top
-        yield np.minimum(canvas[:finished, :width], 1)  # sums of weights may round to above 1
+        yield np.minimum(canvas[:finished, :width], 1)  # rounded weights may add up to above 1
         canvas[: size - finished] = canvas[finished:]
         canvas[size - finished :] = 0
 
@@ -97,7 +97,7 @@ def _predicted(predict: Predict, cuts: Iterator[Image8], batch: int) -> Iterator
 
 
 def spread_starts(length: int, size: int, overlap: int) -> list[int]:
-    """First pixels of the fewest windows that cover a side, spread evenly over it.
+    """First pixels of the fewest windows that cover a side, evenly spaced.
 
     Args:
         length: pixels of the side; a side shorter than a window gets one window.

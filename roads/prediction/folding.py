@@ -11,7 +11,7 @@ from roads.params.unet import UnetParams
 
 
 def load_folded(weights: Path) -> tuple[keras.Model, Description]:
-    """Load a net to predict with: `load_model`, folded."""
+    """Load a net for prediction: `load_model`, then `fold`."""
     model, description = load_model(weights)
     return fold(model, description.unet), description
 
@@ -19,8 +19,8 @@ def load_folded(weights: Path) -> tuple[keras.Model, Description]:
 def fold(model: keras.Model, params: UnetParams) -> keras.Model:
     """A faster net with the same predictions, up to floating-point rounding.
 
-    A trained batch normalization multiplies each channel of a convolution by a number and adds
-    another, so the kernel can be multiplied and the bias moved instead. (An encoder of
+    A trained batch normalization multiplies each channel of a convolution by one number and adds
+    another, so the kernel can be scaled and the bias shifted instead. (An encoder of
     keras.applications keeps its normalization.)
 
     Args:

@@ -13,14 +13,14 @@ from roads.runtime.arrays import Float32, Image8
 from roads.runtime.errors import UserError
 from roads.runtime.progress import progress
 
-AHEAD = 2  # batches on the device before the result of the first is awaited
-SEVERAL = 8  # batches that are read and predicted together
+AHEAD = 2  # batches sent to the device before waiting for the result of the first
+SEVERAL = 8  # batches read and predicted together
 
 
 class Predictor:
     """Predicts with a model that is compiled once: batches are padded to the same shape.
 
-    With JAX the next batches are on their way to the device while one is computed.
+    With JAX the next batches are sent to the device while one is computed.
 
     Args:
         model: takes (n, height, width, 3) uint8, scales them itself, and gives (n, height,
@@ -66,7 +66,7 @@ class Predictor:
 
 
 def _dispatch(model: keras.Model) -> Callable[[Image8], Any]:
-    """The model compiled with JAX; it returns before its result is computed."""
+    """The model compiled with JAX; a call returns before its result is computed."""
     import jax
 
     weights = [
@@ -78,7 +78,7 @@ def _dispatch(model: keras.Model) -> Callable[[Image8], Any]:
 
 
 def _take(place: Float32, output: Any) -> None:
-    """Wait for a batch, and copy its predictions to their place."""
+    """Wait for a batch, and copy its predictions to `place`."""
     place[:] = np.asarray(output)[: len(place), ..., 0]
 
 
@@ -87,7 +87,7 @@ def predict_split(
 ) -> Iterator[tuple[Float32, NDArray[np.bool_]]]:
     """Yield a split's probabilities and road, both (n, size, size), in the pack's order.
 
-    A few batches of crops are in memory at a time; a progress bar is shown on a terminal.
+    Only a few batches of crops are in memory at a time. A progress bar is shown on a terminal.
     """
     rows, several = range(pack.rows(split)), SEVERAL * predictor.batch_size
     starts = range(0, len(rows), several)
