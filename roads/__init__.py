@@ -1,4 +1,4 @@
-"""Roads in aerial images: what the stages and the command line share, in packages.
+"""Roads in aerial images: the library behind the stages and the command line.
 
 >>> import roads
 >>> net = roads.load("massachusetts-gpu")  # doctest: +SKIP
@@ -9,8 +9,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# Files are written aside and renamed, so HDF5 needs no locks; some NFS has none to give. It has to
-# be said before h5py is imported.
+# Files are written under another name and renamed, so HDF5 needs no locks, which some NFS lack.
+# This must be set before h5py is imported.
 os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def load(name: str | Path | None = None, *, tta: bool = False) -> "Net":
-    """Load a trained net, to predict arrays with.
+    """Load a trained net for predicting arrays.
 
     Args:
         name: of a released net (`massachusetts-cpu`, `massachusetts-gpu`), a weights file or its
@@ -27,8 +27,8 @@ def load(name: str | Path | None = None, *, tta: bool = False) -> "Net":
 
     Returns:
         A net whose `predict` takes (height, width, 3) uint8 at 1 m per pixel and gives
-        (height, width) float32, the probability of road; its `threshold` says from which
-        probability a pixel is road.
+        (height, width) float32, the probability of road; its `threshold` is the least
+        probability that counts as road.
 
     Raises:
         UserError: there is no such net, or its files are broken.

@@ -32,7 +32,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Declare `predict`; nothing heavy is imported before it runs."""
+    """Declare `predict`; slow imports wait until it runs."""
     command = commands.add_parser(
         "predict",
         help="map the roads in pictures",
@@ -41,32 +41,37 @@ def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     command.set_defaults(run=predict)
     add = command.add_argument
     add("images", nargs="+", type=Path, metavar="IMAGE", help="a picture, or a folder of them")
-    add("--recursive", action="store_true", help="also of folders in these folders")
+    add("--recursive", action="store_true", help="include subfolders")
     add("--mosaic", action="store_true", help="map georeferenced neighbours as one picture")
-    add("--out", type=Path, required=True, metavar="DIR", help="the folder to write to")
+    add("--out", type=Path, required=True, metavar="DIR", help="the output folder")
     add("--model", help="a weights file, its folder, or a released name; default: the pipeline's")
     length = _number(float, "a number above 0", lambda value: 0 < value < math.inf)
-    add("--gsd", type=length, metavar="M", help="metres per pixel, if no file says it; default: 1")
-    add("--crs", type=_crs, metavar="EPSG:N", help="the coordinate system, if no file says it")
-    add("--bands", type=_bands, metavar="R,G,B", help="numbers of the bands; default: as tagged")
+    add("--gsd", type=length, metavar="M", help="metres per pixel, if not in the file; default: 1")
+    add("--crs", type=_crs, metavar="EPSG:N", help="the coordinate system, if not in the file")
+    add("--bands", type=_bands, metavar="R,G,B", help="band numbers; default: as tagged")
     add(
         "--threshold",
         type=_number(float, "a number from 0 to 1", lambda value: 0 <= value <= 1),
         metavar="P",
-        help="road from this probability on; default: the best on validation, or 0.5",
+        help="least probability of road; default: best on validation, or 0.5",
     )
     add("--window", type=int, help="side of the windows in pixels; default: evaluate's")
-    add("--overlap", type=int, help="pixels that windows share; default: evaluate's")
+    add("--overlap", type=int, help="overlap of windows in pixels; default: evaluate's")
     count = _number(int, "a number from 1 on", lambda value: value > 0)
     add("--batch", type=count, help="windows predicted at once; default: 2 on a CPU, 16 on a GPU")
-    add("--tta", action="store_true", help="average flips and turns; takes 8 times as long")
+    add("--tta", action="store_true", help="average flips and turns; 8 times slower")
     add("--format", choices=("tif", "png"), default="tif", help="of probability and mask")
     add("--html", action="store_true", help="also write a map for a browser, 1 to 12 MB each")
     add("--polygons", action="store_true", help="also the areas of road, in the GeoPackage")
     add("--spur", type=float, metavar="M", help="prune shorter dead ends; default: evaluate's")
-    add("--tolerance", type=float, metavar="M", help="of simplified lines; default: evaluate's")
-    add("--join", type=float, metavar="M", help="of gaps that are joined; default: evaluate's")
-    add("--force", action="store_true", help="do again what is done")
+    add(
+        "--tolerance",
+        type=float,
+        metavar="M",
+        help="error of simplified lines; default: evaluate's",
+    )
+    add("--join", type=float, metavar="M", help="join shorter gaps; default: evaluate's")
+    add("--force", action="store_true", help="overwrite existing results")
 
 
 def add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -81,7 +86,7 @@ def add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add("--onnx", type=Path, required=True, metavar="FILE", help="the file to write")
     add("--model", help="a weights file, its folder, or a released name; default: the pipeline's")
     add("--window", type=int, help="side of the windows in pixels; default: evaluate's")
-    add("--overlap", type=int, help="pixels that windows share; default: evaluate's")
+    add("--overlap", type=int, help="overlap of windows in pixels; default: evaluate's")
 
 
 def add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -89,15 +94,15 @@ def add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     command = commands.add_parser(
         "run",
         help="run a recipe as a DVC experiment",
-        description="Run a recipe of recipes/ on top of the committed params.yaml, as an "
-        "experiment of DVC.",
+        description="Run a recipe of recipes/ on top of the committed params.yaml, as a DVC "
+        "experiment.",
     )
     command.set_defaults(run=run)
     add = command.add_argument
-    add("recipe", metavar="NAME", help="of a file in recipes/, for example released")
+    add("recipe", metavar="NAME", help="name of a file in recipes/, for example released")
     add("changes", nargs="*", metavar="KEY=VALUE", help="further changes, such as train.epochs=3")
-    add("--queue", action="store_true", help="put it into DVC's queue, do not run it now")
-    add("--temp", action="store_true", help="run it in a folder of its own")
+    add("--queue", action="store_true", help="add it to DVC's queue instead of running it")
+    add("--temp", action="store_true", help="run it in a temporary folder")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -112,27 +117,27 @@ def add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Declare `verify`."""
     command = commands.add_parser(
         "verify",
-        help="look for damage in DVC's cache, the downloads and the workspace",
-        description="Hash what dvc.lock refers to, and the downloads, and compare.",
+        help="look for damaged files in DVC's cache, the downloads and the workspace",
+        description="Check the hashes of the files in dvc.lock and of the downloads.",
     )
     command.set_defaults(run=verify)
-    command.add_argument("--all", action="store_true", help="every object of DVC's cache")
+    command.add_argument("--all", action="store_true", help="check every object in DVC's cache")
     command.add_argument("--quarantine", action="store_true", help="move damaged files away")
-    command.add_argument("--lock", action="store_true", help="mend dvc.lock, and that is all")
+    command.add_argument("--lock", action="store_true", help="only repair dvc.lock")
 
 
 def verify(arguments: argparse.Namespace) -> None:
-    """`roads verify`; raises a UserError where something is damaged or missing."""
-    from roads.verify import look_for_damage, mend_lock
+    """`roads verify`; raises a UserError if something is damaged or missing."""
+    from roads.verify import look_for_damage, repair_lock
 
     if arguments.lock:
-        mend_lock()
+        repair_lock()
     else:
         look_for_damage(arguments.all, arguments.quarantine)
 
 
 def predict(arguments: argparse.Namespace) -> None:
-    """`roads predict`; raises a UserError where an argument, the model or a picture is no good."""
+    """`roads predict`; raises a UserError if an argument, the model or a picture is invalid."""
     from roads.mapping.predicting import Options, Spread, find_pictures, map_roads
 
     mosaic = None
@@ -181,7 +186,7 @@ def predict(arguments: argparse.Namespace) -> None:
 
 
 def export(arguments: argparse.Namespace) -> None:
-    """`roads export`; raises a UserError as `export_onnx`, or where there is no such net."""
+    """`roads export`; raises a UserError as `export_onnx`, or if there is no such net."""
     evaluate = _as_evaluated(arguments)
 
     from roads.mapping.chosen_model import check_window, resolve_weights
@@ -196,7 +201,7 @@ def export(arguments: argparse.Namespace) -> None:
 
 
 def _threshold(command: str, weights: Path, sha256: str) -> float:
-    """The threshold chosen on validation, or the default with a line that says so."""
+    """The threshold chosen on validation; if there is none, the default, with a message."""
     from roads.mapping.chosen_model import validation_threshold
 
     threshold = validation_threshold(weights, sha256)
@@ -204,14 +209,14 @@ def _threshold(command: str, weights: Path, sha256: str) -> float:
         return threshold
     print(
         f"{command}: no threshold was chosen on validation for {weights}, "
-        f"{DEFAULT_THRESHOLD} is taken",
+        f"using {DEFAULT_THRESHOLD}",
         file=sys.stderr,
     )
     return DEFAULT_THRESHOLD
 
 
 def _as_evaluated(arguments: argparse.Namespace) -> "EvaluateParams":
-    """The section `evaluate:` of params.yaml, changed by what the command line gives."""
+    """The section `evaluate:` of params.yaml, with changes from the command line."""
     from roads.params.evaluate import EvaluateParams, read_evaluate
     from roads.runtime.params import validated
 
@@ -222,7 +227,7 @@ def _as_evaluated(arguments: argparse.Namespace) -> "EvaluateParams":
 
 
 def _bands(text: str) -> list[int]:
-    """A type of argument: the numbers from 1 of one band or three."""
+    """An argument type: the numbers, from 1, of one or three bands."""
     with contextlib.suppress(ValueError):
         bands = [int(number) for number in text.split(",")]
         if len(bands) in (1, 3) and min(bands) > 0:
@@ -231,7 +236,7 @@ def _bands(text: str) -> list[int]:
 
 
 def _crs(text: str) -> str:
-    """A type of argument: a coordinate system by its number in the EPSG registry."""
+    """An argument type: a coordinate system by its EPSG number."""
     from rasterio.crs import CRS
     from rasterio.errors import CRSError
 
@@ -247,7 +252,7 @@ def _crs(text: str) -> str:
 def _number(
     kind: type[Number], rule: str, holds: Callable[[Number], bool]
 ) -> Callable[[str], Number]:
-    """A type of argument: a number for which the rule holds."""
+    """An argument type: a number that satisfies a rule."""
 
     def parse(text: str) -> Number:
         with contextlib.suppress(ValueError):

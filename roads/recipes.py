@@ -1,7 +1,7 @@
-"""Recipes: named sets of changed params, `recipes/NAME.yaml`, and how one is run with DVC.
+"""Recipes: named sets of changed params, `recipes/NAME.yaml`, run as DVC experiments.
 
 A recipe is a flat file of `section.key: value`. It always starts from the committed params.yaml,
-so that recipes run one after another do not pile up there.
+so that the changes of successive recipes do not accumulate.
 """
 
 import contextlib
@@ -54,14 +54,14 @@ def read_changes(words: Sequence[str]) -> dict[str, Any]:
 
 
 def _read_value(text: str) -> Any:
-    """As YAML, but numbers are Python's: in YAML 1.1 010 is 8, 1:30 is 90, and 1e-4 is text."""
+    """Parse YAML, but numbers as Python does: in YAML 1.1 010 is 8, 1:30 is 90, 1e-4 is text."""
     for number in (int, float):
         with contextlib.suppress(ValueError, OverflowError):
             if math.isfinite(value := number(text)):
                 return value
     try:
         value = yaml.safe_load(text)
-    except Exception:  # not YAML, or a date or nesting that Python cannot make
+    except Exception:  # not YAML, or a date or nesting that Python cannot represent
         return text
     is_number = isinstance(value, int | float | date) and not isinstance(value, bool)
     return text if is_number else value
@@ -89,15 +89,15 @@ def run_recipe(name: str, words: Sequence[str], options: Sequence[str]) -> NoRet
 
     Args:
         name: of a file in recipes/.
-        words: further changes, `section.key=value`; they win over the recipe's.
+        words: further changes, `section.key=value`; they override the recipe's.
         options: of `dvc exp run`, for example `--queue`.
 
     Raises:
-        UserError: there is no such recipe or key, a value is refused, or params.yaml is not as
-            committed, or not committed at all.
+        UserError: there is no such recipe or key, a value is refused, or params.yaml has
+            uncommitted changes or is not in Git.
     """
     if not (FOLDER.is_dir() and Path("dvc.yaml").is_file()):
-        raise UserError(f"{Path.cwd()} is not the project's folder: dvc.yaml or recipes is missing")
+        raise UserError(f"{Path.cwd()} is not the project's folder: it has no dvc.yaml or recipes")
     file = FOLDER / f"{name}.yaml"
     if not file.is_file():
         names = ", ".join(sorted(path.stem for path in FOLDER.glob("*.yaml")))
@@ -108,8 +108,8 @@ def run_recipe(name: str, words: Sequence[str], options: Sequence[str]) -> NoRet
         raise UserError(f"a recipe starts from the committed {PARAMS_FILE}. Git says: {reason}")
     if committed.stdout != PARAMS_FILE.read_bytes():
         raise UserError(
-            f"{PARAMS_FILE} has changes that are not committed, and a recipe starts from the "
-            f"committed file. Commit them, or undo them: `git restore -SW {PARAMS_FILE}`"
+            f"{PARAMS_FILE} has uncommitted changes, but a recipe starts from the committed "
+            f"file. Commit them, or undo them: `git restore -SW {PARAMS_FILE}`"
         )
     changes = read_recipe(file) | read_changes(words)
     changed_params(changes)
@@ -117,7 +117,7 @@ def run_recipe(name: str, words: Sequence[str], options: Sequence[str]) -> NoRet
     for key, value in changes.items():
         command += ["-S", _as_dvc_reads_it(key, value)]
     print(f"dvc {' '.join(command[3:])}", file=sys.stderr, flush=True)
-    # The stages' `python` is this one, whether or not its environment is activated.
+    # The stages use this Python, even if its environment is not activated.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     os.execve(sys.executable, command, os.environ | {"PATH": path})
 
@@ -139,7 +139,7 @@ def _as_dvc_reads_it(name: str, value: Any) -> str:
             apply_overrides(trial, [f"section.key={text}"])
             arrived = load_params(trial)["section"]["key"]
             same = value == (float(arrived) if isinstance(value, float) else arrived)
-        except Exception:  # DVC's parsers raise many kinds
+        except Exception:  # DVC's parsers raise many types
             same = False
     if not same:
         raise UserError(f"DVC cannot set {name} to {excerpt(value)}. Edit and commit {PARAMS_FILE}")

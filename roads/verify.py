@@ -1,11 +1,11 @@
-"""Look for damage that DVC does not notice: it checks out cached files without reading them.
+"""Finds damage that DVC does not notice, since it checks out cached files without reading them.
 
-Every object of DVC's cache that dvc.lock refers to is hashed again and compared with its name, the
-workspace is compared with dvc.lock, and each download with the hash it had when it arrived. Nothing
-is changed unless `--quarantine` asks to move damaged files away, for DVC to make again.
+Every object in DVC's cache that dvc.lock refers to is hashed and compared with its name, the
+workspace is compared with dvc.lock, and each download with its hash on arrival. Nothing is changed
+unless `--quarantine` is given: it moves damaged files away, for DVC to make again.
 
-A kill while DVC writes dvc.lock, or a power cut, can leave it empty or cut: then Git's is restored,
-and DVC's run cache has what ran since.
+A kill while DVC writes dvc.lock, or a power cut, can leave it empty or truncated. It is then
+restored from Git, and later results from DVC's run cache.
 """
 
 import contextlib
@@ -32,13 +32,13 @@ from roads.sources.cache import PART_SUFFIX, RECORD_SUFFIX
 
 MAKE_AGAIN = (
     "`dvc repro` makes damaged and missing files again (or `dvc pull`, from a remote; "
-    "`dvc checkout` where only the workspace lacks them)"
+    "`dvc checkout` if they are missing only in the workspace)"
 )
 WAY_OUT = f"`make verify QUARANTINE=1` moves damaged files away; then {MAKE_AGAIN}."
 RWLOCK = Path(".dvc/tmp/rwlock")
 LOCK_FILE, PIPELINE_FILE = Path("dvc.lock"), Path("dvc.yaml")
 Inode = tuple[int, int]
-MANIFEST = ".dir"  # ends the name of an object that lists a folder's files
+MANIFEST = ".dir"  # suffix of objects that list a folder's files
 SHA256 = re.compile(r"[0-9a-f]{64}")
 MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 NO_STAGES = b"schema: '2.0'\nstages: {}\n"  # a dvc.lock
@@ -57,7 +57,7 @@ class Expected:
 
 @dataclass
 class Findings:
-    """What is wrong, a line each, and the files that `--quarantine` moves away."""
+    """Problems, one line each, and the files that `--quarantine` moves away."""
 
     lines: list[str] = field(default_factory=list)
     damaged: list[Path] = field(default_factory=list)
@@ -65,12 +65,12 @@ class Findings:
 
 
 def verify(cache: Path, downloads: Path, whole_cache: bool = False) -> Findings:
-    """Hash what dvc.lock refers to, and the downloads, and compare.
+    """Check the hashes of the files in dvc.lock and of the downloads.
 
     Args:
         cache: DVC's cache.
         downloads: the folder of the downloads.
-        whole_cache: look at the objects of other commits and experiments too.
+        whole_cache: also check the objects of other commits and experiments.
 
     Raises:
         UserError: dvc.lock or dvc.yaml is missing or damaged.
@@ -94,12 +94,12 @@ def verify(cache: Path, downloads: Path, whole_cache: bool = False) -> Findings:
             found.damaged.append(path)
         else:
             sound.add(_inode(path))
-    for path in sorted(objects.glob("??/[!.]*")):  # of any commit: a power cut empties what is new
+    for path in sorted(objects.glob("??/[!.]*")):  # of any commit: a power cut can empty new files
         if path not in paths and path.stat().st_size == 0 and path.parent.name + path.name != EMPTY:
             found.lines.append(f"empty in the cache: {path}")
             found.damaged.append(path)
-    for path in sorted(objects.glob("??/.*.tmp")):  # left where DVC was stopped while writing
-        found.lines.append(f"half an object, from a full disk or a kill: {path}")
+    for path in sorted(objects.glob("??/.*.tmp")):  # left if DVC was stopped while writing
+        found.lines.append(f"partial object, from a full disk or a kill: {path}")
         found.damaged.append(path)
     _look_at_workspace(expected, objects, sound, found)
     _look_at_downloads(downloads, sound, found)
@@ -107,7 +107,7 @@ def verify(cache: Path, downloads: Path, whole_cache: bool = False) -> Findings:
 
 
 def _expected(objects: Path, found: Findings) -> Iterator[Expected]:
-    """The files of all outputs; those of a folder from its manifest, which is one of them."""
+    """The files of all outputs; for a folder, its manifest and the files listed in it."""
     try:
         stages = yaml.safe_load(LOCK_FILE.read_text(encoding="utf-8"))["stages"]
         declared = yaml.safe_load(PIPELINE_FILE.read_text(encoding="utf-8"))["stages"]
@@ -122,7 +122,7 @@ def _expected(objects: Path, found: Findings) -> Iterator[Expected]:
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
         raise UserError(
-            f"{LOCK_FILE} or {PIPELINE_FILE} is damaged: `make repro` mends the first, "
+            f"{LOCK_FILE} or {PIPELINE_FILE} is damaged: `make repro` repairs the first, "
             f"`git restore {PIPELINE_FILE}` the second"
         ) from None
     for out in outs:
@@ -176,7 +176,7 @@ def _look_at_workspace(
 
 
 def _look_at_downloads(downloads: Path, sound: set[Inode], found: Findings) -> None:
-    """Compare finished downloads with the SHA-256 that each had when it was decoded."""
+    """Compare finished downloads with their SHA-256 when they were first decoded."""
     told: dict[Path, str] = {}
     records = downloads.rglob(f"*{RECORD_SUFFIX}") if (downloads.parent / MARK).exists() else ()
     for record in sorted(records):
@@ -200,7 +200,7 @@ def _look_at_downloads(downloads: Path, sound: set[Inode], found: Findings) -> N
 
 
 def _hashed(paths: Sequence[Path], algorithm: str, title: str) -> Iterator[tuple[Path, str | None]]:
-    """Each path with the hash of its file, or None where that is missing."""
+    """Each path with the hash of its file, or None if it is missing."""
 
     def digest(path: Path) -> str | None:
         return file_hash(path, algorithm) if path.exists() else None
@@ -218,8 +218,8 @@ def _inode(path: Path) -> Inode:
     return status.st_dev, status.st_ino
 
 
-def mend_lock() -> None:
-    """Where dvc.lock is empty or cut, put Git's in its place, or one without stages."""
+def repair_lock() -> None:
+    """If dvc.lock is empty or truncated, replace it by the committed one, or one without stages."""
     if not LOCK_FILE.exists() or _is_sound(LOCK_FILE):
         return
     command = ["git", "show", f"HEAD:./{LOCK_FILE}"]
@@ -228,15 +228,15 @@ def mend_lock() -> None:
         committed = subprocess.run(command, capture_output=True, check=True).stdout
     with replacing(LOCK_FILE) as partial:
         partial.write_bytes(committed or NO_STAGES)
-    done = "that of the last commit is restored" if committed else "it starts anew"
+    done = "restored from the last commit" if committed else "replaced by an empty one"
     print(
-        f"{LOCK_FILE} was damaged: {done}. `dvc repro` takes what ran since from the run cache",
+        f"{LOCK_FILE} was damaged: {done}. `dvc repro` restores later results from the run cache",
         file=sys.stderr,
     )
 
 
 def _is_sound(lock: Path) -> bool:
-    """Whether dvc.lock is whole: each stage has its command, and each file its hash."""
+    """Whether dvc.lock is complete: each stage has its command, and each file its hash."""
     try:
         stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"].values()
         files = [file for s in stages for file in [*s.get("deps", ()), *s.get("outs", ())]]
@@ -252,20 +252,20 @@ def _is_sound(lock: Path) -> bool:
 
 
 def look_for_damage(whole_cache: bool, quarantine: bool) -> None:
-    """`roads verify`: print what is wrong, a line each.
+    """`roads verify`: print the problems found, one line each.
 
     Args:
-        whole_cache: look at the objects of other commits and experiments too.
-        quarantine: mend dvc.lock, and move damaged files away, for DVC to make again.
+        whole_cache: also check the objects of other commits and experiments.
+        quarantine: repair dvc.lock, and move damaged files away, for DVC to make again.
 
     Raises:
-        UserError: something is damaged or missing and stays so, or this is no DVC repository.
+        UserError: problems were found and not fixed, or this is not a DVC repository.
     """
     if quarantine:
-        mend_lock()
+        repair_lock()
     cache = dvc_cache()
     if cache is None:
-        raise UserError("this is no DVC repository, or DVC is not installed: run `make verify`")
+        raise UserError("this is not a DVC repository, or DVC is not installed: run `make verify`")
     found = verify(cache, state_folder("downloads"), whole_cache)
     if RWLOCK.exists() and RWLOCK.stat().st_size == 0:
         found.lines.append(f"empty: {RWLOCK}, which DVC writes around every stage")

@@ -180,7 +180,7 @@ def test_a_recipe_starts_from_the_committed_params(
     if staged:
         run(edited, "git", "add", "params.yaml")
     told = refused(edited, "best")
-    assert "params.yaml has changes that are not committed" in told
+    assert "params.yaml has uncommitted changes" in told
     way_out = re.search(r"`(.*)`", told)
     assert way_out
     run(edited, *way_out[1].split())

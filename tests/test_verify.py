@@ -132,7 +132,7 @@ def test_other_commits_are_looked_at_on_request(repository: Path) -> None:
     said = verify(repository, "--all")
     assert said.stdout == f"damaged in the cache: no path of this commit, {other}\n"
     other.rename(other.with_name(".half.tmp"))
-    assert verify(repository, "--quarantine").stdout.startswith("half an object")
+    assert verify(repository, "--quarantine").stdout.startswith("partial object")
     assert verify(repository, "--all").returncode == 0
 
 
@@ -169,14 +169,14 @@ def test_after_a_power_cut_one_round_gives_the_same_lock(repository: Path, commi
 
 
 @pytest.mark.slow
-def test_a_cut_lock_is_mended(repository: Path) -> None:
+def test_a_truncated_lock_is_repaired(repository: Path) -> None:
     """As a kill while DVC writes it leaves it, after the last of these words."""
     lock = repository / "dvc.lock"
     before = lock.read_text()
     for word in ("size:", "md5: ", "stages:", "schema"):
         lock.write_text(before[: before.rindex(word) + len(word)])
         assert verify(repository, "--lock").stderr.startswith(
-            "dvc.lock was damaged: it starts anew"
+            "dvc.lock was damaged: replaced by an empty one"
         )
     told = run(repository, "dvc", "repro").stdout
     assert "is cached - skipping run" in told
@@ -222,4 +222,4 @@ def test_damaged_files_of_one_name_are_all_kept(repository: Path) -> None:
 def test_elsewhere_it_says_what_is_missing(tmp_path: Path) -> None:
     said = verify(tmp_path)
     assert (said.returncode, said.stdout) == (1, "")
-    assert said.stderr.startswith("error: this is no DVC repository")
+    assert said.stderr.startswith("error: this is not a DVC repository")

@@ -107,7 +107,7 @@ def write_huge_header(path: Path) -> None:
         (write_truncated, "is broken"),
         (lambda path: Image.new("I;16", (8, 8)).save(path, "png"), "not 8 bits per channel"),
         (lambda path: Image.new("F", (8, 8)).save(path, "tiff"), "not 8 bits per channel"),
-        (write_huge_header, "has over 400,000,000 pixels"),
+        (write_huge_header, "declares over 400,000,000 pixels"),
         (lambda path: None, "is missing"),
     ],
 )

@@ -82,7 +82,7 @@ def killed(project: Path, stage: str, after: float, alone: bool) -> list[str]:
     Returns:
         the lines it had said.
     """
-    mend_lock(project)
+    repair_lock(project)
     process = start(project, "dvc", "repro")
     assert process.stdout is not None
     said = []
@@ -96,7 +96,7 @@ def killed(project: Path, stage: str, after: float, alone: bool) -> list[str]:
     return said + rest.splitlines()
 
 
-def mend_lock(project: Path) -> None:
+def repair_lock(project: Path) -> None:
     """Do what the README says where a kill came while DVC wrote this file, not by renaming."""
     lock = project / ".dvc/tmp/rwlock"
     if lock.exists():
@@ -136,7 +136,7 @@ def test_killed_twenty_times_it_ends_as_undisturbed(
             lines = killed(project, stage, after, alone)
             kills[last_stage(lines), alone] += 1
             said += lines
-    mend_lock(project)
+    repair_lock(project)
     said += run(project, "dvc", "repro").stdout.splitlines()
     with capsys.disabled():
         for stage in STAGES:

@@ -224,7 +224,7 @@ def test_a_recipe_is_one_command_and_the_next_starts_from_the_committed_params(
     assert (project / "metrics/test.json").read_text(encoding="utf-8") != before
     again = run(project, *roads, "released", check=False)
     assert again.returncode == 1
-    assert "params.yaml has changes that are not committed" in again.stderr
+    assert "params.yaml has uncommitted changes" in again.stderr
 
 
 @pytest.mark.soak
