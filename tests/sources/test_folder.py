@@ -95,7 +95,7 @@ def test_what_belongs_to_no_pair_is_counted(
         put(tmp_path / "own" / "masks" / path, "map")
     (tmp_path / "own" / "notes.txt").touch()
     assert fetched(tmp_path) == {"a": "train"}
-    assert "2 pictures of" in (told := capsys.readouterr().err)
+    assert "2 pictures in" in (told := capsys.readouterr().err)
     assert told.endswith("images/more/\\x1b[2J\\n.png, masks/more/\\x1b[2J\\n.png\n")
 
 
@@ -108,7 +108,7 @@ def test_deepglobes_splits_without_maps_are_left_out(
     for split in ("valid", "test"):
         put(tmp_path / "own" / split / "9_sat.jpg")
     assert fetched(tmp_path) == {"7": "train"}
-    assert "3 pictures of" in capsys.readouterr().err
+    assert "3 pictures in" in capsys.readouterr().err
 
 
 def test_linked_and_hidden_pictures_are_not_told_to_be_left_out(
@@ -184,7 +184,7 @@ def test_a_relative_folder_is_in_the_project(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for folder, told in (("data/own", "holds no pairs"), ("nowhere", "is not a directory")):
+    for folder, told in (("data/own", "has no pairs"), ("nowhere", "is not a directory")):
         (tmp_path / "data/own").mkdir(parents=True, exist_ok=True)
         with pytest.raises(UserError, match=f"/{folder}.*{told}.* absolute path if .* `--temp`"):
             fetch(tmp_path / "raw", folder=Path(folder))
