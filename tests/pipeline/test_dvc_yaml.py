@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from dvc.utils.hydra import apply_overrides
+from dvc_data.hashfile.meta import Meta
 
 from roads.params.whole import Params, read_params
 from tests.project import (
@@ -97,6 +98,15 @@ def test_an_edit_of_a_section_reruns_the_stages_that_read_it() -> None:
 def test_sections_read_are_sections_declared(stage: str) -> None:
     declared = pipeline()["stages"][stage]["params"]
     assert {name.partition(".")[0] for name in declared} == sections_read(stage)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_dvc_run_cache_tells_every_param_from_another(stage: str) -> None:
+    """Inside a section it overlooks keys that are called as what it notes of files."""
+    declared = pipeline()["stages"][stage]["params"]
+    for section in sections_read(stage) & set(declared):
+        for key in params()[section].keys() & {Meta.PARAM_SIZE, Meta.PARAM_NFILES}:
+            assert f"{section}.{key}" in declared
 
 
 def test_evaluate_reads_of_the_split_what_it_declares() -> None:
