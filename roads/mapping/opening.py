@@ -27,7 +27,7 @@ from roads.imagery.pictures import decoding
 from roads.runtime.errors import UserError, one_line
 
 GDAL_OPTIONS = {
-    "GDAL_CACHEMAX": 128,  # MB: a row of 512×512 tiles of a picture 50,000 pixels wide
+    "GDAL_CACHEMAX": 128_000_000,  # bytes: a row of 512×512 tiles, 50,000 pixels wide
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # opens no file but the picture
     "GDAL_ERROR_ON_LIBJPEG_WARNING": True,  # else a truncated JPEG ends in grey
     "GDAL_PNG_WHOLE_IMAGE_OPTIM": False,  # else a truncated PNG ends in black
