@@ -315,4 +315,4 @@ def test_memory_does_not_grow_with_the_height(tmp_path: Path) -> None:
         [sys.executable, "-c", code, picture, tmp_path / "out"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert int(answer.stdout.splitlines()[-1]) < 400
+    assert int(answer.stdout.splitlines()[-1]) < 560  # GDAL keeps 128 of it
