@@ -173,14 +173,14 @@ def test_a_device_is_no_description(weights: Path) -> None:
 
 def test_weights_that_lack_a_layer_or_have_another_shape(weights: Path) -> None:
     attack(weights, KERNEL, a_group)
-    with pytest.raises(UserError, match="weights of another net"):
+    with pytest.raises(UserError, match="weights of a different net"):
         load_model(weights)
 
     def transposed(file: h5py.File, name: str, secret: Path, old: h5py.Group) -> None:
         file[name] = np.zeros((1, 3, 3, 3))
 
     attack(weights, KERNEL, transposed)
-    with pytest.raises(UserError, match="weights of another net"):
+    with pytest.raises(UserError, match="weights of a different net"):
         load_model(weights)
 
 

@@ -112,7 +112,7 @@ def test_damaged_weights_are_named(
     "change", [{"filters": 8}, {"depth": 2}, {"depth": 4}, {"normalization": "none"}]
 )
 def test_weights_of_another_net_are_refused(saved: Path, change: dict[str, object]) -> None:
-    with pytest.raises(UserError, match="weights of another net"):
+    with pytest.raises(UserError, match="weights of a different net"):
         load_weights(build_unet(unet_params(**change)), saved)
 
 
@@ -121,7 +121,7 @@ def test_weights_of_as_many_numbers_are_refused(tmp_path: Path) -> None:
     save_model(build_unet(wide), tmp_path / "unet.weights.h5", DESCRIPTION)
     net = keras.Sequential([keras.Input((39,)), keras.layers.Dense(1)])
     assert net.count_params() == build_unet(wide).count_params()
-    with pytest.raises(UserError, match="weights of another net"):
+    with pytest.raises(UserError, match="weights of a different net"):
         load_weights(net, tmp_path / "unet.weights.h5")
 
 

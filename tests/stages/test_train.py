@@ -295,7 +295,7 @@ def test_initial_weights_of_another_net_are_refused_with_the_way_out(
     trained_alone = tmp_path / "alone" / "unet.weights.h5"
     trained_alone.parent.mkdir()
     shutil.copy(trained, trained_alone)
-    with pytest.raises(UserError, match="weights of another net"):
+    with pytest.raises(UserError, match="weights of a different net"):
         run_here(tmp_path, packed, train_params(**starting_from(trained_alone)), filters=8)
 
 

@@ -275,7 +275,7 @@ def test_the_time_that_a_training_takes_is_told(
         now += 60 if batch == 0 else 2
         console.on_train_batch_end(batch, {"loss": 1.0})
     console.on_test_begin()
-    lines = capsys.readouterr().out.split("to compile\n")[1]
+    lines = capsys.readouterr().out.split("compilation\n")[1]
     assert told in lines
     assert bool(told) == bool(lines)
 

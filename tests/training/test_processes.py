@@ -220,7 +220,7 @@ def test_processes_that_differ_are_told_so(packed: Path, tmp_path: Path) -> None
     [
         (("host:1", "2", ""), "^ROADS_PROCESS is not set"),
         (("", "2", ""), "^ROADS_COORDINATOR and ROADS_PROCESS is not set"),
-        (("host:1", "2", "2"), "counted from 0"),
+        (("host:1", "2", "2"), "index of this one from 0"),
         (("host:1", "two", "0"), "ROADS_PROCESSES is two"),
         (("host", "2", "0"), "HOST:PORT"),
     ],
