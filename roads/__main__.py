@@ -1,4 +1,4 @@
-"""The command line: `roads predict`, `export`, `run` and `verify`; also `python -m roads`."""
+"""`roads predict`, `compare`, `export`, `run` and `verify`; also `python -m roads`."""
 
 import argparse
 import contextlib
@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from roads.runtime.errors import exit_status
+from roads.runtime.errors import UserError, exit_status
 
 if TYPE_CHECKING:
     from roads.params.evaluate import EvaluateParams
@@ -24,6 +24,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="roads", description="Roads in aerial images")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_predict(commands)
+    add_compare(commands)
     add_export(commands)
     add_run(commands)
     add_verify(commands)
@@ -72,6 +73,48 @@ def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
     add("--join", type=float, metavar="M", help="join shorter gaps; default: evaluate's")
     add("--force", action="store_true", help="overwrite existing results")
+
+
+def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declare `compare`."""
+    command = commands.add_parser(
+        "compare",
+        help="list the roads that a map lacks",
+        description="Compare predicted roads with a map: what is missing in the map, what was not "
+        "seen, and how far apart the others are. A map is GeoJSON, GeoPackage, Shapefile or a "
+        "raster.",
+    )
+    command.set_defaults(run=compare)
+    add = command.add_argument
+    add("prediction", type=Path, metavar="PREDICTION", help="NAME_roads.geojson, or any map")
+    add("reference", type=Path, metavar="REFERENCE", help="the map that may lack roads")
+    add("--out", type=Path, required=True, metavar="DIR", help="the folder to write to")
+    length = _number(float, "a number above 0", lambda value: 0 < value < math.inf)
+    add("--within", type=length, metavar="M", help="metres between matched roads; default: 8")
+    add("--layer", metavar="NAME", help="the layer of REFERENCE, if several have lines")
+    add("--crs", type=_crs, metavar="EPSG:N", help="the coordinate system, if a raster has none")
+    add("--picture", type=Path, metavar="IMAGE", help="also write a map for a browser, over it")
+    count = _number(int, "a number from 1 on", lambda value: value > 0)
+    add("--chips", type=count, metavar="N", help="also pictures of the first N of both lists")
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    """`roads compare`; raises a UserError where a file is no good."""
+    from roads.mapping.comparing import WITHIN
+    from roads.mapping.comparison_files import run_comparison
+
+    if arguments.chips and not arguments.picture:
+        raise UserError("--chips are cut out of a picture: say which, with --picture.")
+    run_comparison(
+        arguments.prediction,
+        arguments.reference,
+        arguments.out,
+        within=arguments.within or WITHIN,
+        crs=arguments.crs,
+        layer=arguments.layer,
+        picture=arguments.picture,
+        chips=arguments.chips or 0,
+    )
 
 
 def add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

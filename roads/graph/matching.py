@@ -1,0 +1,202 @@
+"""Which roads of one map another map has, and how far apart the two are.
+
+Lines are cut into steps of STEP metres. A step is matched where a line of the other map lies within
+a distance of its middle and runs in its direction, so a crossing road is no match. Steps make
+pieces, by three rules:
+
+- Lines that meet end to end, with no third one, are one line.
+- In a line, a run of matched or unmatched steps that is shorter than SHORTEST times the distance
+  joins the runs beside it, the shortest first.
+- Matched pieces that meet end to end, with no third one, are one piece; so are unmatched ones.
+"""
+
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from roads.runtime.arrays import Bool, Float64, Int64
+
+STEP = 1.0  # metres
+TURN = 30.0  # degrees between the directions of matched roads, at most
+SHORTEST = 2.0  # a road that crosses at TURN is within the distance for 4 times as much
+SAME = 0.01  # metres that the line of a piece may be off
+
+Lines = NDArray[np.object_]  # of shapely's LineStrings, in metres
+
+
+class Pieces(NamedTuple):
+    """Pieces of road of one kind, n of them.
+
+    Attributes:
+        lines: (n,) LineStrings.
+        lengths: (n,) metres.
+        distances: (n,) metres, the mean over the piece. Of matched pieces to the road that they
+            match, of others to the nearest road of the other map, whatever its direction; NaN
+            where the other map has none.
+    """
+
+    lines: Lines
+    lengths: Float64
+    distances: Float64
+
+    def pick(self, rows: Int64) -> "Pieces":
+        """Some pieces in the given order."""
+        return Pieces(self.lines[rows], self.lengths[rows], self.distances[rows])
+
+    @property
+    def total(self) -> float:
+        """Metres of all pieces."""
+        return float(self.lengths.sum())
+
+
+class Match(NamedTuple):
+    """Two maps, in pieces.
+
+    The scores are those of Wiedemann et al., Empirical Evaluation of Automatically Extracted Road
+    Axes (CVPR workshop on empirical evaluation methods, 1998), section 3; None without a road
+    that they could be of.
+
+    Attributes:
+        matched, missing: pieces of the prediction that the reference has, and those it lacks.
+        found, unseen: pieces of the reference that the prediction has, and those it lacks.
+    """
+
+    matched: Pieces
+    missing: Pieces
+    found: Pieces
+    unseen: Pieces
+
+    @property
+    def completeness(self) -> float | None:
+        """The fraction of the reference that is matched."""
+        return _fraction(self.found.total, self.unseen.total)
+
+    @property
+    def correctness(self) -> float | None:
+        """The fraction of the prediction that is matched."""
+        return _fraction(self.matched.total, self.missing.total)
+
+    @property
+    def quality(self) -> float | None:
+        """Matched prediction, over all prediction and what it lacks of the reference."""
+        return _fraction(self.matched.total, self.missing.total + self.unseen.total)
+
+
+def match_maps(
+    prediction: Sequence[shapely.LineString] | Lines,
+    reference: Sequence[shapely.LineString] | Lines,
+    within: float,
+    turn: float = TURN,
+) -> Match:
+    """Match two maps, each against the other.
+
+    Args:
+        prediction, reference: their roads, in metres.
+        within: metres between matched roads, at most.
+        turn: degrees between the directions of matched roads, at most.
+    """
+    ours, theirs = _merge(prediction), _merge(reference)
+    return Match(*_split(ours, theirs, within, turn), *_split(theirs, ours, within, turn))
+
+
+class _Steps(NamedTuple):
+    """Steps of road in order: (n, 2) where they begin and end, and (n,) the line they are of."""
+
+    begin: Float64
+    end: Float64
+    owner: Int64
+
+    @property
+    def vectors(self) -> Float64:
+        return self.end - self.begin
+
+    @property
+    def lengths(self) -> Float64:
+        return np.hypot(*self.vectors.T)
+
+    @property
+    def angles(self) -> Float64:
+        """Degrees, 0 to 180."""
+        x, y = self.vectors.T
+        return np.degrees(np.arctan2(y, x)) % 180
+
+
+def _merge(lines: Sequence[shapely.LineString] | Lines) -> Lines:
+    merged = shapely.line_merge(shapely.MultiLineString(list(lines)))
+    return np.array([each for each in shapely.get_parts(merged) if each.length], object)
+
+
+def _steps(lines: Lines) -> _Steps:
+    points, owner = shapely.get_coordinates(lines, return_index=True)
+    same = (owner[1:] == owner[:-1]) & (points[1:] != points[:-1]).any(axis=1)
+    return _Steps(points[:-1][same], points[1:][same], owner[:-1][same])
+
+
+def _split(our: Lines, their: Lines, within: float, turn: float) -> tuple[Pieces, Pieces]:
+    """Our matched pieces, and the others."""
+    ours, theirs = _steps(shapely.segmentize(our, STEP)), _steps(their)
+    middles = shapely.points((ours.begin + ours.end) / 2)
+    tree = shapely.STRtree(shapely.linestrings(np.stack([theirs.begin, theirs.end], axis=1)))
+    nearest = np.full(len(middles), np.nan)
+    if len(tree):
+        (found, _), nearest[found] = tree.query_nearest(
+            middles, return_distance=True, all_matches=False
+        )
+    offset = np.full(len(middles), np.inf)
+    us, them = tree.query(middles, predicate="dwithin", distance=within)
+    difference = abs(ours.angles[us] - theirs.angles[them])
+    along = np.minimum(difference, 180 - difference) <= turn
+    us, them = us[along], them[along]
+    np.minimum.at(offset, us, shapely.distance(middles[us], tree.geometries[them]))
+
+    bounds, matched = _runs(ours, np.isfinite(offset), SHORTEST * within)
+    lengths = ours.lengths
+    lines, distances = [], []
+    for (first, last), kind in zip(itertools.pairwise(bounds), matched, strict=True):
+        path = np.vstack([ours.begin[first:last], ours.end[last - 1 : last]])
+        lines.append(shapely.LineString(path).simplify(SAME))
+        far = (offset if kind else nearest)[first:last]
+        counted = np.isfinite(far)  # a matched piece may hold steps that are not
+        distances.append(far[counted].mean() if counted.any() else np.nan)
+    sums = np.add.reduceat(lengths, bounds[:-1]) if len(lines) else np.zeros(0)
+    pieces = Pieces(np.array(lines, object), sums, np.array(distances, float))
+    return _join(pieces.pick(np.flatnonzero(matched))), _join(pieces.pick(np.flatnonzero(~matched)))
+
+
+def _join(pieces: Pieces) -> Pieces:
+    """Join pieces that meet end to end."""
+    if not len(pieces.lines):
+        return pieces
+    lines = _merge(pieces.lines)
+    middles = shapely.line_interpolate_point(pieces.lines, 0.5, normalized=True)
+    owner = shapely.STRtree(lines).nearest(middles)
+    weighted = pieces.lengths, pieces.lengths * pieces.distances
+    lengths, sums = (np.bincount(owner, each).astype(np.float64) for each in weighted)
+    return Pieces(lines, lengths, sums / lengths)
+
+
+def _runs(steps: _Steps, matched: Bool, shortest: float) -> tuple[Int64, Bool]:
+    """Where runs of steps begin, and the last ends, (n + 1,); and which are matched, (n,)."""
+    breaks = np.flatnonzero((np.diff(steps.owner) != 0) | (np.diff(matched) != 0)) + 1
+    bounds = np.concatenate([[0], breaks, [len(matched)]])[bool(len(matched)) - 1 :]
+    lengths = np.add.reduceat(steps.lengths, bounds[:-1]) if len(matched) else np.zeros(0)
+    kept, kinds = [0], []
+    for _, group in itertools.groupby(range(len(lengths)), lambda run: steps.owner[bounds[run]]):
+        runs = [(lengths[run], int(bounds[run + 1]), matched[bounds[run]]) for run in group]
+        while len(runs) > 1 and min(runs)[0] < shortest:
+            at = runs.index(min(runs))
+            beside = slice(max(0, at - 1), at + 2)
+            joined = runs[beside]
+            kind = joined[0 if at else 1][2]
+            runs[beside] = [(sum(each[0] for each in joined), joined[-1][1], kind)]
+        kept += [end for _, end, _ in runs]
+        kinds += [kind for _, _, kind in runs]
+    return np.array(kept, np.int64), np.array(kinds, np.bool_)
+
+
+def _fraction(part: float, rest: float) -> float | None:
+    return part / (part + rest) if part + rest else None
