@@ -24,8 +24,16 @@ from shapely.geometry import shape
 from roads.graph.matching import STEP, Lines, Match, Pieces, match_maps
 from roads.graph.tracing import CERTAIN, trace_roads
 from roads.mapping.georeference import LONGITUDE_LATITUDE, Place, find_place
+from roads.mapping.layers import FORMATS as LINE_FORMATS
 from roads.mapping.layers import has_lines, read_lines
-from roads.mapping.opening import check_size, driver_of, naming_errors, quiet_gdal
+from roads.mapping.opening import (
+    FORMATS,
+    check_size,
+    driver_of,
+    is_picture,
+    naming_errors,
+    quiet_gdal,
+)
 from roads.mapping.outputs import read_facts
 from roads.mapping.resampling import strip_rows
 from roads.params.evaluate import read_evaluate
@@ -113,7 +121,7 @@ def compare_maps(
         prediction: roads or mask by `roads predict`, or any other map.
         reference: the map that may lack roads.
         within: metres between matched roads, at most.
-        crs: the coordinate system of rasters without one, such as EPSG:26986.
+        crs: the coordinate system of files without one, such as EPSG:26986.
         layer: that of the reference, if several of its layers have lines.
 
     Raises:
@@ -129,7 +137,7 @@ def compare_maps(
         with naming_errors(reference):
             if theirs.area:
                 area &= projected(theirs.area, theirs.crs, metric)
-                said += f" and {reference.name} has pixels"
+                said += f" and {reference} has pixels"
             box = shapely.box(*projected(area, metric, theirs.crs).bounds)
             near = shapely.intersects(theirs.lines, box)  # an extract may be of the whole Earth
             known = projected(theirs.lines[near], theirs.crs, metric)
@@ -179,19 +187,26 @@ def _ranked(pieces: Pieces, probability: Float64, worth: Float64) -> Ranked:
 def _read_side(path: Path, crs: str | None, layer: str | None) -> Side:
     if path.is_file() and has_lines(path):
         file = read_lines(path, layer)
-        if file.crs is None:
-            raise UserError(f"{path} does not say its coordinate system. Assign one in a GIS.")
-        return Side(path, file.lines, file.crs, None, file.probability, file.notes)
+        system = file.crs or (crs and CRS.from_string(crs)) or _unknown(path)
+        return Side(path, file.lines, system, None, file.probability, file.notes)
+    if path.is_file() and not is_picture(path):
+        raise UserError(f"{path} is neither {LINE_FORMATS} nor a raster: {FORMATS}")
     with naming_errors(path), _open(path) as dataset:
         check_size(path, dataset)
         place = _place(path, dataset, crs)
-        if not (place.crs and place.metres):
-            raise UserError(f"{path} does not say where it lies. Georeference it, or see --crs.")
+        if place.metres is None:
+            raise UserError(f"{path} does not say where it lies. Georeference it first.")
         lines = _trace(dataset, place.metres, place.transform)
         area = _imagery(dataset, place.transform)
     if not len(lines):
         raise UserError(f"{path} has no roads")
-    return Side(path, lines, place.crs, area, np.full(len(lines), np.nan), place.notes)
+    return Side(
+        path, lines, place.crs or _unknown(path), area, np.full(len(lines), np.nan), place.notes
+    )
+
+
+def _unknown(path: Path) -> CRS:
+    raise UserError(f"{path} does not say its coordinate system. Say it with --crs.")
 
 
 def _place(path: Path, dataset: DatasetReader, crs: str | None) -> Place:
@@ -259,14 +274,14 @@ def _area(
 ) -> tuple[shapely.Geometry, str]:  # fmt: skip
     """Where a prediction looked for roads, and how that is known."""
     if side.area:
-        return projected(side.area, side.crs, metric), f"where {side.path.name} has pixels"
+        return projected(side.area, side.crs, metric), f"where {side.path} has pixels"
     if raster:
         with naming_errors(raster), _open(raster) as dataset:
             place = _place(raster, dataset, crs)
             area = _imagery(dataset, place.transform)
-        return projected(area, place.crs, metric), f"where {raster.name} has imagery"
+        return projected(area, place.crs, metric), f"where {raster} has imagery"
     box = shapely.box(*shapely.total_bounds(lines)).buffer(within, join_style="mitre")
-    return box, f"the bounding box of the roads in {side.path.name}, and {within:g} m around it"
+    return box, f"in the bounding box of {side.path} and {within:g} m around it"
 
 
 def _clipped(lines: Lines, area: shapely.Geometry) -> Lines:

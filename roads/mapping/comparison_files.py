@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def run_comparison(
         if raster and raster.to_lonlat is None:
             raise UserError(f"{picture} does not say where it lies. Leave --picture out.")
         comparison = compare_maps(prediction, reference, within=within, crs=crs, layer=layer)
-        for note in comparison.notes:
+        for note in (*comparison.notes, f"maps are compared {comparison.area}"):
             print(f"compare: {ascii_controls(note)}", file=sys.stderr)
         stack.enter_context(told_if_full(facts))
         partial = stack.enter_context(partial_folder(out / f".{name}_compare"))
@@ -72,17 +73,29 @@ def run_comparison(
         totals = _totals(comparison) | {"files": sorted(made)}
         compared = {"prediction": str(prediction), "reference": str(reference), "within_m": within}
         write_json(partial / facts.name, compared | totals)
-        earlier = set(json.loads(facts.read_bytes())["files"]) if facts.is_file() else set()
+        made.add(facts.name)
+        earlier = _written_before(facts, name)
         if others := sorted(each for each in made - earlier if (out / each).exists()):
             raise UserError(
                 f"{out / others[0]} would be replaced, but no {facts.name} says that `roads "
                 "compare` wrote it. Choose another --out, or move it away."
             )
-        for each in (*made, facts.name):
+        for each in sorted(made, key=lambda each: (each == facts.name, each)):  # the facts last
             take_name(partial / each, out / each)
         for each in earlier - made:
             (out / each).unlink(missing_ok=True)
     _say(totals, prediction, reference, out / name)
+
+
+def _written_before(facts: Path, name: str) -> set[str]:
+    """The names of the files of an earlier comparison; none where the facts are not ours."""
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        files = json.loads(facts.read_bytes())["files"]
+        return {
+            facts.name,
+            *(each for each in files if re.fullmatch(f"{re.escape(name)}_[^/]+", each)),
+        }
+    return set()
 
 
 def _totals(comparison: Comparison) -> dict[str, Any]:
@@ -109,7 +122,7 @@ def _say(totals: dict[str, Any], prediction: Path, reference: Path, begin: Path)
     lines = [
         f"{prediction}: {predicted:.2f} km of road, {length['matched']:.2f} km of it in the map"
         + (f", {totals['mean_offset_m']:.1f} m off on average" if length["matched"] else ""),
-        f"{reference}: {known:.2f} km of road {totals['area']}, "
+        f"{reference}: {known:.2f} km of road in that area, "
         f"{length['matched_in_reference']:.2f} km of it predicted",
     ]
     for key in ("missing_in_map", "not_seen"):

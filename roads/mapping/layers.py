@@ -140,12 +140,15 @@ def _choose(path: Path, kinds: Mapping[str, str], layer: str | None, notes: list
 def _read_geojson(path: Path) -> Read:
     content = json.loads(path.read_bytes().decode("utf-8-sig"))
     features = content["features"] if content["type"] == "FeatureCollection" else [content]
-    crs: CRS | None = CRS.from_epsg(4326)  # RFC 7946
-    if "unit" in content:  # by `roads predict`, of a picture without a place
-        crs = None
-    elif named := content.get("crs"):  # of 2008
-        code = re.search(r"EPSG:+(\d+)$", named["properties"]["name"])
-        crs = CRS.from_epsg(int(code[1])) if code else crs
+    if "unit" in content:
+        raise UserError(f"{path} is in pixels. Georeference the picture, and map it again.")
+    crs = CRS.from_epsg(4326)  # RFC 7946
+    if named := content.get("crs"):  # of 2008
+        name = named["properties"]["name"]
+        if code := re.search(r"EPSG:+(\d+)$", name):
+            crs = CRS.from_epsg(int(code[1]))
+        elif not name.endswith("CRS84"):
+            raise ValueError("its coordinate system is not one of EPSG's")
     features = [each for each in features if each["geometry"]]
     shapes = [json.dumps(each["geometry"]) for each in features]
     values = [(each.get("properties") or {}).get(PROBABILITY) for each in features]

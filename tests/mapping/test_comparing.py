@@ -1,5 +1,6 @@
 """Two maps compared: the right lists in every format and coordinate system, and what is refused."""
 
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,7 +85,7 @@ def test_a_map_of_roads_predict_is_compared_where_its_picture_is(tmp_path: Path)
     assert sum(matched) == pytest.approx(220, abs=4)
     assert found.layers["missing_in_map"].probability[0] > 0.8
     assert found.layers["not_seen"].probability[0] < 0.3
-    assert found.area == "where a_probability.tif has imagery"
+    assert found.area == f"where {tmp_path / 'out/a_probability.tif'} has imagery"
 
 
 def test_raster_maps_are_traced_and_compared_where_both_are(tmp_path: Path) -> None:
@@ -95,6 +96,8 @@ def test_raster_maps_are_traced_and_compared_where_both_are(tmp_path: Path) -> N
     half = place @ (0.5, 0.5)
     world = [place.a, 0, 0, place.e, *half]
     (tmp_path / "theirs.pgw").write_text("\n".join(map(str, world)))
+    with pytest.raises(UserError, match="Say it with --crs"):
+        compare_maps(ours, tmp_path / "theirs.png")
     found = compare_maps(ours, tmp_path / "theirs.png", crs=UTM)
     assert lengths(found)["missing_in_map"] == lengths(found)["not_seen"] == []
     assert found.match.found.total == pytest.approx(480, abs=4)
@@ -143,6 +146,10 @@ def test_other_geometries_are_passed_over(tmp_path: Path) -> None:
     assert found.notes == ["has 2 points or areas, which are passed over"]
 
 
+PIXELS = io.BytesIO()
+Image.fromarray(crossing(60, 60, 20, 30)).save(PIXELS, "PNG")
+
+
 def geojson(**members: Any) -> bytes:
     line = {"type": "LineString", "coordinates": [[-71, 42], [-71, 42.1]]}
     feature = {"type": "Feature", "properties": None, "geometry": line}
@@ -156,16 +163,19 @@ def geojson(**members: Any) -> bytes:
         (b'{"type": "Topology"}', "is broken or not GeoJSON"),
         (geojson(features=[]), "has no lines"),
         (geojson(features=[None]), "is broken or not GeoJSON"),
-        (geojson(unit="pixels"), "does not say its coordinate system"),
+        (geojson(unit="pixels"), "is in pixels"),
         (geojson(crs={"type": "link", "properties": {"href": "http://a/b"}}), "is broken or not"),
-        (b"[" * 100_000, "is not a TIFF, PNG"),
+        (geojson(crs={"properties": {"name": "ESRI:102100"}}), "is not one of EPSG's"),
+        (b"[" * 100_000, "is neither GeoJSON, GeoPackage"),
         (b'{"features":' + b"[" * 100_000, "is broken or not GeoJSON"),
         (b"SQLite format 3\0" + b"x" * 100, "is broken or not GeoJSON"),
         (b"\0\0\x27\x0a" + b"x" * 100, "is broken or not GeoJSON"),
-        (b"<OGRVRTDataSource>", "is not a TIFF, PNG"),
+        (b"<OGRVRTDataSource>", "is neither GeoJSON, GeoPackage"),
         (geojson(), "no road where"),
+        (PIXELS.getvalue(), "does not say where it lies"),
     ],
-)  # fmt: skip
+    ids=lambda value: value if isinstance(value, str) else "",
+)
 def test_what_cannot_be_compared_takes_one_line(content: bytes, told: str, tmp_path: Path) -> None:
     ours = write_lines(tmp_path / "ours.gpkg", [STREET])
     (tmp_path / "theirs").write_bytes(content)
@@ -178,6 +188,15 @@ def test_a_name_of_2008_says_the_coordinate_system(tmp_path: Path) -> None:
     name = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::26986"}}
     (tmp_path / "a.json").write_bytes(geojson(crs=name))
     assert read_lines(tmp_path / "a.json").crs == CRS.from_epsg(26986)
+
+
+def test_a_shapefile_without_a_prj_needs_its_coordinate_system(tmp_path: Path) -> None:
+    ours = write_lines(tmp_path / "ours.gpkg", [STREET])
+    theirs = write_lines(tmp_path / "theirs.shp", [STREET])
+    theirs.with_suffix(".prj").unlink()
+    with pytest.raises(UserError, match="Say it with --crs"):
+        compare_maps(ours, theirs)
+    assert compare_maps(ours, theirs, crs=UTM).match.quality == 1
 
 
 def test_the_command_writes_lists_totals_page_and_chips(
@@ -214,13 +233,18 @@ def test_the_command_writes_lists_totals_page_and_chips(
         (unseen,) = projected(layer.lines, layer.crs, CRS.from_string(UTM))
     expected = shapely.LineString([np.add(CORNER, (0, -250)), np.add(CORNER, (200, -250))])
     assert unseen.hausdorff_distance(expected) < 0.5
+    page = (told / "a_compare.html").read_text()
     colours = np.array(Image.open(told / "a_not_seen_1.jpg")).astype(int)
     blue = np.argwhere((colours[..., 2] > 200) & (colours[..., 0] < 120))
     assert len(blue) > 1000
     assert blue[:, 1].min() >= colours.shape[1] // 2  # of the drawn half alone
 
     assert main([str(word) for word in words]) == 0  # without page and chips: the earlier ones go
+    assert all(title in page for title in ("missing in the map", "not seen", "matched"))
     assert not list(told.glob("*.html")) + list(told.glob("*.jpg"))
-    (told / "a_compare.json").unlink()
+    (told / "a_compare.json").write_text('{"files": ["../a.tif"]}')
+    assert main([str(word) for word in words]) == 1
+    (told / "a_compare.json").write_text("[]")
     assert main([str(word) for word in words]) == 1
     assert "would be replaced" in capsys.readouterr().err
+    assert picture.exists()
