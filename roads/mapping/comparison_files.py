@@ -15,7 +15,7 @@ from roads.graph.matching import Lines
 from roads.mapping.comparing import WITHIN, Comparison, compare_maps, map_of, projected
 from roads.mapping.georeference import LONGITUDE_LATITUDE
 from roads.mapping.layers import write_layer
-from roads.mapping.outputs import reading_rows
+from roads.mapping.outputs import read_facts, reading_rows
 from roads.mapping.page import LineLayer, write_page
 from roads.mapping.rasters import FileRaster, open_raster
 from roads.runtime.errors import UserError, ascii_controls
@@ -61,6 +61,10 @@ def run_comparison(
         raster = stack.enter_context(open_raster(picture, crs=crs)) if picture else None
         if raster and raster.to_lonlat is None:
             raise UserError(f"{picture} does not say where it lies. Leave --picture out.")
+        if raster and probability:
+            size = read_facts(probability.with_name(f"{name}.json"))
+            if raster.shape != (size.get("height"), size.get("width")):
+                raise UserError(f"{picture} is not of the size of {probability}: not its picture")
         comparison = compare_maps(prediction, reference, within=within, crs=crs, layer=layer)
         for note in (*comparison.notes, f"maps are compared {comparison.area}"):
             print(f"compare: {ascii_controls(note)}", file=sys.stderr)
@@ -159,7 +163,7 @@ def _draw(
     comparison: Comparison, raster: FileRaster, probability: Path | None, folder: Path, name: str,
     chips: int,
 ) -> None:  # fmt: skip
-    """Draw the page, if the probability is that of the picture, and chips."""
+    """Draw the page, if there is a probability, and chips."""
 
     def to_pixels(points: Any) -> Any:  # columns and rows; (0, 0) is the picture's corner
         return np.stack(~raster.transform @ points.T, axis=1)

@@ -242,6 +242,9 @@ def test_the_command_writes_lists_totals_page_and_chips(
     assert main([str(word) for word in words]) == 0  # without page and chips: the earlier ones go
     assert all(title in page for title in ("missing in the map", "not seen", "matched"))
     assert not list(told.glob("*.html")) + list(told.glob("*.jpg"))
+    other = write_tiff(tmp_path / "b.tif", crossing(30, 28, 10, 15), metres=10)
+    assert main([str(word) for word in [*words, "--picture", other]]) == 1
+    assert "not its picture" in capsys.readouterr().err
     (told / "a_compare.json").write_text('{"files": ["../a.tif"]}')
     assert main([str(word) for word in words]) == 1
     (told / "a_compare.json").write_text("[]")
