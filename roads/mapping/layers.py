@@ -8,6 +8,7 @@ import json
 import re
 import warnings
 from collections.abc import Mapping
+from glob import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -102,14 +103,11 @@ Read = tuple[NDArray[Any], CRS | None, Float64]  # geometries, coordinate system
 
 def _read_by_gdal(path: Path, parts: tuple[str, ...], layer: str | None, notes: list[str]) -> Read:
     with TemporaryDirectory() as folder:
-        for suffix in parts:
-            for each in (path.with_suffix(suffix), path.with_suffix(suffix.upper())):
-                source = path if suffix == parts[0] else each
-                if source.is_file():
-                    link = Path(folder, f"{parts[0][1:]}{suffix}")
-                    link.unlink(missing_ok=True)
-                    link.symlink_to(source.resolve())
-        file = Path(folder, f"{parts[0][1:]}{parts[0]}")
+        beside = {each.suffix.lower(): each for each in path.parent.glob(f"{escape(path.stem)}.*")}
+        for suffix, source in (beside | {parts[0]: path}).items():
+            if suffix in parts:
+                Path(folder, f"lines{suffix}").symlink_to(source.resolve())
+        file = Path(folder, f"lines{parts[0]}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             kinds = dict(pyogrio.list_layers(file).tolist())

@@ -193,7 +193,9 @@ def test_a_name_of_2008_says_the_coordinate_system(tmp_path: Path) -> None:
 def test_a_shapefile_without_a_prj_needs_its_coordinate_system(tmp_path: Path) -> None:
     ours = write_lines(tmp_path / "ours.gpkg", [STREET])
     theirs = write_lines(tmp_path / "theirs.shp", [STREET])
-    theirs.with_suffix(".prj").unlink()
+    prj = theirs.with_suffix(".prj").rename(theirs.with_suffix(".PRJ"))
+    assert compare_maps(ours, theirs).match.quality == 1
+    prj.unlink()
     with pytest.raises(UserError, match="Say it with --crs"):
         compare_maps(ours, theirs)
     assert compare_maps(ours, theirs, crs=UTM).match.quality == 1
