@@ -17,6 +17,8 @@ from typing import NamedTuple
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse import csgraph
 
 from roads.runtime.arrays import Bool, Float64, Int64
 
@@ -126,7 +128,9 @@ class _Steps(NamedTuple):
 
 
 def _merge(lines: Sequence[shapely.LineString] | Lines) -> Lines:
-    merged = shapely.line_merge(shapely.MultiLineString(list(lines)))
+    """Join lines that meet end to end; the same line twice counts once."""
+    different = shapely.from_wkb(np.unique(shapely.to_wkb(shapely.normalize(list(lines)))))
+    merged = shapely.line_merge(shapely.MultiLineString(list(different)))
     return np.array([each for each in shapely.get_parts(merged) if each.length], object)
 
 
@@ -138,6 +142,9 @@ def _steps(lines: Lines) -> _Steps:
 
 def _split(our: Lines, their: Lines, within: float, turn: float) -> tuple[Pieces, Pieces]:
     """Our matched pieces, and the others."""
+    if not len(our):
+        nothing = Pieces(our, np.zeros(0), np.zeros(0))
+        return nothing, nothing
     ours, theirs = _steps(shapely.segmentize(our, STEP)), _steps(their)
     middles = shapely.points((ours.begin + ours.end) / 2)
     tree = shapely.STRtree(shapely.linestrings(np.stack([theirs.begin, theirs.end], axis=1)))
@@ -154,7 +161,6 @@ def _split(our: Lines, their: Lines, within: float, turn: float) -> tuple[Pieces
     np.minimum.at(offset, us, shapely.distance(middles[us], tree.geometries[them]))
 
     bounds, matched = _runs(ours, np.isfinite(offset), SHORTEST * within)
-    lengths = ours.lengths
     lines, distances = [], []
     for (first, last), kind in zip(itertools.pairwise(bounds), matched, strict=True):
         path = np.vstack([ours.begin[first:last], ours.end[last - 1 : last]])
@@ -162,28 +168,34 @@ def _split(our: Lines, their: Lines, within: float, turn: float) -> tuple[Pieces
         far = (offset if kind else nearest)[first:last]
         counted = np.isfinite(far)  # a matched piece may hold steps that are not
         distances.append(far[counted].mean() if counted.any() else np.nan)
-    sums = np.add.reduceat(lengths, bounds[:-1]) if len(lines) else np.zeros(0)
+    sums = np.add.reduceat(ours.lengths, bounds[:-1])
     pieces = Pieces(np.array(lines, object), sums, np.array(distances, float))
     return _join(pieces.pick(np.flatnonzero(matched))), _join(pieces.pick(np.flatnonzero(~matched)))
 
 
 def _join(pieces: Pieces) -> Pieces:
     """Join pieces that meet end to end."""
-    if not len(pieces.lines):
+    count = len(pieces.lines)
+    if not count:
         return pieces
-    lines = _merge(pieces.lines)
-    middles = shapely.line_interpolate_point(pieces.lines, 0.5, normalized=True)
-    owner = shapely.STRtree(lines).nearest(middles)
+    ends = shapely.get_coordinates(shapely.get_point(pieces.lines, [[0], [-1]]))
+    _, node, degree = np.unique(ends, axis=0, return_inverse=True, return_counts=True)
+    order = np.argsort(node.ravel(), kind="stable")
+    pairs = order[degree[node.ravel()[order]] == 2].reshape(-1, 2) % count
+    links = sparse.coo_array((np.ones(len(pairs)), pairs.T), (count, count))
+    _, owner = csgraph.connected_components(links, directed=False)
+    order = np.argsort(owner, kind="stable")
+    joined = shapely.multilinestrings(pieces.lines[order], indices=owner[order])
     weighted = pieces.lengths, pieces.lengths * pieces.distances
     lengths, sums = (np.bincount(owner, each).astype(np.float64) for each in weighted)
-    return Pieces(lines, lengths, sums / lengths)
+    return Pieces(shapely.line_merge(joined), lengths, sums / lengths)
 
 
 def _runs(steps: _Steps, matched: Bool, shortest: float) -> tuple[Int64, Bool]:
     """Where runs of steps begin, and the last ends, (n + 1,); and which are matched, (n,)."""
     breaks = np.flatnonzero((np.diff(steps.owner) != 0) | (np.diff(matched) != 0)) + 1
-    bounds = np.concatenate([[0], breaks, [len(matched)]])[bool(len(matched)) - 1 :]
-    lengths = np.add.reduceat(steps.lengths, bounds[:-1]) if len(matched) else np.zeros(0)
+    bounds = np.concatenate([[0], breaks, [len(matched)]])
+    lengths = np.add.reduceat(steps.lengths, bounds[:-1])
     kept, kinds = [0], []
     for _, group in itertools.groupby(range(len(lengths)), lambda run: steps.owner[bounds[run]]):
         runs = [(lengths[run], int(bounds[run + 1]), matched[bounds[run]]) for run in group]

@@ -98,6 +98,13 @@ def test_lines_that_meet_are_one_road_and_a_short_one_alone_is_kept() -> None:
     assert (found.completeness, found.correctness, found.quality) == (None, 0, 0)
 
 
+def test_the_same_line_counts_once_and_pieces_may_cross_in_their_middles() -> None:
+    across = LineString([(100, -30), (100, 30)])
+    found = match_maps([STREET, STREET.reverse(), STREET, across], [], 8)
+    assert sorted(lengths(found.missing)) == [60, 200]
+    assert found.missing.total == 260
+
+
 def test_maps_without_roads_have_no_scores() -> None:
     found = match_maps([], [], 8)
     assert (found.completeness, found.correctness, found.quality) == (None, None, None)
