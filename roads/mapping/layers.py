@@ -1,4 +1,4 @@
-"""Lines in vector files: read from GeoJSON, GeoPackage and Shapefile, and written as layers.
+"""Layers of vector files: lines read from GeoJSON, GeoPackage and Shapefile; any layer written.
 
 GDAL reads a GeoPackage or a Shapefile in a folder where nothing else is, so that it opens no other
 file. GeoJSON may name an address for its coordinate system, which GDAL would ask; it is read here.
@@ -32,7 +32,7 @@ GEOJSON = rb"(?:\xef\xbb\xbf)?\s*\{"
 FORMATS = "GeoJSON, GeoPackage or Shapefile"
 SHAPEFILE_PARTS = (".shp", ".shx", ".dbf", ".prj", ".cpg")
 PROBABILITY = "probability"  # the field of lines that `roads predict` writes
-FILE_BYTES, FEATURE_BYTES, POINT_BYTES = 300_000, 1000, 100  # more than a file takes for each
+FILE_BYTES, FEATURE_BYTES, POINT_BYTES = 200_000, 1000, 100  # more than a file takes for each
 
 
 class LineFile(NamedTuple):
@@ -161,9 +161,10 @@ def write_layer(
     crs: CRS | None,
     *,
     driver: str = "GPKG",
+    geometry_type: str = "LineString",
     **options: Any,
 ) -> None:
-    """Write lines as a layer of a new or an existing file; NaN becomes null.
+    """Write a layer of a new or an existing file; NaN becomes null.
 
     Raises:
         UserError: it cannot be written.
@@ -182,7 +183,7 @@ def write_layer(
                 list(fields),
                 layer=layer,
                 driver=driver,
-                geometry_type="LineString",
+                geometry_type=geometry_type,
                 crs=crs and crs.to_wkt(),
                 **options,
             )

@@ -1,15 +1,11 @@
 """Vector layers, written by GDAL: roads, where they meet, and areas of road."""
 
 import json
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyogrio.errors
-import pyogrio.raw
 import rasterio
 import shapely
 from numpy.typing import NDArray
@@ -20,16 +16,14 @@ from shapely.geometry import shape
 
 from roads.graph.tracing import RoadGraph
 from roads.mapping.georeference import ToLonLat
+from roads.mapping.layers import write_layer
 from roads.runtime.arrays import Float64
-from roads.runtime.errors import UserError, one_line
-from roads.runtime.files import check_room
 
 ToXY = Callable[[Float64, Float64], tuple[Float64, Float64]]  # columns, rows → coordinates
 
 PIXELS = "pixels, x to the right and y down from the picture's upper left corner"
 Y_UP = Affine.scale(1, -1)  # QGIS shows a picture without a place below y = 0
 DIGITS, PROBABILITY_DIGITS = 2, 5  # of metres or pixels; of probabilities in steps of 1/65535
-FILE_BYTES, FEATURE_BYTES, POINT_BYTES = 200_000, 1000, 100  # more than a file takes for each
 
 
 class Roads(NamedTuple):
@@ -66,8 +60,8 @@ def write_geojson(path: Path, roads: Roads, to_lonlat: ToLonLat | None) -> None:
         options = {"COORDINATE_PRECISION": "2", "NATIVE_DATA": members, "NATIVE_MEDIA_TYPE": media}
     lines = _lines(roads.graph, to_lonlat or _converter(Affine.identity()))
     options["WRITE_NAME"] = "NO"
-    crs = "EPSG:4326" if to_lonlat else None
-    _write(path, "roads", lines, _fields(roads), crs, driver="GeoJSON", layer_options=options)
+    crs = CRS.from_epsg(4326) if to_lonlat else None
+    write_layer(path, "roads", lines, _fields(roads), crs, driver="GeoJSON", layer_options=options)
 
 
 def write_geopackage(path: Path, roads: Roads, transform: Affine, crs: CRS | None) -> None:
@@ -82,11 +76,11 @@ def write_geopackage(path: Path, roads: Roads, transform: Affine, crs: CRS | Non
     """
     to_xy = _converter(Y_UP if transform.is_identity else transform)
     edges, nodes = roads.graph.edges, roads.graph.nodes
-    _write(path, "roads", _lines(roads.graph, to_xy), _fields(roads), crs)
+    write_layer(path, "roads", _lines(roads.graph, to_xy), _fields(roads), crs)
     ends = np.array([(edge.start, edge.end) for edge in edges], np.int64).ravel()
     degrees = {"id": np.arange(len(nodes)), "degree": np.bincount(ends, minlength=len(nodes))}
     points = shapely.points(_coordinates(nodes, to_xy))
-    _write(path, "nodes", points, degrees, crs, geometry_type="Point")
+    write_layer(path, "nodes", points, degrees, crs, geometry_type="Point")
 
 
 def add_areas(
@@ -109,7 +103,7 @@ def add_areas(
     polygons = np.array([shape(each) for each, _ in shapes(road, road, transform=placed)], object)
     areas = (shapely.area(polygons) * (pixel / abs(placed.determinant))).round(DIGITS)
     fields = {"id": np.arange(len(polygons)), f"area_{unit}2": areas}
-    _write(path, "areas", polygons, fields, crs, geometry_type="Polygon")
+    write_layer(path, "areas", polygons, fields, crs, geometry_type="Polygon")
 
 
 def _converter(transform: Affine) -> ToXY:
@@ -145,41 +139,3 @@ def _fields(roads: Roads) -> dict[str, NDArray[Any]]:
         "start": np.array([edge.start for edge in edges], np.int64),
         "end": np.array([edge.end for edge in edges], np.int64),
     }
-
-
-def _write(
-    path: Path,
-    layer: str,
-    geometry: NDArray[Any],
-    fields: Mapping[str, NDArray[Any]],
-    crs: CRS | str | None,
-    *,
-    driver: str = "GPKG",
-    geometry_type: str = "LineString",
-    **options: Any,
-) -> None:
-    """Write a layer; NaN becomes null.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    points = int(shapely.get_num_coordinates(geometry).sum())
-    check_room(path, FILE_BYTES + FEATURE_BYTES * len(geometry) + POINT_BYTES * points)
-    try:
-        with warnings.catch_warnings(), TemporaryDirectory() as plain:
-            warnings.filterwarnings("ignore", "'crs' was not provided")
-            link = Path(plain, f"{layer}{path.suffix}")  # pyogrio parses paths: ! ends an archive
-            link.symlink_to(path.resolve())
-            pyogrio.raw.write(
-                link,
-                shapely.to_wkb(geometry),
-                list(fields.values()),
-                list(fields),
-                layer=layer,
-                driver=driver,
-                geometry_type=geometry_type,
-                crs=crs.to_wkt() if isinstance(crs, CRS) else crs,
-                **options,
-            )
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
-        raise UserError(f"{path} cannot be written: {one_line(error)}") from None
