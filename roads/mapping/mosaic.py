@@ -155,8 +155,10 @@ def _corner(picture: FileRaster, first: FileRaster) -> tuple[int, int]:
 
 
 def _way_out(picture: FileRaster, first: FileRaster) -> str:
-    """The command that brings a picture onto the grid of another one, if there is one."""
-    place = first.transform
+    """What brings a picture onto the grid of another one, a command or an option, if anything."""
+    known, place = picture.crs or first.crs, first.transform
+    if known and not (picture.crs and first.crs) and (code := known.to_epsg()):
+        return f"If both are in EPSG:{code}, say --crs EPSG:{code}, or leave --mosaic out."
     if place.b or place.d or picture.crs is None or first.crs is None:
         return "Leave --mosaic out."
     height, width = picture.shape

@@ -144,5 +144,7 @@ def test_tiles_without_a_place_or_of_other_values_are_refused(tmp_path: Path) ->
     with pytest.raises(UserError, match=r"c\.tif has uint16 values, and .*a\.tif uint8"):
         read([first, deep])
     (tmp_path / "b.tfw").write_text("1 0 0 -1 300050.5 4689999.5")
+    with pytest.raises(UserError, match=f"say --crs {UTM},"):
+        read([first, nowhere])
     image, _ = read([first, nowhere], crs=UTM)
     assert image.shape == (50, 100, 3)
