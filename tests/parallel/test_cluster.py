@@ -183,7 +183,7 @@ def test_pictures_are_mapped_on_a_cluster_that_loses_a_worker(
     assert (tmp_path / "asked").stat().st_size > 7  # pictures that can be read
     assert capsys.readouterr().err == alone.err
     alone_files, files = (files_of(tmp_path / name) for name in ("alone", "out"))
-    assert len(files) == 7 * 5
+    assert len(files) == 7 * 6
     assert list(files.values()) == list(alone_files.values())
 
 
