@@ -32,7 +32,6 @@ GEOJSON = rb"(?:\xef\xbb\xbf)?\s*\{"
 FORMATS = "GeoJSON, GeoPackage or Shapefile"
 SHAPEFILE_PARTS = (".shp", ".shx", ".dbf", ".prj", ".cpg")
 PROBABILITY = "probability"  # the field of lines that `roads predict` writes
-WRITTEN = "2000-01-01T00:00:00.000Z"  # in GeoPackages, so that the same roads give the same bytes
 FILE_BYTES, FEATURE_BYTES, POINT_BYTES = 200_000, 1000, 100  # more than a file takes for each
 
 
@@ -173,7 +172,6 @@ def write_layer(
     points = int(shapely.get_num_coordinates(geometry).sum())
     check_room(path, FILE_BYTES + FEATURE_BYTES * len(geometry) + POINT_BYTES * points)
     try:
-        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": WRITTEN})
         with warnings.catch_warnings(), TemporaryDirectory() as plain:
             warnings.filterwarnings("ignore", "'crs' was not provided")
             link = Path(plain, f"{layer}{path.suffix}")  # pyogrio parses paths: ! ends an archive
