@@ -106,6 +106,7 @@ def test_an_experiment_reruns_what_it_must_and_branches_compare(project: Path) -
     assert "valid_loss" in told["metrics/train.json"]
 
 
+@pytest.mark.soak
 def test_an_experiment_in_a_temporary_folder_shares_the_cache(project: Path) -> None:
     answer = run(project, "dvc", "exp", "run", "--temp", "-S", "evaluate.tolerance=3")
     assert ran(answer.stdout) == ["evaluate"]

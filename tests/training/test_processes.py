@@ -104,7 +104,7 @@ def two(tmp_path_factory: pytest.TempPathFactory, packed: Path) -> Host:
     return host
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_two_devices_train_as_one_does(two: Host, alone: Host) -> None:
     check_same_curves(two, alone)
 
