@@ -24,10 +24,11 @@ def road_widths(
     metres: tuple[float, float],
     tolerance: float,
 ) -> Float64:
-    """The width of each road, the median over its line of twice the distance to the mask's border.
+    """The width of each road, the median of twice the distance from its line to the mask's border.
 
-    A simplified line may run beside the middle of the road: of the points up to half the
-    tolerance aside, the one in the middle counts. Beyond the picture there is no border.
+    Only points of the line on the mask count. A simplified line may run off the middle of the
+    road: of the points up to half the tolerance aside, the one in the middle counts. Beyond the
+    picture there is no border.
 
     Args:
         edges: the roads.
@@ -63,6 +64,9 @@ def road_widths(
             found, _ = border.query(places[on_road] + corner, distance_upper_bound=REACH)
             there = mine[on_road]
             distances[there] = np.maximum(distances[there], np.minimum(found, REACH))
-    middle = median(distances, owner, np.arange(len(edges)))
+    on_mask = distances > 0
+    counted = owner[on_mask]
+    middle = median(distances[on_mask], counted, np.arange(len(edges)))
+    mostly = np.bincount(counted, minlength=len(edges)) > np.bincount(owner) / 2
     # The nearest pixel off a road has its centre a quarter of a pixel beyond the border, on average
-    return np.where(middle > 0, 2 * middle - np.mean(metres) / 2, np.nan)
+    return np.where(mostly, 2 * middle - np.mean(metres) / 2, np.nan)
