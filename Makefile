@@ -8,6 +8,7 @@
 # make verify  look for damaged files in DVC's cache, the downloads and the workspace;
 #              QUARANTINE=1 moves them away
 # make cards   score the released nets on FOLDER=/folder/of/tiles again, and rewrite their cards
+# make site    build the documentation as a site, in build/site; a broken link is an error
 # make audit   check the installed packages for known vulnerabilities
 # make bench   run the benchmarks and write benchmarks/README.md;
 #              PARTS="data plain dvc train predict torch", TILES="8 108 1171", SCRATCH=/folder
@@ -22,7 +23,7 @@ TENSORFLOW := $(shell grep '^tensorflow==' requirements.txt)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help repro experiments test check soak lint verify cards audit bench
+.PHONY: help repro experiments test check soak lint verify cards site audit bench
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//; p' Makefile
@@ -59,6 +60,13 @@ cards: $(VENV)/development
 	rm -rf build/cards # results in it are reused, even those of other tiles
 	python -m benchmarks.release --tiles "$(FOLDER)" --work build/cards
 
+site: $(VENV)/site
+	rm -rf build/pages && mkdir -p build/pages
+	git ls-files '*.md' '*.png' '*.jpg' '*.ipynb' 'recipes/*' params.yaml CITATION.cff \
+	  | xargs -I {} cp --parents {} build/pages
+	NO_MKDOCS_2_WARNING=1 $(VENV)/site/bin/mkdocs build --strict
+	@echo "Open build/site/index.html, or see it as a server sends it: python -m http.server -d build/site"
+
 audit: $(VENV)/development $(VENV)/audit
 	$(VENV)/audit/bin/pip-audit --strict --path "$$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 
@@ -92,6 +100,10 @@ $(VENV)/development: $(VENV)/pipeline requirements-dev.txt requirements-cluster.
   requirements-onnx.txt
 	python -m pip install --quiet --requirement requirements-dev.txt
 	@touch $@
+
+$(VENV)/site: $(VENV)/python
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet mkdocs==1.6.1 mkdocs-material==9.8.2
 
 $(VENV)/audit:
 	$(PYTHON) -m venv $@
