@@ -35,6 +35,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _as_committed(project: Path) -> Iterator[None]:
     yield
+    if run(project, "git", "status", "--porcelain", "--branch").stdout == "## main\n":
+        return
     run(project, "git", "switch", "--quiet", "--discard-changes", "main")
     run(project, "git", "clean", "--force", "--quiet")
     run(project, "dvc", "checkout", "--force", "--quiet")

@@ -140,7 +140,7 @@ def check_killed(broken: Training, kills: Iterable[int], whole: tuple[keras.Mode
     [
         pytest.param((1, 3), PLATEAU, id="plateau", marks=pytest.mark.soak),
         pytest.param((2,), COSINE, id="cosine", marks=pytest.mark.soak),
-        pytest.param((1, 3), TOGETHER, id="together"),
+        pytest.param((1, 3), TOGETHER, id="together", marks=pytest.mark.soak),
         pytest.param((1, 2), {"warmup_epochs": 2.5, "ema": 0.9}, id="plateau after warmup"),
         pytest.param((1,), CONSTANT, id="constant", marks=pytest.mark.soak),
     ],
