@@ -35,10 +35,13 @@ repro: $(VENV)/pipeline $(if $(CUDA),$(VENV)/cuda)
 	@dvc metrics diff --all --targets metrics/test.json
 	@echo "Pictures: metrics/contact_sheet.png, metrics/test/; curves: 'dvc plots show' (first 'source $(VENV)/bin/activate')"
 
+# The last commit, and those that experiments started from (their refs are refs/exps/12/34.../NAME).
 # Leaves out files, confidence intervals, counts, and columns that repeat another.
 experiments: $(VENV)/pipeline
-	@COLUMNS=$(WIDTH) dvc exp show --no-pager --only-changed --hide-workspace \
-	  --drop '.*/|.*_95_|.*_crops|Created|best_epoch|valid_loss|iou|break_even|cldice'
+	@COLUMNS=$(WIDTH) dvc exp show --no-pager --only-changed --hide-workspace --rev HEAD \
+	  $$(git for-each-ref --format='%(refname)' refs/exps | \
+	    sed -nE 's|refs/exps/(..)/(.{38})/.*|--rev \1\2|p' | sort --unique) \
+	  --drop '.*/|.*_95_|.*_crops|Created|Executor|best_epoch|valid_loss|iou|break_even|cldice'
 
 # Files with slow tests come first (tests/conftest.py): keep pytest-xdist from ordering them.
 PYTEST := python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder

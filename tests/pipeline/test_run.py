@@ -97,12 +97,13 @@ def test_an_experiment_reruns_what_it_must_and_branches_compare(project: Path) -
     assert ran(answer.stdout) == ["train", "evaluate"]
     text = (project / "params.yaml").read_text(encoding="utf-8")
     assert "learning_rate: 1e-05" in text  # which YAML 1.1 reads as a string
+    run(project, "git", "switch", "--quiet", "--create", "slow")
+    run(project, "git", "commit", "--quiet", "--all", "--message=slower")
     table = run(project, "make", "--old-file=.venv/pipeline", "experiments").stdout
+    assert "└── " in table  # the experiment, under the commit that it started from
     assert max(map(len, table.splitlines())) <= 120
     for column in ("valid_dice", "dice", "tile_iou", "train.learning_rate"):  # apls is the same
         assert f" {column} " in table
-    run(project, "git", "switch", "--quiet", "--create", "slow")
-    run(project, "git", "commit", "--quiet", "--all", "--message=slower")
     told = json.loads(run(project, "dvc", "metrics", "diff", "main", "--json").stdout)
     assert {"dice", "iou"} <= told["metrics/test.json"].keys()
     assert "valid_loss" in told["metrics/train.json"]
