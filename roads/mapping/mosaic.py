@@ -1,9 +1,10 @@
-"""Georeferenced pictures of one grid, read as one picture.
+"""Georeferenced pictures on a common grid, read as one picture.
 
-Only the pictures that cross the rows being read are open, each as a picture of its own is.
+Only the pictures that overlap the rows being read are open.
 """
 
 import contextlib
+import math
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from shlex import quote
@@ -12,20 +13,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from rasterio import Affine
-from rasterio.warp import transform_bounds
 
 from roads.mapping.georeference import lonlat_converter, place_at, same_place
-from roads.mapping.opening import naming_errors, quiet_gdal
+from roads.mapping.opening import quiet_gdal
 from roads.mapping.rasters import GDAL_DECODES, WHOLE_JPEG, FileRaster, Raster, open_file
 from roads.runtime.arrays import Bool
 from roads.runtime.errors import UserError
 
 WHITE = 255
-MOST_OFF = 0.1  # pixels of a picture off the grid: as coarse as world files in degrees round it
+MOST_OFF = 0.1  # pixels off the grid; world files in degrees are rounded about that much
 
 
 class Member(NamedTuple):
-    """A picture of a mosaic: the rows and columns that it has there, ends excluded."""
+    """A picture of a mosaic and the rows and columns that it covers, ends excluded."""
 
     path: Path
     top: int
@@ -35,14 +35,14 @@ class Member(NamedTuple):
 
 
 class Mosaic(Raster):
-    """Pictures of one coordinate system and grid as one; what none of them has is missing.
+    """Pictures with the same coordinate system and grid as one; the gaps are missing imagery.
 
-    Where they overlap, later ones cover earlier ones, as in gdalbuildvrt, but neither where their
-    own imagery is missing nor where they are white.
+    Where they overlap, later ones cover earlier ones, as in gdalbuildvrt, except with missing
+    imagery or white pixels.
 
     Raises:
         UserError: as `FileRaster`; or a picture has no place, or differs from the first one in
-            its coordinate system, grid or type of values.
+            coordinate system, grid or data type.
     """
 
     def __init__(
@@ -72,13 +72,13 @@ class Mosaic(Raster):
         transform = first.transform @ Affine.translation(column, row)
         self._lie_at(place_at(first.crs, transform, shape, []), shape)
         self.dtype = first.dtype
-        self.notes = [f"{note} ({_first_of(paths)})" for note, paths in said.items()]
+        self.notes = [f"{note} ({_listed(paths)})" for note, paths in said.items()]
         at_once = (
             np.array(jpegs)[(tops <= bottom) & (bottom <= bottoms)].sum() for bottom in bottoms
         )
         if max(at_once) > WHOLE_JPEG:
             self._whole_jpeg = False
-            self.notes.append(f"has JPEGs side by side {GDAL_DECODES}")
+            self.notes.append(f"has adjacent JPEGs {GDAL_DECODES}")
 
     def read_values(self, top: int, bottom: int) -> tuple[NDArray[Any], Bool]:
         crossing = [each for each in self._members if each.top < bottom and top < each.bottom]
@@ -96,7 +96,7 @@ class Mosaic(Raster):
         return values, missing
 
     def close(self, but: Collection[Path] = ()) -> None:
-        """Close the files that are open, but for some."""
+        """Close the open files, except some."""
         for path in self._opened.keys() - but:
             self._opened.pop(path)[1].close()
 
@@ -108,32 +108,35 @@ class Mosaic(Raster):
         return self._opened[path][0]
 
 
-def _first_of(paths: Sequence[Path]) -> str:
+def _listed(paths: Sequence[Path]) -> str:
     return f"{paths[0].name} and {len(paths) - 1} more" if len(paths) > 1 else paths[0].name
 
 
 def _corner(picture: FileRaster, first: FileRaster) -> tuple[int, int]:
-    """Row and column of a picture's upper left corner, in pixels from that of the first one.
+    """The row and column of a picture's upper left corner, relative to that of the first one.
 
     Raises:
-        UserError: the picture does not belong to the mosaic.
+        UserError: the picture does not fit the first one.
     """
     path = picture.path
     if picture.metres is None:
         raise UserError(
-            f"{path} does not say where it lies, so it has no place in a mosaic. Give it a world "
-            "file, or leave --mosaic out."
+            f"{path} has no known place, which a mosaic needs. Give it a world file, or leave "
+            "--mosaic out."
         )
     if picture.dtype != first.dtype:
         raise UserError(
-            f"{path} has {picture.dtype} values, and {first.path} {first.dtype}. Convert one of "
-            "them, or leave --mosaic out."
+            f"{path} has {picture.dtype} values, but {first.path} has {first.dtype}. Convert one "
+            "of them, or leave --mosaic out."
         )
     as_first = lonlat_converter(first.crs, picture.transform, picture.shape)
     if picture.crs != first.crs and not same_place(as_first, picture.to_lonlat):
-        names = [each.crs.to_string() if each.crs else "none" for each in (picture, first)]
+        names = [
+            each.crs.to_string() if each.crs else "an unknown coordinate system"
+            for each in (picture, first)
+        ]
         raise UserError(
-            f"{path} has another coordinate system ({names[0]}) than {first.path} ({names[1]}). "
+            f"{path} is in {names[0]}, but {first.path} is in {names[1]}. "
             f"{_way_out(picture, first)}"
         )
     relative = ~first.transform @ picture.transform
@@ -142,7 +145,7 @@ def _corner(picture: FileRaster, first: FileRaster) -> tuple[int, int]:
     corner = corners[:, :1].round()
     if abs(corners - corners[:, :1] - ends).max() > MOST_OFF:
         raise UserError(
-            f"{path} has pixels of another size or direction than {first.path}. "
+            f"{path} differs from {first.path} in the size or direction of its pixels. "
             f"{_way_out(picture, first)}"
         )
     if abs(corners - corner - ends).max() > MOST_OFF:
@@ -155,33 +158,25 @@ def _corner(picture: FileRaster, first: FileRaster) -> tuple[int, int]:
 
 
 def _way_out(picture: FileRaster, first: FileRaster) -> str:
-    """What brings a picture onto the grid of another one, a command or an option, if anything."""
-    known, place = picture.crs or first.crs, first.transform
-    if known and not (picture.crs and first.crs) and (code := known.to_epsg()):
-        return f"If both are in EPSG:{code}, say --crs EPSG:{code}, or leave --mosaic out."
-    if place.b or place.d or picture.crs is None or first.crs is None:
-        return "Leave --mosaic out."
-    height, width = picture.shape
-    x, y = picture.transform @ np.array([[0, width, 0, width], [0, 0, height, height]])
-    with naming_errors(picture.path):
-        west, south, east, north = transform_bounds(
-            picture.crs, first.crs, min(x), min(y), max(x), max(y)
+    """The command or option that puts two pictures on the same grid, if there is one."""
+    if picture.crs and first.crs:
+        crs, size = first.crs.to_string(), math.sqrt(abs(first.transform.determinant))
+        return (
+            f"Warp each picture onto one grid, `rio warp --dst-crs {quote(crs)} --res {size:.15g} "
+            f"--target-aligned-pixels --resampling bilinear {quote(str(picture.path))} OUT.tif`, "
+            "or leave --mosaic out."
         )
-    columns, rows = np.round(~place @ np.array([[west, east], [south, north]]))
-    (west, east), (south, north) = place @ (columns, rows)
-    bounds = " ".join(f"{each:.15g}" for each in (west, south, east, north))
-    return (
-        f"Warp it, `rio warp --dst-crs {quote(first.crs.to_string())} --bounds {bounds} "
-        f"--res {place.a:.15g} --res {abs(place.e):.15g} --resampling bilinear "
-        f"{quote(str(picture.path))} OUT.tif`, or leave --mosaic out."
-    )
+    known = picture.crs or first.crs
+    if known and (code := known.to_epsg()):
+        return f"If both are in EPSG:{code}, pass --crs EPSG:{code}, or leave --mosaic out."
+    return "Leave --mosaic out."
 
 
 @contextlib.contextmanager
 def open_mosaic(
     path: Path, pictures: Sequence[Path], bands: Sequence[int] | None, crs: str | None
 ) -> Iterator[Raster]:
-    """Open pictures for reading as one, called `path`; else as `open_raster`.
+    """Open pictures for reading as one, which is named `path`; see `open_raster`.
 
     Raises:
         UserError: as `Mosaic`.

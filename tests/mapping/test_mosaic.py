@@ -114,9 +114,9 @@ def test_only_tiles_that_cross_the_rows_are_open(
     ("place", "crs", "message"),
     [
         (at(50.5, 0.25), UTM, r"b b\.tif is off the grid of .*a\.tif, by 0\.50 pixels"),
-        (at(50, 0, 0.5), UTM, r"pixels of another size or direction"),
-        (at(50, 0) @ Affine.rotation(5), UTM, r"pixels of another size or direction"),
-        (at(50, 0), "EPSG:32618", r"another coordinate system \(EPSG:32618\) than .*a\.tif"),
+        (at(50, 0, 0.5), UTM, r"differs from .*a\.tif in the size or direction of its pixels"),
+        (at(50, 0) @ Affine.rotation(5), UTM, r"in the size or direction of its pixels"),
+        (at(50, 0), "EPSG:32618", r"is in EPSG:32618, but .*a\.tif is in EPSG:32619"),
     ],
 )  # fmt: skip
 def test_a_tile_off_the_grid_is_refused_with_a_command_that_helps(
@@ -139,12 +139,12 @@ def test_tiles_without_a_place_or_of_other_values_are_refused(tmp_path: Path) ->
     first = write_tiff(tmp_path / "a.tif", noise(50, 50), metres=1)
     nowhere = write_tiff(tmp_path / "b.tif", noise(50, 50))
     deep = write_tiff(tmp_path / "c.tif", noise(50, 50).astype(np.uint16), metres=1)
-    with pytest.raises(UserError, match=r"b\.tif does not say where it lies"):
+    with pytest.raises(UserError, match=r"b\.tif has no known place"):
         read([first, nowhere])
-    with pytest.raises(UserError, match=r"c\.tif has uint16 values, and .*a\.tif uint8"):
+    with pytest.raises(UserError, match=r"c\.tif has uint16 values, but .*a\.tif has uint8"):
         read([first, deep])
     (tmp_path / "b.tfw").write_text("1 0 0 -1 300050.5 4689999.5")
-    with pytest.raises(UserError, match=f"say --crs {UTM},"):
+    with pytest.raises(UserError, match=f"pass --crs {UTM},"):
         read([first, nowhere])
     image, _ = read([first, nowhere], crs=UTM)
     assert image.shape == (50, 100, 3)
