@@ -1,7 +1,7 @@
-"""Compares a road map with another: what the other one lacks, and what it has that was not found.
+"""Compares two road maps: which roads the other map lacks, and which the prediction lacks.
 
-All is done in metres, in a transverse Mercator projection around a point of the prediction:
-distances are right to 1e-4 within 90 km of it.
+Everything is computed in metres, in a transverse Mercator projection around the prediction. Its
+distances are right to 1e-4 within 90 km.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from roads.graph.matching import STEP, Lines, Match, Pieces, match_maps
 from roads.graph.tracing import CERTAIN, trace_roads
 from roads.mapping.georeference import LONGITUDE_LATITUDE, Place, find_place
 from roads.mapping.layers import FORMATS as LINE_FORMATS
-from roads.mapping.layers import has_lines, read_lines
+from roads.mapping.layers import LineMap, has_lines, read_lines
 from roads.mapping.opening import (
     FORMATS,
     check_size,
@@ -36,39 +36,19 @@ from roads.mapping.opening import (
 )
 from roads.mapping.outputs import read_facts
 from roads.mapping.resampling import strip_rows
+from roads.mapping.vectors import converter, road_lines
 from roads.params.evaluate import read_evaluate
 from roads.runtime.arrays import Bool, Float64
 from roads.runtime.errors import UserError
 
 WITHIN = 8.0  # metres
-OF_A_MAP = ("_roads", "_mask")  # end the names of the files of `roads predict` that have roads
-AREA_SIDE = 2048  # pixels; missing imagery is looked for in a copy that is no larger
-SIDE_STEPS = 100  # points on the border of an area, which a projection may bend, a side
-
-
-@dataclass(frozen=True)
-class Side:
-    """One of the two maps.
-
-    Attributes:
-        path: its file.
-        lines: (n,) LineStrings.
-        crs: what coordinates are in.
-        area: where roads were looked for; None if unknown.
-        probability: of each line, NaN where unknown.
-        notes: what the user should know of it.
-    """
-
-    path: Path
-    lines: Lines
-    crs: CRS
-    area: shapely.Geometry | None
-    probability: Float64
-    notes: list[str]
+MAP_ENDINGS = ("_roads", "_mask")  # of the files of `roads predict` that show roads
+AREA_SIDE = 2048  # pixels; missing imagery is looked for in a copy of at most this size
+SIDE_STEPS = 100  # points on each side of an area, because a projection may bend it
 
 
 class Ranked(NamedTuple):
-    """Pieces of road, those to look at first come first, and their probabilities (NaN: unknown)."""
+    """Pieces of road, the most interesting first, and their probabilities (NaN if unknown)."""
 
     pieces: Pieces
     probability: Float64
@@ -76,17 +56,17 @@ class Ranked(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two maps, compared.
+    """The result of a comparison of two maps.
 
     Attributes:
         match: all pieces, in metres.
-        layers: by name, what the reference lacks (the longest and most probable first), what the
-            prediction lacks (the longest and least probable first), and the matched pieces of the
-            prediction (the farthest off first).
+        layers: by name: roads missing in the reference (the longest and most probable first),
+            roads not seen by the prediction (the longest and least probable first), and matched
+            pieces of the prediction (the largest offset first).
         crs: of the prediction.
         metric: of the pieces.
         area: where the maps were compared, in words.
-        notes: what the user should know of the two maps.
+        notes: remarks on the two maps for the user.
     """
 
     match: Match
@@ -98,13 +78,13 @@ class Comparison:
 
 
 def map_of(path: Path) -> tuple[str, Path | None]:
-    """The name of the map that a file is of, and its probability if `roads predict` made it."""
+    """The name of a file's map, and the map's probability file if `roads predict` wrote it."""
     name = path.stem
-    for ending in OF_A_MAP:
+    for ending in MAP_ENDINGS:
         name = name.removesuffix(ending)
-    sizes = read_facts(path.with_name(f"{name}.json")).get("files", {})
     raster = path.with_name(f"{name}_probability.tif")
-    return name, raster if raster.name in sizes and raster.is_file() else None
+    listed = read_facts(path.with_name(f"{name}.json")).get("files", {})
+    return name, raster if raster.name in listed and raster.is_file() else None
 
 
 def compare_maps(
@@ -120,32 +100,29 @@ def compare_maps(
     Args:
         prediction: roads or mask by `roads predict`, or any other map.
         reference: the map that may lack roads.
-        within: metres between matched roads, at most.
+        within: the largest distance between matched roads, in metres.
         crs: the coordinate system of files without one, such as EPSG:26986.
-        layer: that of the reference, if several of its layers have lines.
+        layer: the layer of the reference, if several have lines.
 
     Raises:
-        UserError: a file cannot be read, one does not say where it lies, or the two lie apart.
+        UserError: a file cannot be read or has no known place, or the two do not overlap.
     """
     with quiet_gdal():
-        ours, theirs = _read_side(prediction, crs, None), _read_side(reference, crs, layer)
-        _, raster = map_of(prediction)
+        ours, theirs = _read_map(prediction, crs, None), _read_map(reference, crs, layer)
         with naming_errors(prediction):
             metric = _metric(ours)
             found = projected(ours.lines, ours.crs, metric)
-            area, said = _area(ours, raster, found, metric, within, crs)
+        area, said = _area(prediction, reference, found, metric, within, crs)
         with naming_errors(reference):
-            if theirs.area:
-                area &= projected(theirs.area, theirs.crs, metric)
-                said += f" and {reference} has pixels"
             box = shapely.box(*projected(area, metric, theirs.crs).bounds)
-            near = shapely.intersects(theirs.lines, box)  # an extract may be of the whole Earth
+            near = shapely.intersects(theirs.lines, box)  # the file may cover the whole Earth
             known = projected(theirs.lines[near], theirs.crs, metric)
         if not shapely.intersects(known, area).any():
             raise UserError(
-                f"{reference} has no road where {prediction} lies. Look at both in a GIS."
+                f"{reference} has no road in the area of {prediction}. Look at both in a GIS."
             )
         match = match_maps(_clipped(found, area), _clipped(known, area), within)
+        raster = map_of(prediction)[1]
 
         def along(pieces: Pieces) -> Float64:
             points, owner = shapely.get_coordinates(
@@ -166,7 +143,8 @@ def compare_maps(
         "not_seen": _ranked(match.unseen, unseen, match.unseen.lengths * unsure),
         "matched": _ranked(match.matched, matched, match.matched.distances),
     }
-    notes = [f"{side.path} {note}" for side in (ours, theirs) for note in side.notes]
+    both = (prediction, ours), (reference, theirs)
+    notes = [f"{path} {note}" for path, side in both for note in side.notes]
     return Comparison(match, layers, ours.crs, metric, said, notes)
 
 
@@ -184,33 +162,23 @@ def _ranked(pieces: Pieces, probability: Float64, worth: Float64) -> Ranked:
     return Ranked(pieces.pick(order), probability[order])
 
 
-def _read_side(path: Path, crs: str | None, layer: str | None) -> Side:
+def _read_map(path: Path, crs: str | None, layer: str | None) -> LineMap:
+    """Read lines, or trace a raster; `crs` is used if the file names no coordinate system."""
     if path.is_file() and has_lines(path):
-        file = read_lines(path, layer)
-        system = file.crs or (crs and CRS.from_string(crs)) or _unknown(path)
-        return Side(path, file.lines, system, None, file.probability, file.notes)
-    if path.is_file() and not is_picture(path):
+        found = read_lines(path, layer)
+    elif path.is_file() and not is_picture(path):
         raise UserError(f"{path} is neither {LINE_FORMATS} nor a raster: {FORMATS}")
-    with naming_errors(path), _open(path) as dataset:
-        check_size(path, dataset)
-        place = _place(path, dataset, crs)
-        if place.metres is None:
-            raise UserError(f"{path} does not say where it lies. Georeference it first.")
-        lines = _trace(dataset, place.metres, place.transform)
-        area = _imagery(dataset, place.transform)
-    if not len(lines):
-        raise UserError(f"{path} has no roads")
-    return Side(
-        path, lines, place.crs or _unknown(path), area, np.full(len(lines), np.nan), place.notes
-    )
-
-
-def _unknown(path: Path) -> CRS:
-    raise UserError(f"{path} does not say its coordinate system. Say it with --crs.")
+    else:
+        with naming_errors(path), _open(path) as dataset:
+            found = _trace(path, dataset, _place(path, dataset, crs))
+    system = found.crs or (crs and CRS.from_string(crs))
+    if not system:
+        raise UserError(f"{path} has no coordinate system. Set it with --crs.")
+    return found._replace(crs=system)
 
 
 def _place(path: Path, dataset: DatasetReader, crs: str | None) -> Place:
-    """Where a raster lies; `crs` is for one without a coordinate system."""
+    """Where a raster lies; `crs` is used if it has no coordinate system."""
     place = find_place(path, dataset, None)
     return find_place(path, dataset, crs) if place.crs is None else place
 
@@ -219,8 +187,11 @@ def _open(path: Path) -> DatasetReader:
     return rasterio.open(path.resolve(), driver=driver_of(path), sharing=False)
 
 
-def _trace(dataset: DatasetReader, metres: tuple[float, float], transform: Affine) -> Lines:
+def _trace(path: Path, dataset: DatasetReader, place: Place) -> LineMap:
     """The centrelines of what is brighter than half of the brightest pixel, in any band."""
+    check_size(path, dataset)
+    if place.metres is None:
+        raise UserError(f"{path} has no known place. Georeference it first.")
     colours = [
         band
         for band, kind in zip(dataset.indexes, dataset.colorinterp, strict=True)
@@ -240,48 +211,53 @@ def _trace(dataset: DatasetReader, metres: tuple[float, float], transform: Affin
         lambda top, bottom: np.full((bottom - top, width), CERTAIN, np.uint16),
         height,
         width,
-        metres=metres,
+        metres=place.metres,
         spur=how.spur,
         tolerance=how.tolerance,
     )
-    to_xy = [transform.a, transform.b, transform.d, transform.e, transform.c, transform.f]
-    lines = [shapely.LineString(edge.line[:, ::-1] + 0.5) for edge in graph.edges]
-    return np.array([shapely.affinity.affine_transform(line, to_xy) for line in lines], object)
+    if not graph.edges:
+        raise UserError(f"{path} has no roads")
+    lines = road_lines(graph, converter(place.transform))
+    return LineMap(lines, place.crs, np.full(len(lines), np.nan), place.notes)
 
 
-def _imagery(dataset: DatasetReader, transform: Affine) -> shapely.Geometry:
-    """Where a raster is not masked out, in its coordinates."""
-    shrink = max(1, max(dataset.shape) / AREA_SIDE)
-    height, width = (max(1, round(side / shrink)) for side in dataset.shape)
-    valid: Bool = dataset.read_masks(1, out_shape=(height, width)) > 0
-    scale = Affine.scale(dataset.width / width, dataset.height / height)
-    found = shapes(valid.astype(np.uint8), valid, transform=transform @ scale)
-    area = shapely.union_all([shape(each) for each, _ in found])
-    return shapely.segmentize(area, max(area.length / 4 / SIDE_STEPS, 1e-9))
-
-
-def _metric(side: Side) -> CRS:
+def _metric(road_map: LineMap) -> CRS:
     """A projection in metres around a point of a map."""
-    points = shapely.get_coordinates(side.lines)
+    points = shapely.get_coordinates(road_map.lines)
     (lon,), (lat,) = transform_coordinates(
-        side.crs, LONGITUDE_LATITUDE, *points[len(points) // 2, :, None]
+        road_map.crs, LONGITUDE_LATITUDE, *points[len(points) // 2, :, None]
     )
     return CRS.from_dict(proj="tmerc", lon_0=lon, lat_0=lat, ellps="WGS84", units="m")
 
 
 def _area(
-    side: Side, raster: Path | None, lines: Lines, metric: CRS, within: float, crs: str | None
+    prediction: Path, reference: Path, lines: Lines, metric: CRS, within: float, crs: str | None
 ) -> tuple[shapely.Geometry, str]:  # fmt: skip
-    """Where a prediction looked for roads, and how that is known."""
-    if side.area:
-        return projected(side.area, side.crs, metric), f"where {side.path} has pixels"
-    if raster:
-        with naming_errors(raster), _open(raster) as dataset:
-            place = _place(raster, dataset, crs)
-            area = _imagery(dataset, place.transform)
-        return projected(area, place.crs, metric), f"where {raster} has imagery"
-    box = shapely.box(*shapely.total_bounds(lines)).buffer(within, join_style="mitre")
-    return box, f"in the bounding box of {side.path} and {within:g} m around it"
+    """Where to compare two maps, in metres and in words; `lines` are those of the prediction."""
+    raster = map_of(prediction)[1] or prediction
+    if is_picture(raster):
+        area, said = _data_area(raster, metric, crs), f"where {raster} has data"
+    else:
+        area = shapely.box(*shapely.total_bounds(lines)).buffer(within, join_style="mitre")
+        said = f"in the bounding box of {prediction} and {within:g} m around it"
+    if is_picture(reference):
+        area &= _data_area(reference, metric, crs)
+        said += f", and where {reference} has data"
+    return area, said
+
+
+def _data_area(path: Path, metric: CRS, crs: str | None) -> shapely.Geometry:
+    """Where a raster is not masked out."""
+    with naming_errors(path), _open(path) as dataset:
+        place = _place(path, dataset, crs)
+        shrink = max(1, max(dataset.shape) / AREA_SIDE)
+        height, width = (max(1, round(side / shrink)) for side in dataset.shape)
+        valid: Bool = dataset.read_masks(1, out_shape=(height, width)) > 0
+        pixel = place.transform @ Affine.scale(dataset.width / width, dataset.height / height)
+        found = shapes(valid.astype(np.uint8), valid, transform=pixel)
+        area = shapely.union_all([shape(each) for each, _ in found])
+        area = shapely.segmentize(area, max(area.length / 4 / SIDE_STEPS, 1e-9))
+        return projected(area, place.crs, metric)
 
 
 def _clipped(lines: Lines, area: shapely.Geometry) -> Lines:
@@ -290,18 +266,18 @@ def _clipped(lines: Lines, area: shapely.Geometry) -> Lines:
 
 
 def _read_probability(path: Path, points: Float64, metric: CRS, crs: str | None) -> Float64:
-    """The probability at points, (n, 2); beyond the raster, that at its border."""
+    """The probability at points, (n, 2), or at the nearest border of the raster."""
     with naming_errors(path), _open(path) as dataset:
         place = _place(path, dataset, crs)
         moved = shapely.get_coordinates(projected(shapely.points(points), metric, place.crs))
-        columns, rows = (np.floor(each).astype(np.int64) for each in ~place.transform @ moved.T)
-        height, width = dataset.shape
-        rows, columns = rows.clip(0, height - 1), columns.clip(0, width - 1)
+        columns, rows = np.floor(~place.transform @ moved.T).astype(np.int64)
+        rows, columns = rows.clip(0, dataset.height - 1), columns.clip(0, dataset.width - 1)
         values = np.empty(len(points))
-        step = strip_rows(width)
+        step = strip_rows(dataset.width)
         for strip in np.unique(rows // step):
             here = rows // step == strip
-            window = Window(0, strip * step, width, min(step, height - strip * step))
-            band = dataset.read(1, window=window)
-            values[here] = band[rows[here] - strip * step, columns[here]]
+            window = Window(
+                0, strip * step, dataset.width, min(step, dataset.height - strip * step)
+            )
+            values[here] = dataset.read(1, window=window)[rows[here] % step, columns[here]]
     return values / CERTAIN

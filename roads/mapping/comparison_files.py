@@ -1,8 +1,6 @@
 """The files of a comparison of two road maps: layers, totals, a page, pictures of the pieces."""
 
 import contextlib
-import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,13 +13,21 @@ from roads.graph.matching import Lines
 from roads.mapping.comparing import WITHIN, Comparison, compare_maps, map_of, projected
 from roads.mapping.georeference import LONGITUDE_LATITUDE
 from roads.mapping.layers import write_layer
-from roads.mapping.outputs import read_facts, reading_rows
+from roads.mapping.outputs import (
+    file_sizes,
+    finishing,
+    in_the_way,
+    read_facts,
+    reading_rows,
+    refuse_to_replace,
+    writing_to,
+)
 from roads.mapping.page import LineLayer, write_page
 from roads.mapping.rasters import FileRaster, open_raster
 from roads.runtime.errors import UserError, ascii_controls
-from roads.runtime.files import partial_folder, take_name, told_if_full, write_json
+from roads.runtime.files import write_json
 
-LISTS = {  # how the page calls them, and their colours on it and in chips
+LISTS = {  # titles on the page, and colours on it and in chips
     "matched": ("matched", "#30c030"),
     "not_seen": ("not seen", "#3090ff"),
     "missing_in_map": ("missing in the map", "#ff3030"),
@@ -42,64 +48,43 @@ def run_comparison(
     picture: Path | None = None,
     chips: int = 0,
 ) -> None:
-    """Compare two maps as `compare_maps`, write files into `out`, and print what was found.
+    """Compare two maps as `compare_maps`, write files to `out`, and print a summary.
 
-    They replace those of an earlier comparison of that name.
+    They replace those of an earlier comparison of the same name.
 
     Args:
-        picture: where the roads were looked for. It is drawn on the page, if `roads predict` made
-            the prediction, and in chips.
-        chips: how many pieces of both lists to draw.
+        picture: the picture in which roads were predicted. It is drawn on the page, if `roads
+            predict` made the prediction, and in chips.
+        chips: how many pieces of each list to draw.
 
     Raises:
-        UserError: as `compare_maps` and `open_raster`; or a file of another origin would be
-            replaced, or one cannot be written.
+        UserError: as `compare_maps` and `open_raster`; or a file that no comparison wrote would
+            be replaced, or a file cannot be written.
     """
     name, probability = map_of(prediction)
     facts = out / f"{name}_compare.json"
     with contextlib.ExitStack() as stack:
         raster = stack.enter_context(open_raster(picture, crs=crs)) if picture else None
         if raster and raster.to_lonlat is None:
-            raise UserError(f"{picture} does not say where it lies. Leave --picture out.")
+            raise UserError(f"{picture} has no known place. Leave --picture out.")
         if raster and probability:
             size = read_facts(probability.with_name(f"{name}.json"))
             if raster.shape != (size.get("height"), size.get("width")):
-                raise UserError(f"{picture} is not of the size of {probability}: not its picture")
+                raise UserError(f"{picture} is not the picture of {probability}: the sizes differ")
         comparison = compare_maps(prediction, reference, within=within, crs=crs, layer=layer)
         for note in (*comparison.notes, f"maps are compared {comparison.area}"):
             print(f"compare: {ascii_controls(note)}", file=sys.stderr)
-        stack.enter_context(told_if_full(facts))
-        partial = stack.enter_context(partial_folder(out / f".{name}_compare"))
-        _write_layers(comparison, partial, name)
+        stack.enter_context(writing_to(out))
+        folder = stack.enter_context(finishing(facts))
+        _write_layers(comparison, folder, name)
         if raster:
-            _draw(comparison, raster, probability, partial, name, chips)
-        made = {path.name for path in partial.iterdir()}
-        totals = _totals(comparison) | {"files": sorted(made)}
+            _draw(comparison, raster, probability, folder, name, chips)
+        sizes = file_sizes(folder)
+        refuse_to_replace(in_the_way([facts, *map(facts.with_name, sizes)], facts), "compare")
+        totals = _totals(comparison)
         compared = {"prediction": str(prediction), "reference": str(reference), "within_m": within}
-        write_json(partial / facts.name, compared | totals)
-        made.add(facts.name)
-        earlier = _written_before(facts, name)
-        if others := sorted(each for each in made - earlier if (out / each).exists()):
-            raise UserError(
-                f"{out / others[0]} would be replaced, but no {facts.name} says that `roads "
-                "compare` wrote it. Choose another --out, or move it away."
-            )
-        for each in sorted(made, key=lambda each: (each == facts.name, each)):  # the facts last
-            take_name(partial / each, out / each)
-        for each in earlier - made:
-            (out / each).unlink(missing_ok=True)
-    _say(totals, prediction, reference, out / name)
-
-
-def _written_before(facts: Path, name: str) -> set[str]:
-    """The names of the files of an earlier comparison; none where the facts are not ours."""
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-        files = json.loads(facts.read_bytes())["files"]
-        return {
-            facts.name,
-            *(each for each in files if re.fullmatch(f"{re.escape(name)}_[^/]+", each)),
-        }
-    return set()
+        write_json(folder / facts.name, compared | totals | {"files": sizes})
+    _print_summary(totals, prediction, reference, out / name)
 
 
 def _totals(comparison: Comparison) -> dict[str, Any]:
@@ -119,21 +104,18 @@ def _totals(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _say(totals: dict[str, Any], prediction: Path, reference: Path, begin: Path) -> None:
-    length = {kind: totals[kind]["length_m"] / 1000 for kind in KINDS}
-    predicted = length["matched"] + length["missing_in_map"]
-    known = length["matched_in_reference"] + length["not_seen"]
+def _print_summary(totals: dict[str, Any], prediction: Path, reference: Path, begin: Path) -> None:
+    matched, missing, found, unseen = (totals[kind]["length_m"] / 1000 for kind in KINDS)
+    offset = f", {totals['mean_offset_m']:.1f} m off on average" if matched else ""
     lines = [
-        f"{prediction}: {predicted:.2f} km of road, {length['matched']:.2f} km of it in the map"
-        + (f", {totals['mean_offset_m']:.1f} m off on average" if length["matched"] else ""),
-        f"{reference}: {known:.2f} km of road in that area, "
-        f"{length['matched_in_reference']:.2f} km of it predicted",
+        f"{prediction}: {matched + missing:.2f} km of road, {matched:.2f} km of it in the map"
+        f"{offset}",
+        f"{reference}: {found + unseen:.2f} km of road in that area, "
+        f"{found:.2f} km of it predicted",
     ]
-    for key in ("missing_in_map", "not_seen"):
+    for key, length in (("missing_in_map", missing), ("not_seen", unseen)):
         pieces = totals[key]["pieces"]
-        lines.append(
-            f"{LISTS[key][0]}: {length[key]:.2f} km, {pieces} pieces → {begin}_{key}.geojson"
-        )
+        lines.append(f"{LISTS[key][0]}: {length:.2f} km, {pieces} pieces → {begin}_{key}.geojson")
     print("\n".join(map(ascii_controls, lines)))
 
 
@@ -147,23 +129,17 @@ def _write_layers(comparison: Comparison, folder: Path, name: str) -> None:
         }
         lines = projected(pieces.lines, comparison.metric, comparison.crs)
         write_layer(folder / f"{name}_compare.gpkg", key, lines, fields, comparison.crs)
-        lines = projected(pieces.lines, comparison.metric, LONGITUDE_LATITUDE)
-        write_layer(
-            folder / f"{name}_{key}.geojson",
-            key,
-            lines,
-            fields,
-            LONGITUDE_LATITUDE,
-            driver="GeoJSON",
-            layer_options={"RFC7946": "YES", "WRITE_NAME": "NO"},
-        )
+        path, lonlat = folder / f"{name}_{key}.geojson", LONGITUDE_LATITUDE
+        lines = projected(pieces.lines, comparison.metric, lonlat)
+        options = {"RFC7946": "YES", "WRITE_NAME": "NO"}
+        write_layer(path, key, lines, fields, lonlat, driver="GeoJSON", layer_options=options)
 
 
 def _draw(
     comparison: Comparison, raster: FileRaster, probability: Path | None, folder: Path, name: str,
     chips: int,
 ) -> None:  # fmt: skip
-    """Draw the page, if there is a probability, and chips."""
+    """Draw chips, and the page if there is a probability."""
 
     def to_pixels(points: Any) -> Any:  # columns and rows; (0, 0) is the picture's corner
         return np.stack(~raster.transform @ points.T, axis=1)
@@ -207,7 +183,7 @@ def _draw_chip(
     corners = np.rint([(low + high) / 2 - half, (low + high) / 2 + half]).astype(np.int64)
     (left, top), (right, bottom) = corners.clip(0, raster.shape[::-1]).tolist()
     if right == left or bottom == top:
-        return  # beyond the picture
+        return  # the piece is outside the picture
     plain = Image.fromarray(raster.read_rows(top, bottom)[0][:, left:right])
     scale = CHIP_SIDE / max(plain.size)
     plain = plain.resize([max(1, round(side * scale)) for side in plain.size])

@@ -1,7 +1,7 @@
-"""Layers of vector files: lines read from GeoJSON, GeoPackage and Shapefile; any layer written.
+"""Reads lines from GeoJSON, GeoPackage and Shapefile, and writes layers of any geometry.
 
-GDAL reads a GeoPackage or a Shapefile in a folder where nothing else is, so that it opens no other
-file. GeoJSON may name an address for its coordinate system, which GDAL would ask; it is read here.
+GDAL sees a GeoPackage or Shapefile in a folder of its own, so that it opens no other file. GeoJSON
+is parsed here: it may name a URL as its coordinate system, which GDAL would fetch.
 """
 
 import json
@@ -23,26 +23,27 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
 from roads.graph.matching import Lines
+from roads.mapping.opening import first_bytes
 from roads.runtime.arrays import Float64
 from roads.runtime.errors import UserError, one_line
 from roads.runtime.files import check_room
 
-GEOPACKAGE, SHAPEFILE = b"SQLite format 3\0", b"\0\0\x27\x0a"  # how the files begin
+GEOPACKAGE, SHAPEFILE = b"SQLite format 3\0", b"\0\0\x27\x0a"  # the first bytes of the files
 GEOJSON = rb"(?:\xef\xbb\xbf)?\s*\{"
 FORMATS = "GeoJSON, GeoPackage or Shapefile"
 SHAPEFILE_PARTS = (".shp", ".shx", ".dbf", ".prj", ".cpg")
 PROBABILITY = "probability"  # the field of lines that `roads predict` writes
-FILE_BYTES, FEATURE_BYTES, POINT_BYTES = 200_000, 1000, 100  # more than a file takes for each
+FILE_BYTES, FEATURE_BYTES, POINT_BYTES = 200_000, 1000, 100  # upper bounds of their sizes
 
 
-class LineFile(NamedTuple):
-    """The lines of a file.
+class LineMap(NamedTuple):
+    """The roads of a map.
 
     Attributes:
         lines: (n,) LineStrings.
-        crs: what their coordinates are in; None if unknown.
+        crs: of their coordinates; None if unknown.
         probability: (n,), NaN where unknown.
-        notes: what was passed over.
+        notes: remarks for the user, such as what was ignored.
     """
 
     lines: Lines
@@ -52,56 +53,52 @@ class LineFile(NamedTuple):
 
 
 def has_lines(path: Path) -> bool:
-    """Whether a file begins as one that `read_lines` reads."""
-    start = _start(path)
+    """Whether a file begins like one that `read_lines` can read."""
+    start = first_bytes(path)
     return start.startswith((GEOPACKAGE, SHAPEFILE)) or re.match(GEOJSON, start) is not None
 
 
-def read_lines(path: Path, layer: str | None = None) -> LineFile:
+def read_lines(path: Path, layer: str | None = None) -> LineMap:
     """Read the lines of a file.
 
     Args:
         path: GeoJSON, GeoPackage or Shapefile.
-        layer: the layer to take if several have lines; None takes the only one, or the only one
+        layer: the layer to read; by default the only one with lines, or the only one of these
             with "road" in its name.
 
     Raises:
-        UserError: the file is broken, has no lines, or several layers of them.
+        UserError: the file is broken, has no lines, or has several layers of them.
     """
-    start = _start(path)
+    start = first_bytes(path)
     notes: list[str] = []
     try:
-        if start.startswith(GEOPACKAGE):
-            geometries, crs, values = _read_by_gdal(path, (".gpkg",), layer, notes)
-        elif start.startswith(SHAPEFILE):
-            geometries, crs, values = _read_by_gdal(path, SHAPEFILE_PARTS, layer, notes)
-        else:
+        if re.match(GEOJSON, start):
             geometries, crs, values = _read_geojson(path)
+        else:
+            parts = (".gpkg",) if start.startswith(GEOPACKAGE) else SHAPEFILE_PARTS
+            geometries, crs, values = _read_with_gdal(path, parts, layer, notes)
     except (
         pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, shapely.GEOSException,
         CRSError, ValueError, TypeError, KeyError, AttributeError, RecursionError,
     ) as error:  # fmt: skip
         raise UserError(f"{path} is broken or not {FORMATS}: {one_line(error)}") from None
-    parts, owner = shapely.get_parts(geometries, return_index=True)
-    parts, of = shapely.get_parts(parts, return_index=True)  # of collections
-    owner = owner[of]
+    parts, outer = shapely.get_parts(geometries, return_index=True)
+    parts, inner = shapely.get_parts(parts, return_index=True)  # a collection may hold multi-parts
+    owner = outer[inner]
     line = shapely.get_type_id(parts) == shapely.GeometryType.LINESTRING
     if others := int(np.count_nonzero(~line)):
-        notes.append(f"has {others:,} points or areas, which are passed over")
+        notes.append(f"has {others:,} points or areas, which are ignored")
     if not line.any():
         raise UserError(f"{path} has no lines; {others:,} points or areas")
-    return LineFile(shapely.force_2d(parts[line]), crs, values[owner[line]], notes)
-
-
-def _start(path: Path) -> bytes:
-    with path.open("rb") as stream:
-        return stream.read(300)
+    return LineMap(shapely.force_2d(parts[line]), crs, values[owner[line]], notes)
 
 
 Read = tuple[NDArray[Any], CRS | None, Float64]  # geometries, coordinate system, probability
 
 
-def _read_by_gdal(path: Path, parts: tuple[str, ...], layer: str | None, notes: list[str]) -> Read:
+def _read_with_gdal(
+    path: Path, parts: tuple[str, ...], layer: str | None, notes: list[str]
+) -> Read:
     with TemporaryDirectory() as folder:
         beside = {each.suffix.lower(): each for each in path.parent.glob(f"{escape(path.stem)}.*")}
         for suffix, source in (beside | {parts[0]: path}).items():
@@ -119,19 +116,23 @@ def _read_by_gdal(path: Path, parts: tuple[str, ...], layer: str | None, notes: 
 
 
 def _choose(path: Path, kinds: Mapping[str, str], layer: str | None, notes: list[str]) -> str:
-    """The layer of a GeoPackage to read, by the kind of geometry that each has."""
+    """The name of the layer of a GeoPackage to read; `kinds` has each layer's geometry type."""
     lines = [name for name, kind in kinds.items() if kind and re.search("Line|Unkn|Coll", kind)]
     if layer is None:
         roads = [name for name in lines if "road" in name.lower()]
         found = lines if len(lines) == 1 else roads
         if len(found) != 1:
-            has = f"several layers of lines: {', '.join(lines)}" if lines else "no layer of lines"
-            raise UserError(f"{path} has {has}." + (" Choose one with --layer." if lines else ""))
+            if not lines:
+                raise UserError(f"{path} has no layer of lines.")
+            names = ", ".join(lines)
+            raise UserError(
+                f"{path} has several layers of lines: {names}. Choose one with --layer."
+            )
         layer = found[0]
     elif layer not in kinds:
         raise UserError(f"{path} has no layer {layer}. It has: {', '.join(kinds)}.")
     if others := sorted(kinds.keys() - {layer}):
-        notes.append(f"has further layers, which are passed over: {', '.join(others)}")
+        notes.append(f"has other layers, which are ignored: {', '.join(others)}")
     return layer
 
 
@@ -139,14 +140,14 @@ def _read_geojson(path: Path) -> Read:
     content = json.loads(path.read_bytes().decode("utf-8-sig"))
     features = content["features"] if content["type"] == "FeatureCollection" else [content]
     if "unit" in content:
-        raise UserError(f"{path} is in pixels. Georeference the picture, and map it again.")
+        raise UserError(f"{path} is in pixels. Georeference the picture and map it again.")
     crs = CRS.from_epsg(4326)  # RFC 7946
-    if named := content.get("crs"):  # of 2008
+    if named := content.get("crs"):  # as in the specification of 2008
         name = named["properties"]["name"]
         if code := re.search(r"EPSG:+(\d+)$", name):
             crs = CRS.from_epsg(int(code[1]))
         elif not name.endswith("CRS84"):
-            raise ValueError("its coordinate system is not one of EPSG's")
+            raise ValueError("its coordinate system has no EPSG code")
     features = [each for each in features if each["geometry"]]
     shapes = [json.dumps(each["geometry"]) for each in features]
     values = [(each.get("properties") or {}).get(PROBABILITY) for each in features]
@@ -164,17 +165,19 @@ def write_layer(
     geometry_type: str = "LineString",
     **options: Any,
 ) -> None:
-    """Write a layer of a new or an existing file; NaN becomes null.
+    """Write a layer to a new or an existing file; NaN becomes null.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: the file cannot be written.
     """
     points = int(shapely.get_num_coordinates(geometry).sum())
     check_room(path, FILE_BYTES + FEATURE_BYTES * len(geometry) + POINT_BYTES * points)
     try:
         with warnings.catch_warnings(), TemporaryDirectory() as plain:
             warnings.filterwarnings("ignore", "'crs' was not provided")
-            link = Path(plain, f"{layer}{path.suffix}")  # pyogrio parses paths: ! ends an archive
+            link = Path(
+                plain, f"{layer}{path.suffix}"
+            )  # pyogrio takes "!" in a path for an archive
             link.symlink_to(path.resolve())
             pyogrio.raw.write(
                 link,

@@ -89,7 +89,7 @@ def driver_of(path: Path) -> str:
         raise UserError(f"{path} {missing}; local files are read, no addresses")
     driver = signature(path)
     if driver is None:
-        if VRT in _start(path):
+        if VRT in first_bytes(path):
             raise UserError(
                 f"{path} is a VRT, which refers to other files. Map the folder of its pictures "
                 f"with --mosaic, or make it a GeoTIFF, with gdal_translate or {copied(path)}."
@@ -115,11 +115,12 @@ def copied(path: Path, source: str | None = None, ending: str = "_tiled") -> str
 
 def signature(path: Path) -> str | None:
     """The GDAL driver for what a file begins with; None if it is no such picture."""
-    start = _start(path)
+    start = first_bytes(path)
     return next((each for each, begin in SIGNATURES.items() if re.match(begin, start, re.S)), None)
 
 
-def _start(path: Path) -> bytes:
+def first_bytes(path: Path) -> bytes:
+    """Enough bytes of a file to tell its format."""
     with path.open("rb") as stream:
         return stream.read(300)
 

@@ -1,15 +1,16 @@
 """The files of a road map: probability, mask, overlay, roads, and the facts about them.
 
-They are written into a hidden folder and get their final names together, the facts last: where
-`NAME.json` is, the map is whole. The facts list the other files, so that no file is replaced or
-removed that a user put there.
+They are written to a hidden folder and get their final names together, the facts last: if
+`NAME.json` exists, the map is complete. The facts list the other files with their sizes, so that no
+file of the user is replaced or removed. A comparison does the same with `NAME_compare.json`.
 """
 
 import contextlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -30,26 +31,26 @@ from roads.mapping.resampling import Shape
 from roads.runtime.arrays import Bool, Image8
 from roads.runtime.errors import UserError
 from roads.runtime.files import PARTIAL, check_room, partial_folder, take_name, told_if_full
+from roads.runtime.locks import held
 
 BLOCK = 512  # side of the tiles in the GeoTIFFs, in pixels
-MOST_UNWRITTEN = 300_000_000  # bytes that GDAL holds back, its cache and a strip of rows
-HEADERS = 65_536  # bytes, more than a TIFF needs beside the pixels
-COG_ROOM = 3  # of the tiled GeoTIFF's size: the file, its overviews, and these once more
+MOST_UNWRITTEN = 300_000_000  # bytes that GDAL keeps in memory: its cache and a strip of rows
+HEADERS = 65_536  # bytes, more than a TIFF needs besides the pixels
+COG_ROOM = 3  # times the tiled GeoTIFF: the file, its overviews, and a temporary copy of these
 ROAD = 255  # in the mask, as in the published maps
-OVERLAY_SIDE = 2048  # pixels of an overlay's longer side, at most
+OVERLAY_SIDE = 2048  # pixels; the longer side of an overlay is at most this
 OVERLAY_QUALITY = 90
 ROAD_COLOUR = (230, 30, 30)
 LINE_COLOUR = (255, 230, 0)
 WORLD_FILES = {".png": ".pgw", ".jpg": ".jgw"}
 PRJ = ".prj"
-PNG_MASK = ".png.msk"  # GDAL's, beside a PNG
-FORMATS = ("tif", "png")
-FACTS_KEYS = {"picture", "model", "options", "files"}
-READY = ".roads-map"  # ends the name of a hidden folder that holds a whole map
+PNG_MASK = ".png.msk"  # GDAL's mask file for a PNG
+READY = ".roads-map"  # suffix of a hidden folder that holds a complete map or comparison
+LOCK = ".roads-map.lock"  # in the output folder
 
 
 class RoadMapFiles(NamedTuple):
-    """Where the files of a picture's road map are, or will be."""
+    """The paths of a road map's files."""
 
     probability: Path
     mask: Path
@@ -61,32 +62,35 @@ class RoadMapFiles(NamedTuple):
 
     @classmethod
     def named(cls, folder: Path, name: str, format: str) -> Self:
-        """The files of the picture `name`, probability and mask as `tif` or `png`."""
+        """The files of the picture `name`, with probability and mask as tif or png."""
         endings = (
             f"_probability.{format}", f"_mask.{format}", "_overlay.jpg", "_roads.geojson",
             "_map.html", "_roads.gpkg", ".json",
         )  # fmt: skip
         return cls(*(folder / f"{name}{ending}" for ending in endings))
 
+    def with_sidecars(self) -> list[Path]:
+        """These files, and those that may be written next to the PNGs and the overlay."""
+        placed = [path for path in self if path.suffix in WORLD_FILES]
+        worlds = [path.with_suffix(WORLD_FILES[path.suffix]) for path in placed]
+        return [*self, *worlds, *(path.with_suffix(x) for path in placed for x in (PRJ, PNG_MASK))]
 
-def file_sizes(files: RoadMapFiles) -> dict[str, int]:
-    """Bytes of each file that was written so far into the folder of `files`, by name."""
-    return {path.name: path.stat().st_size for path in sorted(files.facts.parent.iterdir())}
+
+def file_sizes(folder: Path) -> dict[str, int]:
+    """The size in bytes of each file in a folder, by name."""
+    return {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
 
 
 def is_done(files: RoadMapFiles, made_from: Mapping[str, Any]) -> bool:
-    """Whether all files are there, of the size that was written, and were made from just that.
+    """Whether a map is complete and was made from just these inputs.
 
     Raises:
-        UserError: a file has another size, and is not empty as after a power cut.
+        UserError: a file's size has changed, but not to 0 as after a power cut.
     """
     facts = read_facts(files.facts)
     sizes: dict[str, int] = facts.get("files", {})
-    found = {
-        path.name: path.stat().st_size
-        for path in map(files.facts.with_name, sizes)
-        if path.is_file()
-    }
+    paths = filter(Path.is_file, map(files.facts.with_name, sizes))
+    found = {path.name: path.stat().st_size for path in paths}
     for name, size in found.items():
         if size not in (0, sizes[name]):
             raise UserError(
@@ -97,70 +101,73 @@ def is_done(files: RoadMapFiles, made_from: Mapping[str, Any]) -> bool:
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """The facts of a road map; empty where the file is missing or another program's."""
+    """The facts of a map or comparison; empty if the file is missing or another program's."""
     try:
-        facts = json.loads(path.read_bytes()) if path.is_file() else None
-    except (OSError, ValueError, RecursionError):
+        facts = json.loads(path.read_bytes()) if path.is_file() else {}
+        files = {**facts["files"]}
+    except (OSError, ValueError, RecursionError, TypeError, KeyError):
         return {}
-    if not isinstance(facts, dict) or not facts.keys() >= FACTS_KEYS:
-        return {}
-    both = (RoadMapFiles.named(path.parent, path.stem, format) for format in FORMATS)
-    names = {each.name for files in both for each in _may_write(files)}
-    sizes = facts["files"]
-    return facts if isinstance(sizes, dict) and sizes.keys() <= names else {}
+    name = re.escape(path.stem.removesuffix("_compare"))
+    return facts if files and all(re.fullmatch(f"{name}_[^/]+", each) for each in files) else {}
 
 
-def in_the_way(files: RoadMapFiles) -> list[Path]:
-    """The files that a map would replace and that are not of an earlier map of that name."""
+def in_the_way(paths: Iterable[Path], facts: Path) -> list[Path]:
+    """Which of the paths exist, although the facts do not list them as files of an earlier run."""
     ours = set()
-    for facts in (files.facts, _ready_folder(files) / files.facts.name):
-        if known := read_facts(facts):
+    for each in (facts, _ready_folder(facts) / facts.name):
+        if known := read_facts(each):
             ours |= {facts.name, *known["files"]}
-    return [path for path in _may_write(files) if os.path.lexists(path) and path.name not in ours]
+    return [path for path in paths if os.path.lexists(path) and path.name not in ours]
 
 
-def _may_write(files: RoadMapFiles) -> list[Path]:
-    """The files of a map, and what may go with its PNGs and the overlay."""
-    beside = [
-        path.with_suffix(suffix)
-        for path in files
-        if path.suffix in WORLD_FILES
-        for suffix in (WORLD_FILES[path.suffix], PRJ, PNG_MASK)
-    ]
-    return [*files, *beside]
+def refuse_to_replace(others: Sequence[Path], command: str) -> None:
+    """Raise a UserError if there are files that `in_the_way` found."""
+    if others:
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        raise UserError(
+            f"{others[0]}{more} would be replaced, but no facts file says that `roads {command}` "
+            "wrote it. Choose another --out, or move it away."
+        )
 
 
-def _ready_folder(files: RoadMapFiles) -> Path:
-    return files.facts.with_name(f".{files.facts.stem}{READY}")
-
-
-def settle_leftovers(folder: Path) -> None:
-    """End what a killed run began in an output folder: whole maps are kept, parts removed."""
-    for partial in folder.glob(f".*{READY}{PARTIAL}"):
-        shutil.rmtree(partial, ignore_errors=True)
-    for ready in folder.glob(f".*{READY}"):
-        _move_out(ready)
+def _ready_folder(facts: Path) -> Path:
+    return facts.with_name(f".{facts.stem}{READY}")
 
 
 @contextlib.contextmanager
-def finishing(files: RoadMapFiles) -> Iterator[RoadMapFiles]:
-    """Give the same files in a hidden folder; on success they get their names, facts last.
+def writing_to(folder: Path) -> Iterator[None]:
+    """Lock an output folder, and clean up after a killed run: only complete maps are kept.
+
+    Raises:
+        UserError: another run has locked it.
+    """
+    with held(folder / LOCK, f"another run is writing to {folder}. Wait for it."):
+        for partial in folder.glob(f".*{READY}{PARTIAL}"):
+            shutil.rmtree(partial, ignore_errors=True)
+        for ready in folder.glob(f".*{READY}"):
+            _move_out(ready)
+        yield
+
+
+@contextlib.contextmanager
+def finishing(facts: Path) -> Iterator[Path]:
+    """Yield a hidden folder to write to; on success its files are moved next to `facts`.
 
     Raises:
         FullDiskError: the disk is full.
     """
-    ready = _ready_folder(files)
-    with told_if_full(files.facts), partial_folder(ready) as partial:
-        yield RoadMapFiles(*(partial / path.name for path in files))
-        take_name(partial, ready)  # from now on `settle_leftovers` can end it
+    ready = _ready_folder(facts)
+    with told_if_full(facts), partial_folder(ready) as partial:
+        yield partial
+        take_name(partial, ready)  # after a kill, `writing_to` does the rest
         _move_out(ready)
 
 
 def _move_out(ready: Path) -> None:
-    """Give the files of a whole map their names, in place of the earlier map of that name."""
+    """Move the files out of a hidden folder, in place of an earlier run's, the facts last."""
     facts = ready.with_name(ready.name[1:].removesuffix(READY) + ".json")
     names = {path.name for path in ready.iterdir()}
-    if facts.name in names:  # it is the last to go
+    if facts.name in names:  # else all files were moved before a kill
         for old in read_facts(facts).get("files", {}).keys() - names:  # of another format
             facts.with_name(old).unlink(missing_ok=True)
         facts.unlink(missing_ok=True)
@@ -171,16 +178,15 @@ def _move_out(ready: Path) -> None:
 
 
 class RowWriter:
-    """Writes a GeoTIFF of one band from top to bottom, and which of its pixels count.
+    """Writes a GeoTIFF of one band and its mask of valid pixels, from top to bottom.
 
-    Tiled and compressed by deflate; BigTIFF where it may get larger than 4 GB. Pixels without
-    imagery are 0, and masked out by the file's own mask. `convert` makes it a map's own file.
+    It is tiled and compressed with deflate, and a BigTIFF if it may exceed 4 GB. `convert` turns
+    it into the final file.
 
     Args:
         path: the file.
-        like: the picture whose size, coordinate system and place it has.
-        probability: the band is of 16 bits, changes little from pixel to pixel, and says that
-            CERTAIN stands for 1; else it is of 8 bits.
+        like: the picture from which it takes size, coordinate system and place.
+        probability: the band has 16 bits, and its scale says that CERTAIN is 1; else it has 8.
     """
 
     def __init__(self, path: Path, like: Raster, *, probability: bool):
@@ -199,22 +205,24 @@ class RowWriter:
             self._dataset.descriptions = ("road probability" if probability else "road",)
             if probability:
                 self._dataset.scales = (1 / CERTAIN,)
-        self._rows = np.empty((0, like.width), self._dtype)  # held until there is a row of tiles
+        self._rows = np.empty(
+            (0, like.width), self._dtype
+        )  # collected until they fill a row of tiles
         self._valid = np.empty((0, like.width), np.bool_)
         self._top = 0  # rows written
 
     def append(self, rows: NDArray[np.unsignedinteger], valid: Bool) -> None:
-        """Take the next rows: (n, width), and where there is imagery, bool."""
+        """Append rows, (n, width), and where they have imagery, (n, width) bool."""
         self._rows = np.concatenate([self._rows, rows])
         self._valid = np.concatenate([self._valid, valid])
         if len(self._rows) >= BLOCK:
             self._write(len(self._rows) // BLOCK * BLOCK)
 
     def close(self) -> None:
-        """Write what is left, and check that all got to the disk.
+        """Write the remaining rows and close the file.
 
         Raises:
-            UserError: it did not.
+            UserError: not everything reached the disk.
         """
         if len(self._rows):
             self._write(len(self._rows))
@@ -233,9 +241,9 @@ class RowWriter:
 
 
 def room_for(shape: Shape, dtype: np.dtype[Any]) -> int:
-    """Bytes of a band of that shape and its 8-bit mask, uncompressed.
+    """The uncompressed bytes of a band of that shape and its 8-bit mask.
 
-    At most what GDAL may hold back in memory; the room is checked again before it writes more.
+    At most as much as GDAL keeps in memory: the free space is checked again before it writes more.
     """
     return min((dtype.itemsize + 1) * shape[0] * shape[1], MOST_UNWRITTEN) + HEADERS
 
@@ -250,12 +258,12 @@ def reading_rows(path: Path) -> Iterator[Callable[[int, int], NDArray[Any]]]:
 
 
 def convert(tiff: Path, path: Path, like: Raster) -> None:
-    """Rewrite a GeoTIFF of `RowWriter`, a few rows in memory, and remove it.
+    """Convert a GeoTIFF of `RowWriter`, a few rows at a time, and remove it.
 
-    It becomes a cloud optimized GeoTIFF with overviews, or a PNG with a world file.
+    The result is a cloud optimized GeoTIFF with overviews, or a PNG with a world file.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: the result cannot be written.
     """
     with naming_errors(path):
         with rasterio.open(tiff, driver="GTiff") as dataset:
@@ -266,7 +274,7 @@ def convert(tiff: Path, path: Path, like: Raster) -> None:
             place_by_files(path, like, like.shape)
         else:
             check_room(path, COG_ROOM * tiff.stat().st_size + HEADERS)
-            many = dtype.itemsize > 1  # the mask's overviews are 0 and 255 too
+            many = dtype.itemsize > 1  # the mask's overviews must be 0 and 255 as well
             rasterio.shutil.copy(
                 tiff, path, driver="COG", compress="deflate", predictor="yes" if many else "no",
                 overview_resampling="average" if many else "nearest", bigtiff="if_safer",
@@ -275,13 +283,13 @@ def convert(tiff: Path, path: Path, like: Raster) -> None:
 
 
 def place_by_files(path: Path, like: Raster, shape: Shape) -> None:
-    """Write the world file of a PNG or JPEG that shows a picture, and a `.prj` in Esri's WKT.
+    """Write the world file of a PNG or JPEG, and its coordinate system as a `.prj` in Esri's WKT.
 
-    Neither for a picture without a place, no `.prj` where Esri's WKT cannot say the system.
+    Nothing is written if the picture has no place, and no `.prj` if Esri's WKT has no such system.
 
     Args:
         path: the PNG or JPEG.
-        like: the picture.
+        like: the picture that it shows.
         shape: height and width of the PNG or JPEG.
     """
     if like.transform.is_identity:
@@ -309,12 +317,12 @@ def draw_overlay(path: Path, image: Image8, road: Image8, graph: RoadGraph, shap
     Args:
         path: a JPEG file.
         image: (height, width, 3), the picture or a smaller copy.
-        road: (height, width), how much of each pixel is road, 255 for all of it.
+        road: (height, width), the fraction of road in each pixel, 255 for 1.
         graph: the centrelines, in pixels of the picture.
         shape: the picture's height and width.
     """
     picture = Image.fromarray(image)
-    picture.paste(ROAD_COLOUR, mask=Image.fromarray(road // 2))  # half of it shows through
+    picture.paste(ROAD_COLOUR, mask=Image.fromarray(road // 2))  # half transparent
     draw = ImageDraw.Draw(picture)
     scale = np.array(road.shape) / shape
     for edge in graph.edges:

@@ -14,7 +14,7 @@ BLANK_CONTEXT = 2 * (BLANK_WINDOW // 2)  # rows around a pixel that decide wheth
 
 
 class BitRows:
-    """A queue of rows of bool, kept at 8 pixels a byte."""
+    """A queue of rows of bool, packed at 8 pixels per byte: with fine pixels it gets long."""
 
     def __init__(self, width: int):
         self._width, self._bits = width, np.empty((0, -(-width // 8)), np.uint8)
@@ -27,20 +27,20 @@ class BitRows:
         self._bits = np.concatenate([self._bits, np.packbits(rows, axis=1)])
 
     def pop(self, count: int) -> Bool:
-        """Take the first `count` rows, which must be there: (count, width) bool."""
+        """Remove and return the first `count` rows: (count, width) bool."""
         taken, self._bits = self._bits[:count], self._bits[count:]
         return np.unpackbits(taken, axis=1, count=self._width).view(np.bool_)
 
 
 class BlankRows:
-    """`blank_mask` of a picture that comes in strips; its rows come a few later."""
+    """Computes `blank_mask` of a picture that arrives in strips, with a delay of a few rows."""
 
     def __init__(self) -> None:
         self._held: Image8 | None = None
-        self._done = 0  # rows at the top of what is held whose mask came out
+        self._done = 0  # rows at the top of `_held` whose mask was returned
 
     def push(self, rows: Image8, last: bool) -> Bool:
-        """Take the next rows, and return the mask of those that are decided: (n, width) bool."""
+        """Append rows, and return the mask of the rows that are now decided: (n, width) bool."""
         held = rows if self._held is None else np.concatenate([self._held, rows])
         end = len(held) if last else max(self._done, len(held) - BLANK_CONTEXT)
         mask = blank_mask(held)[self._done : end]
@@ -54,7 +54,7 @@ class PictureRows:
 
     Args:
         raster: the picture.
-        shape: height and width of what the net sees of it.
+        shape: height and width at which the net sees it.
         thumbnail: height and width of a small copy.
     """
 
@@ -64,13 +64,13 @@ class PictureRows:
         self._thumbnail_resizer = RowResizer(raster.shape, thumbnail)
         self._thumbnail: list[Image8] = []
         self._strips = self._read_strips()
-        # What `read` gave last and may give again, and the strips after it.
+        # The rows that `read` last returned, which it may return again, and the strips after them.
         self._held: list[Image8] = [np.empty((0, shape[1], 3), np.uint8)]
-        self._top = 0  # the row that they begin with
+        self._top = 0  # the first of these rows
         self._blank, self._missing = BitRows(shape[1]), BitRows(raster.width)
 
     def read(self, top: int, end: int) -> Image8:
-        """Rows for the net: (end - top, width, 3) uint8. Neither end may move up."""
+        """Rows for the net: (end - top, width, 3) uint8. Neither `top` nor `end` may decrease."""
         self._held[0], self._top = self._held[0][top - self._top :], top
         while sum(map(len, self._held)) < end - top:
             self._held += next(self._strips)
@@ -78,11 +78,11 @@ class PictureRows:
         return self._held[0][: end - top]
 
     def take_blank(self, count: int) -> Bool:
-        """Where the next rows that the net saw are blank (white): (count, their width) bool."""
+        """Where the next rows for the net are blank (white): (count, width for the net) bool."""
         return self._take(self._blank, count)
 
     def take_missing(self, count: int) -> Bool:
-        """Where the next rows of the picture are missing, as `Raster` says: (count, width)."""
+        """Where imagery is missing in the picture's next rows: (count, width) bool."""
         return self._take(self._missing, count)
 
     def thumbnail(self) -> Image8:
@@ -95,7 +95,7 @@ class PictureRows:
         return queue.pop(count)
 
     def _read_strips(self) -> Iterator[list[Image8]]:
-        """Read strip after strip of the file; yield what it completes for the net."""
+        """Read the file strip by strip; yield the rows for the net that each strip completes."""
         blank, done = BlankRows(), 0
         growth = self._shape[0] * self._shape[1] / (self._raster.height * self._raster.width)
         step = strip_rows(math.ceil(self._raster.width * max(1, growth)))

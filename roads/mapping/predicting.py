@@ -28,7 +28,8 @@ from roads.mapping.outputs import (
     overlay_shape,
     place_by_files,
     reading_rows,
-    settle_leftovers,
+    refuse_to_replace,
+    writing_to,
 )
 from roads.mapping.page import road_layer, write_page
 from roads.mapping.picture_rows import PictureRows
@@ -41,7 +42,6 @@ from roads.prediction.blending import Predict, Windows, predict_rows, spread_sta
 from roads.runtime.arrays import Bool, Float32, Image8
 from roads.runtime.errors import UserError, ascii_controls
 from roads.runtime.files import write_json
-from roads.runtime.locks import held
 from roads.runtime.names import some
 from roads.runtime.progress import progress
 
@@ -58,7 +58,6 @@ WITHOUT_CRS = (
     "is in an unknown coordinate system. Its unit is taken for the metre, a pixel for {:.4g} × "
     "{:.4g} m, and lengths are in pixels. Say the system with --crs."
 )
-LOCK = ".roads-map.lock"  # in the output folder
 
 
 @dataclass(frozen=True)
@@ -162,12 +161,8 @@ def find_pictures(
                 "into two folders."
             )
     maps = (RoadMapFiles.named(out, name, format) for name in names)
-    if others := [path for files in maps for path in in_the_way(files)]:
-        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
-        raise UserError(
-            f"{others[0]}{more} would be replaced, but no facts file (NAME.json) says that `roads "
-            "predict` wrote it. Choose another --out, or move it away."
-        )
+    others = [path for files in maps for path in in_the_way(files.with_sidecars(), files.facts)]
+    refuse_to_replace(others, "predict")
     return found
 
 
@@ -221,8 +216,7 @@ def map_roads(
     """
     failed = 0
     said: set[str] = set()
-    with held(out / LOCK, f"another run is writing to {out}. Wait for it."):
-        settle_leftovers(out)
+    with writing_to(out):
         maps = [mosaic] if mosaic else pictures
         members = pictures if mosaic else None
         work = functools.partial(
@@ -267,7 +261,8 @@ def map_file(
             opened = open_raster(path, options.bands, options.crs)
         else:
             opened = open_mosaic(path, members, options.bands, options.crs)
-        with opened as raster, finishing(files) as unfinished:
+        with opened as raster, finishing(files.facts) as folder:
+            unfinished = RoadMapFiles.named(folder, name, options.format)
             notes += [f"{path} {note}" for note in raster.notes]
             metres, gsd = raster.metres, options.gsd
             if gsd is None and raster.to_lonlat is None:
@@ -278,7 +273,7 @@ def map_file(
                     f"coordinate system: they are taken for {gsd:g} m, as --gsd says"
                 )
             facts = map_picture(raster, unfinished, model, options)
-            sizes = {"files": file_sizes(unfinished)}
+            sizes = {"files": file_sizes(folder)}
             write_json(unfinished.facts, made_from | facts | sizes)
     except (UserError, OSError) as error:
         return Outcome(str(error), notes, failed=True)

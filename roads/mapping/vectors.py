@@ -58,7 +58,7 @@ def write_geojson(path: Path, roads: Roads, to_lonlat: ToLonLat | None) -> None:
         members = json.dumps({"unit": PIXELS})
         media = "application/vnd.geo+json"
         options = {"COORDINATE_PRECISION": "2", "NATIVE_DATA": members, "NATIVE_MEDIA_TYPE": media}
-    lines = _lines(roads.graph, to_lonlat or _converter(Affine.identity()))
+    lines = road_lines(roads.graph, to_lonlat or converter(Affine.identity()))
     options["WRITE_NAME"] = "NO"
     crs = CRS.from_epsg(4326) if to_lonlat else None
     write_layer(path, "roads", lines, _fields(roads), crs, driver="GeoJSON", layer_options=options)
@@ -74,9 +74,9 @@ def write_geopackage(path: Path, roads: Roads, transform: Affine, crs: CRS | Non
             the upper left corner, so negative: so they lie on the picture in QGIS.
         crs: what the coordinates are in; None if unknown.
     """
-    to_xy = _converter(Y_UP if transform.is_identity else transform)
+    to_xy = converter(Y_UP if transform.is_identity else transform)
     edges, nodes = roads.graph.edges, roads.graph.nodes
-    write_layer(path, "roads", _lines(roads.graph, to_xy), _fields(roads), crs)
+    write_layer(path, "roads", road_lines(roads.graph, to_xy), _fields(roads), crs)
     ends = np.array([(edge.start, edge.end) for edge in edges], np.int64).ravel()
     degrees = {"id": np.arange(len(nodes)), "degree": np.bincount(ends, minlength=len(nodes))}
     points = shapely.points(_coordinates(nodes, to_xy))
@@ -106,7 +106,9 @@ def add_areas(
     write_layer(path, "areas", polygons, fields, crs, geometry_type="Polygon")
 
 
-def _converter(transform: Affine) -> ToXY:
+def converter(transform: Affine) -> ToXY:
+    """The function from columns and rows to coordinates."""
+
     def to_xy(columns: Float64, rows: Float64) -> tuple[Float64, Float64]:
         x, y = transform @ (columns, rows)
         return x, y
@@ -120,7 +122,8 @@ def _coordinates(places: Float64, to_xy: ToXY) -> Float64:
     return np.stack(to_xy(columns, rows), axis=1)
 
 
-def _lines(graph: RoadGraph, to_xy: ToXY) -> NDArray[Any]:
+def road_lines(graph: RoadGraph, to_xy: ToXY) -> NDArray[Any]:
+    """The line of each road, (edges,) LineStrings."""
     if not graph.edges:
         return np.empty(0, object)
     places = np.concatenate([edge.line for edge in graph.edges])

@@ -85,7 +85,7 @@ def test_a_map_of_roads_predict_is_compared_where_its_picture_is(tmp_path: Path)
     assert sum(matched) == pytest.approx(220, abs=4)
     assert found.layers["missing_in_map"].probability[0] > 0.8
     assert found.layers["not_seen"].probability[0] < 0.3
-    assert found.area == f"where {tmp_path / 'out/a_probability.tif'} has imagery"
+    assert found.area == f"where {tmp_path / 'out/a_probability.tif'} has data"
 
 
 def test_raster_maps_are_traced_and_compared_where_both_are(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_raster_maps_are_traced_and_compared_where_both_are(tmp_path: Path) -> N
     half = place @ (0.5, 0.5)
     world = [place.a, 0, 0, place.e, *half]
     (tmp_path / "theirs.pgw").write_text("\n".join(map(str, world)))
-    with pytest.raises(UserError, match="Say it with --crs"):
+    with pytest.raises(UserError, match="Set it with --crs"):
         compare_maps(ours, tmp_path / "theirs.png")
     found = compare_maps(ours, tmp_path / "theirs.png", crs=UTM)
     assert lengths(found)["missing_in_map"] == lengths(found)["not_seen"] == []
@@ -109,7 +109,7 @@ def test_the_first_are_those_to_look_at_first(tmp_path: Path) -> None:
     ours = write_lines(tmp_path / "ours.gpkg", [STREET, *roads], probability=[1, 1, 0.4, 0.9])
     theirs = write_lines(tmp_path / "theirs.gpkg", [[(0, 300), (40, 300)], [(0, 390), (90, 390)]])
     frame = write_lines(tmp_path / "frame.gpkg", [[(0, 0), (300, 0)], [(0, 400), (300, 400)]])
-    with pytest.raises(UserError, match="no road where"):
+    with pytest.raises(UserError, match="no road in the area"):
         compare_maps(ours, theirs)  # the box around ours ends at 200
     found = compare_maps(frame, theirs)
     assert lengths(found)["not_seen"] == [90, 40]
@@ -125,7 +125,7 @@ def test_one_layer_of_a_geopackage_is_taken(tmp_path: Path) -> None:
         write_lines(path, lines, layer=layer)
     found = read_lines(path)
     assert found.lines[0].length == pytest.approx(280)
-    assert found.notes == ["has further layers, which are passed over: nodes, railways"]
+    assert found.notes == ["has other layers, which are ignored: nodes, railways"]
     assert read_lines(path, "railways").lines[0].length == pytest.approx(300)
     write_lines(path, [STREET], layer="roads")
     with pytest.raises(UserError, match="railways, osm_roads, roads"):
@@ -143,7 +143,7 @@ def test_other_geometries_are_passed_over(tmp_path: Path) -> None:
     ]
     found = read_lines(write_lines(tmp_path / "a.geojson", shapes, "EPSG:4326"))
     assert len(found.lines) == 3
-    assert found.notes == ["has 2 points or areas, which are passed over"]
+    assert found.notes == ["has 2 points or areas, which are ignored"]
 
 
 PIXELS = io.BytesIO()
@@ -165,14 +165,14 @@ def geojson(**members: Any) -> bytes:
         (geojson(features=[None]), "is broken or not GeoJSON"),
         (geojson(unit="pixels"), "is in pixels"),
         (geojson(crs={"type": "link", "properties": {"href": "http://a/b"}}), "is broken or not"),
-        (geojson(crs={"properties": {"name": "ESRI:102100"}}), "is not one of EPSG's"),
+        (geojson(crs={"properties": {"name": "ESRI:102100"}}), "has no EPSG code"),
         (b"[" * 100_000, "is neither GeoJSON, GeoPackage"),
         (b'{"features":' + b"[" * 100_000, "is broken or not GeoJSON"),
         (b"SQLite format 3\0" + b"x" * 100, "is broken or not GeoJSON"),
         (b"\0\0\x27\x0a" + b"x" * 100, "is broken or not GeoJSON"),
         (b"<OGRVRTDataSource>", "is neither GeoJSON, GeoPackage"),
-        (geojson(), "no road where"),
-        (PIXELS.getvalue(), "does not say where it lies"),
+        (geojson(), "no road in the area"),
+        (PIXELS.getvalue(), "has no known place"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -196,7 +196,7 @@ def test_a_shapefile_without_a_prj_needs_its_coordinate_system(tmp_path: Path) -
     prj = theirs.with_suffix(".prj").rename(theirs.with_suffix(".PRJ"))
     assert compare_maps(ours, theirs).match.quality == 1
     prj.unlink()
-    with pytest.raises(UserError, match="Say it with --crs"):
+    with pytest.raises(UserError, match="Set it with --crs"):
         compare_maps(ours, theirs)
     assert compare_maps(ours, theirs, crs=UTM).match.quality == 1
 
@@ -220,7 +220,7 @@ def test_the_command_writes_lists_totals_page_and_chips(
     assert lines[3].startswith("not seen: 0.20 km, 1 pieces → ")
     record = json.loads((told / "a_compare.json").read_text())
     names = sorted(path.name for path in told.iterdir() if path.name != "a_compare.json")
-    assert names == record["files"] == [
+    assert names == sorted(record["files"]) == [
         "a_compare.gpkg", "a_compare.html", "a_matched.geojson",
         "a_missing_in_map.geojson", "a_missing_in_map_1.jpg", "a_not_seen.geojson",
         "a_not_seen_1.jpg",
@@ -246,7 +246,7 @@ def test_the_command_writes_lists_totals_page_and_chips(
     assert not list(told.glob("*.html")) + list(told.glob("*.jpg"))
     other = write_tiff(tmp_path / "b.tif", crossing(30, 28, 10, 15), metres=10)
     assert main([str(word) for word in [*words, "--picture", other]]) == 1
-    assert "not its picture" in capsys.readouterr().err
+    assert "is not the picture of" in capsys.readouterr().err
     (told / "a_compare.json").write_text('{"files": ["../a.tif"]}')
     assert main([str(word) for word in words]) == 1
     (told / "a_compare.json").write_text("[]")
