@@ -209,7 +209,7 @@ def test_a_net_is_loaded_by_a_name_or_a_path_alone(
     with pytest.raises(UserError, match="there is no net ``"):
         roads.load("")
     odd: Any = 3
-    with pytest.raises(TypeError, match="the net's name is 3: it should be a str or a Path"):
+    with pytest.raises(TypeError, match="the net's name is 3, but should be a str or a Path"):
         roads.load(odd)
 
 

@@ -1,4 +1,4 @@
-"""What a picture's bands mean: which are red, green and blue, which masks, and their levels."""
+"""The meaning of a picture's bands: which are red, green and blue, which is a mask, and levels."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,20 +16,20 @@ from roads.runtime.errors import UserError
 
 RGB = ("red", "green", "blue")
 INFRARED = "nir"
-STRETCH = (2, 98)  # percentiles that become 0 and 255 in bands of other than 8 bits
-SAMPLED_ROWS = 64  # rows by which a picture is judged
-SAMPLED_COLUMNS = 4096  # at most, of each
+STRETCH = (2, 98)  # percentiles that become 0 and 255 in bands that are not 8-bit
+SAMPLED_ROWS = 64  # for statistics of a picture
+SAMPLED_COLUMNS = 4096  # at most, of each row
 LEVELS_16 = 2**16
 
 
 class Bands(NamedTuple):
-    """Which bands of a picture are what, numbered from 1.
+    """The bands of a picture, numbered from 1.
 
     Attributes:
-        colours: the band that is grey, or those that are red, green and blue.
-        alpha: the band that masks; None without one.
-        opaque: its value from which on there is imagery; None without one.
-        notes: what was decided, for the user to know.
+        colours: the grey band, or the red, green and blue bands.
+        alpha: the band that is a mask; None without one.
+        opaque: the lowest value of `alpha` with imagery; None without it.
+        notes: decisions, for the user.
     """
 
     colours: list[int]
@@ -39,15 +39,15 @@ class Bands(NamedTuple):
 
 
 def choose_bands(path: Path, dataset: DatasetReader, wanted: Sequence[int] | None) -> Bands:
-    """Tell the bands of a picture apart: by their descriptions, else by their colour tags.
+    """Identify the bands of a picture by their descriptions, or else by their colour tags.
 
     Args:
         path: the file.
         dataset: the same, open.
-        wanted: the bands for grey, or for red, green and blue; None leaves it to the file.
+        wanted: the bands to use for grey, or for red, green and blue.
 
     Raises:
-        UserError: a band is wanted that is not there, or the file does not say which of many bands
+        UserError: a wanted band does not exist, or the file has many bands without saying which
             are red, green and blue.
     """
     notes: list[str] = []
@@ -71,14 +71,14 @@ def choose_bands(path: Path, dataset: DatasetReader, wanted: Sequence[int] | Non
         )
         if opaque is None:
             notes.append(
-                f"calls its band {called_alpha} alpha, but the values there are not only 0 and "
-                "their maximum: it is not used as a mask"
+                f"has band {called_alpha} tagged as alpha, but its values are not only 0 and the "
+                "maximum: it is not used as a mask"
             )
         else:
             alpha = called_alpha
     if wanted:
         if max(wanted) > dataset.count:
-            raise UserError(f"{path} has {dataset.count} bands, but --bands asks for {max(wanted)}")
+            raise UserError(f"{path} has {dataset.count} bands, but --bands names {max(wanted)}")
         return Bands(list(wanted), alpha, opaque, notes)
 
     infrared = described[INFRARED] + [n for n, tag in enumerate(tags, 1) if tag == INFRARED]
@@ -95,26 +95,21 @@ def choose_bands(path: Path, dataset: DatasetReader, wanted: Sequence[int] | Non
     elif len(pictures) in (3, 4):
         chosen = pictures[:3]
     else:
-        numbers = "the number of the grey one, for example `--bands 1`"
-        if dataset.count > 2:
-            numbers = "their numbers, for example `--bands 3,2,1`"
+        numbers = "3,2,1" if dataset.count > 2 else "1"
         raise UserError(
-            f"{path} has {dataset.count} bands and does not say which are red, green and blue. "
-            f"Give {numbers}."
+            f"{path} has {dataset.count} bands and does not say which are red, green and blue, or "
+            f"grey. Name them, for example with `--bands {numbers}`."
         )
-    left_out = [n for n in range(1, dataset.count + 1) if n not in (alpha, *chosen)]
-    if left_out or chosen != sorted(chosen):
-        colours = "red, green and blue" if len(chosen) == 3 else "grey"
-        verb = "are" if len(chosen) == 3 else "is"
-        without = f", {_listed(left_out)} left out" if left_out else ""
-        notes.append(
-            f"has {dataset.count} bands: {_listed(chosen)} {verb} taken for {colours}{without}"
-        )
+    unused = [n for n in range(1, dataset.count + 1) if n not in (alpha, *chosen)]
+    if unused or chosen != sorted(chosen):
+        used = "are used as red, green and blue" if len(chosen) == 3 else "is used as grey"
+        ignored = f", {_listed(unused)} ignored" if unused else ""
+        notes.append(f"has {dataset.count} bands: {_listed(chosen)} {used}{ignored}")
     return Bands(chosen, alpha, opaque, notes)
 
 
 def sample(read: Callable[[int], NDArray[Any]], height: int) -> NDArray[Any]:
-    """What `read` gives for rows all over a picture, from the first to the last, as one array."""
+    """The results of `read` for rows that are spread over a picture, as one array."""
     tops = np.unique(np.linspace(0, height - 1, SAMPLED_ROWS).astype(int)).tolist()
     return np.concatenate([read(top) for top in tops])
 
@@ -124,7 +119,7 @@ def _listed(bands: Sequence[int]) -> str:
 
 
 def colours_of_values(dataset: DatasetReader) -> Image8 | None:
-    """Red, green, blue and alpha of each value: (256 or more, 4). None if it is a level."""
+    """Red, green, blue and alpha by value, (n, 4); None if values are levels of a colour."""
     bits = int(dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 8))
     if dataset.colorinterp[0] == ColorInterp.palette:
         colours = dataset.colormap(1)
@@ -141,19 +136,13 @@ def colours_of_values(dataset: DatasetReader) -> Image8 | None:
 
 
 def structure_of(dataset: DatasetReader) -> dict[str, str]:
-    """How a TIFF stores its pixels; of a damaged JPEG 2000, GDAL would search without end."""
-    tags: dict[str, str] = {}
-    if dataset.driver == "GTiff":
-        tags = dataset.tags(ns="IMAGE_STRUCTURE")
+    """How a TIFF stores its pixels; asking this of a damaged JPEG 2000, GDAL would hang."""
+    tags: dict[str, str] = dataset.tags(ns="IMAGE_STRUCTURE") if dataset.driver == "GTiff" else {}
     return tags
 
 
 def percentiles(values: NDArray[Any]) -> tuple[Float64, Float64]:
-    """The 2nd and the 98th percentile of each band: (bands,) each.
-
-    Args:
-        values: (n, bands), a sample of the picture's pixels.
-    """
+    """The 2nd and the 98th percentile of each band, (bands,) each, of a sample, (n, bands)."""
     if len(values) == 0:
         values = np.zeros((1, values.shape[1]))
     low, high = np.percentile(values, STRETCH, axis=0)
@@ -161,7 +150,7 @@ def percentiles(values: NDArray[Any]) -> tuple[Float64, Float64]:
 
 
 def stretched(values: NDArray[Any], low: Float64, high: Float64) -> Image8:
-    """Values (rows, width, bands) as levels, `low` and less as 0, `high` and more as 255."""
-    with np.errstate(invalid="ignore"):  # NaN is missing, and made white later
+    """Map values, (rows, width, bands), from `low` to `high` to levels from 0 to 255."""
+    with np.errstate(invalid="ignore"):  # NaN is missing imagery, which becomes white later
         levels = (values - low) * 255 / np.where(high > low, high - low, 1)
         return np.rint(levels.clip(0, 255)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The model to map roads with: which weights, which threshold, and the net, ready to predict."""
+"""The model for a map: which weights, which threshold, and the loaded net."""
 
 import functools
 import json
@@ -26,15 +26,16 @@ from roads.runtime.errors import UserError
 from roads.runtime.files import file_hash
 from roads.runtime.params import CHECKOUT
 
-CPU_BATCH, GPU_BATCH = 2, 16  # windows at once; on a CPU more take memory and save no time
+CPU_BATCH, GPU_BATCH = 2, 16  # windows; on a CPU larger batches need memory and save no time
 PIPELINE = Path("models") / WEIGHTS_FILE
 EVALUATED = Path("metrics/test") / THRESHOLDS_FILE
 
 
 def resolve_weights(name: str | Path | None) -> Path:
-    """The weights file that `name` means: a file, a folder with one, or a released net.
+    """The weights file for `name`: a file, a folder with one, or a released net.
 
-    None means the pipeline's. Released nets are looked for here, then where this code lies.
+    None means the pipeline's. Released nets are searched for in the current folder, then in that of
+    this code.
 
     Raises:
         UserError: there is no such net.
@@ -42,8 +43,8 @@ def resolve_weights(name: str | Path | None) -> Path:
     if name is None:
         if not PIPELINE.is_file():
             raise UserError(
-                f"there is no trained net here: {PIPELINE} is missing. Run `dvc repro`, or name a "
-                "net: --model massachusetts-gpu"
+                f"there is no trained net here: {PIPELINE} is missing. Run `dvc repro`, or choose "
+                "a net, such as --model massachusetts-gpu"
             )
         return PIPELINE
     path = Path(name)
@@ -59,13 +60,13 @@ def choose_model(weights: Path, window: int, batch: int | None, tta: bool) -> Mo
     """Load a net.
 
     Args:
-        weights: a `.weights.h5` file with its description beside it.
-        window: side in pixels of the windows that it is to predict.
-        batch: windows predicted at once; None takes what suits the device.
+        weights: a `.weights.h5` file, with its description next to it.
+        window: side of the windows in pixels.
+        batch: windows predicted at once; None chooses by the device.
         tta: predict the mean over all flips and turns.
 
     Raises:
-        UserError: the files are missing or broken, or the net takes no windows of that size.
+        UserError: the files are missing or broken, or the net cannot take windows of that size.
     """
     check_window(weights, window)
     if batch is None:
@@ -77,21 +78,21 @@ def choose_model(weights: Path, window: int, batch: int | None, tta: bool) -> Mo
 
 
 def check_window(weights: Path, window: int) -> None:
-    """Raise a UserError unless the net takes windows whose side is `window` pixels."""
+    """Raise a UserError unless the net takes windows of `window` pixels a side."""
     unet = read_description(weights).unet
     step = size_step(unet)
     if window % step:
         raise UserError(
-            f"windows of {window} pixels are not for the net of {weights}: with its depth of "
+            f"windows of {window} pixels do not fit the net of {weights}: with a depth of "
             f"{unet.depth} it takes multiples of {step}. Set --window or evaluate.window"
         )
 
 
 @dataclass(frozen=True)
 class PredictAnywhere:
-    """Predicts in any process that sees the net's files; each process loads the net once.
+    """Predicts in any process that can read the net's files; each process loads the net once.
 
-    The fields are as in `choose_model`, but the path is absolute, for other processes' sake.
+    The fields are those of `choose_model`, with an absolute path for processes elsewhere.
     """
 
     weights: Path
@@ -110,22 +111,24 @@ _ONE_AT_A_TIME = threading.Lock()
 @functools.lru_cache(maxsize=1)
 def _predictor(wanted: PredictAnywhere) -> Predict:
     if file_hash(wanted.weights, "sha256") != wanted.sha256:
-        raise UserError(f"{wanted.weights} was replaced meanwhile, or is another file here")
+        raise UserError(
+            f"{wanted.weights} was replaced meanwhile, or is another file on this machine"
+        )
     net, _ = load_folded(wanted.weights)
     predictor = Predictor(net, wanted.batch)
     return all_turns(predictor) if wanted.tta else predictor
 
 
 def validation_threshold(weights: Path, sha256: str) -> float | None:
-    """The threshold that was best on validation for these weights, if that is known.
+    """The best threshold on validation for these weights, if it is known.
 
-    Released weights have their scores beside them; of others the last stage says which it scored.
-    Whole tiles' threshold if there is one, else the crops'.
+    Released weights have their scores next to them; for others, the last stage records which
+    weights it scored. The threshold of whole tiles is preferred to that of crops.
     """
-    beside = weights.with_name(SCORES_FILE)
-    released = beside.is_file()  # not a pipe or a device
+    scores_file = weights.with_name(SCORES_FILE)
+    released = scores_file.is_file()  # not a pipe or a device
     try:
-        scores = json.loads((beside if released else EVALUATED).read_bytes())
+        scores = json.loads((scores_file if released else EVALUATED).read_bytes())
         threshold = scores.get("tiles", scores["crops"])["threshold"]
         known = (released or scores["weights_sha256"] == sha256) and 0 < threshold < 1
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -1,10 +1,10 @@
-"""Rewrites an image or a map of other than 8 bits as the stages read it, in place.
+"""Converts an image or a map that is not 8-bit to what the stages read, in place.
 
     python -m roads.mapping.eight_bits image FILE [R,G,B]
     python -m roads.mapping.eight_bits map FILE
 
-An image becomes 8-bit RGB as `roads predict` sees it. A map becomes 255 where its first band is
-above 0. The result is a TIFF; the file that was there is kept as FILE.original.
+An image becomes 8-bit RGB, as in `roads predict`. A map becomes 255 where its first band is above
+0. The result is a TIFF; the original is kept as FILE.original.
 """
 
 import sys
@@ -22,7 +22,7 @@ from roads.runtime.files import replacing
 
 
 def rewrite_image(path: Path, bands: Sequence[int] | None = None) -> None:
-    """Rewrite an image as RGB, white where imagery is missing; says what was decided.
+    """Convert an image to RGB, white where imagery is missing, and print the raster's notes.
 
     Raises:
         UserError: as `open_raster`.
@@ -35,7 +35,7 @@ def rewrite_image(path: Path, bands: Sequence[int] | None = None) -> None:
 
 
 def rewrite_map(path: Path) -> None:
-    """Rewrite a map as one band, 255 where its first band is above 0 and not nodata.
+    """Convert a map to one band, 255 where its first band is above 0 and not nodata.
 
     Raises:
         UserError: the file is missing or broken.
@@ -52,7 +52,7 @@ def _replace(path: Path, pixels: Image8, **place: object) -> None:
     original, target = Path(f"{path}{ORIGINAL}"), path.with_suffix(".tif")
     for taken in (original, target):
         if taken != path and taken.exists():
-            raise UserError(f"{taken} is in the way. Move it to convert {path}.")
+            raise UserError(f"{taken} already exists. Move it away to convert {path}.")
     with replacing(target) as partial:
         with quiet_gdal(), rasterio.open(partial, "w", **(size | how | place)) as out:
             out.write(np.moveaxis(pixels, 2, 0))

@@ -1,4 +1,4 @@
-"""Where on the Earth a picture lies: its place, metres per pixel, longitude and latitude."""
+"""Where a picture lies on the Earth: its place, metres per pixel, longitude and latitude."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ from roads.runtime.errors import UserError
 ToLonLat = Callable[[Float64, Float64], tuple[Float64, Float64]]  # columns, rows → degrees
 
 LONGITUDE_LATITUDE = CRS.from_epsg(4326)
-STEP = 8  # pixels to either side of the middle over which a pixel is measured
-WORLD_FILE_FIRST = ("PNG", "BMP")  # the GDAL drivers that take it before an .aux.xml
+STEP = 8  # the size of a pixel is measured over this many pixels on both sides of the middle
+WORLD_FILE_FIRST = ("PNG", "BMP")  # GDAL drivers that prefer a world file to an .aux.xml
 MOST_OFF = 2.0  # pixels by which an affine transform may miss a control point
 SAME_PLACE = 1e-6  # degrees, a tenth of a metre
-WARPED = "EPSG:3857"  # Web Mercator, which all maps can be warped to; any other will do
+WARPED = "EPSG:3857"  # Web Mercator, as an example: every map can be warped to it
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,9 @@ class Place:
         crs: its coordinate system; None if unknown.
         transform: from columns and rows to coordinates; the identity if unknown.
         to_lonlat: from columns and rows to degrees; None if unknown.
-        metres: on the ground, from row to row and from column to column. Without a transform None;
-            without a coordinate system that leads to the Earth, by the transform's own unit, or
-            the metre.
-        notes: what the user should know of it.
+        metres: height and width of a pixel on the ground; None without a transform. If the
+            coordinate system is unknown or local, in its unit, or else in the transform's.
+        notes: remarks for the user.
     """
 
     crs: CRS | None
@@ -50,11 +49,11 @@ class Place:
 
 
 def find_place(path: Path, dataset: DatasetReader, code: str | None) -> Place:
-    """Where a picture lies, by the file itself and those next to it.
+    """Find where a picture lies from the file itself and its sidecars.
 
-    As in GDAL, an `.aux.xml` counts before the file itself, and that before a world file; only
-    PNG and BMP are placed by a world file first. Control points are used where there is no
-    transform, and a `.prj` where no other file names a coordinate system.
+    The order is GDAL's: an `.aux.xml`, the file itself, a world file; for PNG and BMP the world
+    file comes first. Control points are used only without a transform, and a `.prj` only if no
+    other file names a coordinate system.
 
     Args:
         path: the picture.
@@ -63,45 +62,45 @@ def find_place(path: Path, dataset: DatasetReader, code: str | None) -> Place:
 
     Raises:
         UserError: the picture has another coordinate system than `code`, control points that no
-            affine transform fits, or coordinates that are nowhere on the Earth.
+            affine transform fits, or coordinates outside the Earth.
     """
-    beside = read_sidecars(path.resolve())
+    sidecars = read_sidecars(path.resolve())
     unknown = dataset.transform.is_identity or dataset.transform.is_degenerate
-    order = [beside.transform, None if unknown else dataset.transform, beside.world]
+    order = [sidecars.transform, None if unknown else dataset.transform, sidecars.world]
     if dataset.driver in WORLD_FILE_FIRST:
         order.reverse()
     transform = next((each for each in order if each is not None), None)
-    crs = beside.crs or dataset.crs or beside.prj
+    crs = sidecars.crs or dataset.crs or sidecars.prj
     points, points_crs = dataset.gcps
-    if beside.points:
-        points, points_crs = beside.points, beside.points_crs
-    notes = beside.notes
+    if sidecars.points:
+        points, points_crs = sidecars.points, sidecars.points_crs
+    notes = sidecars.notes
     if transform is None and points:
         transform, note = _fit(path, points, points_crs)
         crs = points_crs or crs
         notes.append(note)
     elif transform is None and dataset.rpcs is not None:
         notes.append(
-            "is mapped in pixels: its RPCs place it only with the height of the land. For a place "
-            f"on the Earth, orthorectify it first, by GDAL's own `gdalwarp -rpc -t_srs {WARPED} "
+            "is mapped in pixels: to place it with its RPCs, terrain heights are needed. To "
+            f"georeference it, orthorectify it first with GDAL: `gdalwarp -rpc -t_srs {WARPED} "
             f"-to RPC_HEIGHT={dataset.rpcs.height_off:g} {quote(str(path))} OUT.tif`"
         )
     elif transform is None and (crs or code):
-        notes.append("does not say where in its coordinate system it lies: it is mapped in pixels")
+        notes.append("has a coordinate system but no transform: it is mapped in pixels")
     if transform is None:
         return Place(dataset.crs, Affine.identity(), None, None, notes)
     crs = _agreed(path, crs, code, transform, dataset.shape)
     place = place_at(crs, transform, dataset.shape, notes)
     if crs and place.to_lonlat is None and (code or crs.is_geographic):
         raise UserError(
-            f"{path} lies nowhere on the Earth by {crs.to_string()}: its upper left corner is at "
-            f"{transform.c:.10g}, {transform.f:.10g}. Say its coordinate system with --crs."
+            f"{path} is outside the Earth in {crs.to_string()}: its upper left corner is at "
+            f"{transform.c:.10g}, {transform.f:.10g}. Set its coordinate system with --crs."
         )
     return place
 
 
 def place_at(crs: CRS | None, transform: Affine, shape: tuple[int, int], notes: list[str]) -> Place:
-    """The place of a picture whose coordinate system and transform are known."""
+    """The place of a picture with this coordinate system and transform."""
     to_lonlat = lonlat_converter(crs, transform, shape)
     if to_lonlat:
         metres = metres_per_pixel(to_lonlat, *shape)
@@ -117,7 +116,7 @@ def place_at(crs: CRS | None, transform: Affine, shape: tuple[int, int], notes: 
 def _fit(
     path: Path, points: Sequence[GroundControlPoint], crs: CRS | None
 ) -> tuple[Affine | None, str]:
-    """The affine transform that fits control points best, if they have one; and a note on it.
+    """The affine transform that best fits control points, or None; and a note.
 
     Raises:
         UserError: it misses a point by more than MOST_OFF pixels.
@@ -128,7 +127,7 @@ def _fit(
     coordinates = np.array([(each.x, each.y) for each in points])
     if (
         not np.isfinite([pixels, coordinates]).all()
-        or np.linalg.matrix_rank(pixels - pixels.mean(axis=0), tol=1) < 2  # all in a line
+        or np.linalg.matrix_rank(pixels - pixels.mean(axis=0), tol=1) < 2  # all on one line
     ):
         return nowhere
     terms = np.column_stack([pixels, np.ones(len(points))])
@@ -137,7 +136,7 @@ def _fit(
         return nowhere
     off = np.hypot(*(~transform @ coordinates.T - pixels.T)).max()
     if off <= MOST_OFF:
-        return transform, f"is placed by {many}; an affine transform fits them to {off:.2f} pixels"
+        return transform, f"is placed by {many}, with an error of at most {off:.2f} pixels"
     if crs is None:
         return nowhere
     raise UserError(
@@ -149,7 +148,7 @@ def _fit(
 def _agreed(
     path: Path, own: CRS | None, code: str | None, transform: Affine, shape: tuple[int, int]
 ) -> CRS | None:
-    """A picture's own coordinate system, or that of `code` where it has none.
+    """A picture's own coordinate system, or `code` if it has none.
 
     Raises:
         UserError: the two would place the picture differently.
@@ -162,12 +161,12 @@ def _agreed(
         return given
     if not same_place(theirs, ours):
         name = f"EPSG:{own.to_epsg()}" if own.to_epsg() else own.to_wkt().split('"')[1]
-        raise UserError(f"{path} says that it is in {name}, not {code}. Leave --crs out for it.")
+        raise UserError(f"{path} is in {name}, not {code}. Map it without --crs.")
     return own
 
 
 def same_place(one: ToLonLat | None, other: ToLonLat | None) -> bool:
-    """Whether both are known and place a picture's upper left corner alike."""
+    """Whether both are known and put a picture's upper left corner in the same place."""
     if one is None or other is None:
         return False
     corner = np.zeros(1)
@@ -179,9 +178,9 @@ def lonlat_converter(
 ) -> ToLonLat | None:
     """The function from columns and rows to longitudes and latitudes in degrees (WGS 84).
 
-    Columns and rows are arrays counted from the picture's upper left corner, so that a pixel's
-    centre is at + 0.5. None where the picture has no coordinate system, or one that leads to no
-    place on the Earth: a building site's, or not for its corner or the middle of its `shape`.
+    Columns and rows are arrays counted from the picture's upper left corner, so a pixel's centre
+    is at + 0.5. None if the coordinate system is unknown or local, or the picture's corner or the
+    middle of its `shape` is outside the Earth.
     """
     if crs is None:
         return None
@@ -199,10 +198,10 @@ def lonlat_converter(
 
 
 def metres_per_pixel(to_lonlat: ToLonLat, height: int, width: int) -> tuple[float, float]:
-    """Metres on the ground from a row to the next, and from a column to the next.
+    """The height and width of a pixel in metres on the ground.
 
-    Measured on the WGS 84 ellipsoid in the middle of the picture, so it is right for feet, for
-    degrees, and for Web Mercator, whose metres shrink with the latitude.
+    They are measured on the WGS 84 ellipsoid in the middle of the picture, so they are right for
+    feet, for degrees, and for Web Mercator, whose scale depends on the latitude.
     """
     columns = width / 2 + np.array([0, 0, 0, -STEP, STEP])
     rows = height / 2 + np.array([0, -STEP, STEP, 0, 0])

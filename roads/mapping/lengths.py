@@ -12,12 +12,7 @@ EQUATOR, FLATTENING = 6_378_137.0, 1 / 298.257223563  # of the WGS 84 ellipsoid;
 
 
 def measured(graph: RoadGraph, to_lonlat: ToLonLat | None) -> RoadGraph:
-    """The same roads with the lengths that their lines have on the ellipsoid, or in pixels.
-
-    Args:
-        graph: the roads.
-        to_lonlat: from columns and rows to degrees; None measures in pixels.
-    """
+    """The same roads with lengths measured on the ellipsoid, or in pixels without `to_lonlat`."""
     if not graph.edges:
         return graph
     rows, columns = (np.concatenate([edge.line for edge in graph.edges]) + 0.5).T
@@ -26,7 +21,9 @@ def measured(graph: RoadGraph, to_lonlat: ToLonLat | None) -> RoadGraph:
     else:
         distances = np.hypot(np.diff(rows), np.diff(columns))
     bounds = np.cumsum([len(edge.line) for edge in graph.edges])[:-1]
-    parts = np.split(np.append(distances, 0), bounds)  # each ends with the way to the next line
+    parts = np.split(
+        np.append(distances, 0), bounds
+    )  # the last of each is the distance to the next line
     edges = [
         replace(edge, length=float(part[:-1].sum()))
         for edge, part in zip(graph.edges, parts, strict=True)
@@ -35,14 +32,15 @@ def measured(graph: RoadGraph, to_lonlat: ToLonLat | None) -> RoadGraph:
 
 
 def ground_distances(lon: Float64, lat: Float64) -> Float64:
-    """Metres on the WGS 84 ellipsoid from each point to the next; points are in degrees.
+    """Metres on the WGS 84 ellipsoid from each point to the next, given in degrees.
 
-    By the radii of curvature midway, which is right to 1e-4 over 50 km up to 80° of latitude.
+    They are computed from the radii of curvature midway, with errors below 1e-4 over 50 km up to
+    80° of latitude.
     """
     middle = np.radians(lat[1:] + lat[:-1]) / 2
     squared_eccentricity = FLATTENING * (2 - FLATTENING)
     prime_vertical = EQUATOR / np.sqrt(1 - squared_eccentricity * np.sin(middle) ** 2)
     meridian = prime_vertical**3 * (1 - squared_eccentricity) / EQUATOR**2
     north = meridian * np.radians(np.diff(lat))
-    turn = (np.diff(lon) + 180) % 360 - 180  # the short way, over the 180th meridian too
+    turn = (np.diff(lon) + 180) % 360 - 180  # the short way, also across the 180th meridian
     return np.hypot(north, prime_vertical * np.cos(middle) * np.radians(turn))

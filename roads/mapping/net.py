@@ -18,8 +18,7 @@ class Net:
 
     Attributes:
         weights: the file of its weights.
-        threshold: the probability from which a pixel is road, as chosen on validation; 0.5 where
-            none was.
+        threshold: pixels with at least this probability are road; chosen on validation, or 0.5.
     """
 
     weights: Path
@@ -31,7 +30,7 @@ class Net:
         """The probability of road at each pixel.
 
         Args:
-            picture: (height, width, 3) uint8 RGB, of any size but 0, at 1 m per pixel.
+            picture: (height, width, 3) uint8 RGB, at 1 m per pixel, of any size but 0.
 
         Returns:
             (height, width) float32, from 0 to 1.
@@ -52,7 +51,7 @@ class Net:
 def load_net(name: str | Path | None = None, tta: bool = False) -> Net:
     """As `roads.load`."""
     if not isinstance(name, str | Path | None):
-        raise TypeError(f"the net's name is {excerpt(name)}: it should be a str or a Path")
+        raise TypeError(f"the net's name is {excerpt(name)}, but should be a str or a Path")
     evaluate = read_evaluate()
     weights = resolve_weights(name)
     model = choose_model(weights, evaluate.window, None, tta)

@@ -1,7 +1,7 @@
-"""A net as an ONNX file, for the QGIS plugin Deepness and other programs that run ONNX.
+"""Exports a net to ONNX, for the QGIS plugin Deepness and other programs.
 
 Deepness (github.com/PUTvision/qgis-plugin-deepness) reads its settings from the file's metadata,
-and loads only files whose height and width are fixed and equal.
+and only loads nets whose input has a fixed size with equal height and width.
 """
 
 import json
@@ -18,23 +18,23 @@ from roads.runtime.errors import UserError
 from roads.runtime.files import replacing
 from roads.runtime.params import CHECKOUT
 
-OPSET = 17  # that of onnxruntime 1.12, the oldest that Deepness runs with
+OPSET = 17  # of onnxruntime 1.12, the oldest version that Deepness supports
 REQUIREMENTS = CHECKOUT / "requirements-onnx.txt"
 RESOLUTION = 100  # centimetres per pixel
 
 
 def export_onnx(weights: Path, file: Path, window: int, overlap: int, threshold: float) -> None:
-    """Write a net to an ONNX file: in float32, with its normalization folded.
+    """Write a net to an ONNX file, in float32, with its normalization folded.
 
-    The file's input is (n, 3, window, window) float32 RGB from 0 to 1, its output the probability
-    of road, (n, 1, window, window) float32.
+    The input is RGB from 0 to 1, (n, 3, window, window) float32; the output is the probability of
+    road, (n, 1, window, window) float32.
 
     Args:
-        weights: a `.weights.h5` file with its description beside it.
-        file: where to write; a file there is replaced.
-        window: side of the input in pixels; the net must take it (`check_window`).
-        overlap: pixels that neighbouring windows share; metadata.
-        threshold: the probability from which a pixel is road; metadata.
+        weights: a `.weights.h5` file, with its description next to it.
+        file: the file to write or replace.
+        window: side of the input in pixels, checked by `check_window`.
+        overlap: pixels shared by neighbouring windows; metadata.
+        threshold: pixels with at least this probability are road; metadata.
 
     Raises:
         UserError: tf2onnx is not installed, Keras does not run on TensorFlow, the net's encoder
@@ -87,5 +87,5 @@ def export_onnx(weights: Path, file: Path, window: int, overlap: int, threshold:
 
 
 def _gelu(x: Any) -> Any:
-    """As Keras' own, which calls erfc on TensorFlow; ONNX has only erf."""
+    """Keras' gelu without erfc, which ONNX lacks."""
     return 0.5 * x * (1 + keras.ops.erf(x / math.sqrt(2)))

@@ -1,8 +1,8 @@
-"""Opens pictures by GDAL: which files, by which drivers, of which size.
+"""Opens pictures with GDAL: which files are accepted, with which drivers, up to which size.
 
-GDAL decodes them, through rasterio, only from local files and by drivers that open no other file.
-It would open the files that go with a picture (`.msk`, `.ovr`) by any driver, and some drivers read
-other files, addresses and programs; so it is told of none, and masks and world files are read here.
+GDAL decodes local files only, through rasterio, with drivers that open no other file. It would open
+a picture's sidecars (`.msk`, `.ovr`) with any driver, and some drivers read other files, URLs and
+programs; so GDAL does not look for sidecars, and masks and world files are read by this package.
 """
 
 import contextlib
@@ -27,14 +27,14 @@ from roads.imagery.pictures import decoding
 from roads.runtime.errors import UserError, one_line
 
 GDAL_OPTIONS = {
-    "GDAL_CACHEMAX": 128_000_000,  # bytes: a row of 512×512 tiles, 50,000 pixels wide
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # opens no file but the picture
+    "GDAL_CACHEMAX": 128_000_000,  # bytes: enough for a row of 512×512 tiles, 50,000 pixels wide
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # open no file but the picture
     "GDAL_ERROR_ON_LIBJPEG_WARNING": True,  # else a truncated JPEG ends in grey
     "GDAL_PNG_WHOLE_IMAGE_OPTIM": False,  # else a truncated PNG ends in black
-    "GDAL_PAM_ENABLED": False,  # neither reads nor leaves .aux.xml files
+    "GDAL_PAM_ENABLED": False,  # neither read nor write .aux.xml files
     "GDAL_TIFF_INTERNAL_MASK": True,
 }
-SIGNATURES = {  # of GDAL's drivers
+SIGNATURES = {  # the first bytes of a file, by GDAL driver
     "GTiff": rb"II[*+]\0|MM\0[*+]",
     "PNG": rb"\x89PNG",
     "JPEG": rb"\xff\xd8\xff",
@@ -44,19 +44,19 @@ SIGNATURES = {  # of GDAL's drivers
 }
 FORMATS = "TIFF, PNG, JPEG, JPEG 2000, BMP or WebP"
 VRT = b"<VRTDataset"
-ORIGINAL = ".original"  # ends the name of what `eight_bits` converted
-BESIDE = (".msk", ".ovr", ORIGINAL)  # a picture's mask, smaller copies, and what it was
+ORIGINAL = ".original"  # suffix of the files that `eight_bits` converted
+SIDECARS = (".msk", ".ovr", ORIGINAL)  # a picture's mask, overviews, and unconverted original
 MASK_SUFFIXES = (".msk", ".MSK")  # of a mask file, after the picture's whole name
-MASK_FLAGS = {"INTERNAL_MASK_FLAGS_1": "2"}  # by which GDAL says that it is of the whole picture
-PIXELS_A_BYTE = 50_000  # of the file; even a mosaic that is nearly all empty has fewer
-DECODED_AT_ONCE = 300_000_000  # bytes; what a decoder may need for one strip, or a whole picture
-PASSES = {"PNG": PngImageFile, "JPEG": JpegImageFile}  # `Image.open` takes no large ones
-PROGRESSIVE_BYTES = 6  # a pixel that libjpeg holds of a progressive JPEG: 3 coefficients of 2
+MASK_FLAGS = {"INTERNAL_MASK_FLAGS_1": "2"}  # GDAL's tag of a mask for all bands
+PIXELS_A_BYTE = 50_000  # at most, of the file; even nearly empty mosaics have fewer
+DECODED_AT_ONCE = 300_000_000  # bytes that a decoder may need for one strip, or a whole picture
+PASSES = {"PNG": PngImageFile, "JPEG": JpegImageFile}  # `Image.open` refuses large ones
+PROGRESSIVE_BYTES = 6  # per pixel in libjpeg, for progressive JPEGs: 3 coefficients of 2 bytes
 
 
 @contextlib.contextmanager
 def quiet_gdal() -> Iterator[None]:
-    """GDAL with this project's options, and without lines of its own on stderr."""
+    """Use GDAL with this project's options, and keep its messages off stderr."""
     logging.getLogger("rasterio").setLevel(logging.CRITICAL)
     with rasterio.Env(**GDAL_OPTIONS), warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -65,7 +65,7 @@ def quiet_gdal() -> Iterator[None]:
 
 @contextlib.contextmanager
 def naming_errors(path: Path) -> Iterator[None]:
-    """Turn what GDAL complains about into a UserError that names the file."""
+    """Turn GDAL's errors into a UserError that names the file."""
     try:
         yield
     except (RasterioError, CRSError, CPLE_BaseError) as error:
@@ -75,36 +75,36 @@ def naming_errors(path: Path) -> Iterator[None]:
         reason = one_line(cause).removeprefix(f"{path.name}: ")
         raise UserError(f"{path} is broken or cannot be read: {reason}") from None
     except UnicodeEncodeError:
-        raise UserError(f"{path} has a name that is not in UTF-8. Rename it.") from None
+        raise UserError(f"{path} has a name that is not valid UTF-8. Rename it.") from None
 
 
 def driver_of(path: Path) -> str:
-    """The GDAL driver for what a file begins with.
+    """The GDAL driver for a file, by its first bytes.
 
     Raises:
-        UserError: the file is missing, or begins as none of FORMATS does.
+        UserError: the file is missing, or in none of FORMATS.
     """
     if not path.is_file():
-        missing = "is no file" if path.exists() else "is missing"
-        raise UserError(f"{path} {missing}; local files are read, no addresses")
+        missing = "is not a file" if path.exists() else "is missing"
+        raise UserError(f"{path} {missing}; only local files are read, no URLs")
     driver = signature(path)
     if driver is None:
         if VRT in first_bytes(path):
             raise UserError(
                 f"{path} is a VRT, which refers to other files. Map the folder of its pictures "
-                f"with --mosaic, or make it a GeoTIFF, with gdal_translate or {copied(path)}."
+                f"with --mosaic, or convert it to a GeoTIFF with gdal_translate or {copied(path)}."
             )
         raise UserError(f"{path} is not a {FORMATS} picture")
     return driver
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a file begins like a picture, and does not go with another one."""
-    return path.suffix.lower() not in BESIDE and signature(path) is not None
+    """Whether a file begins like a picture, and is not a picture's sidecar."""
+    return path.suffix.lower() not in SIDECARS and signature(path) is not None
 
 
 def copied(path: Path, source: str | None = None, ending: str = "_tiled") -> str:
-    """A command that copies a picture, or what else GDAL reads, into a tiled GeoTIFF beside it."""
+    """A command that copies a file that GDAL can read to a tiled GeoTIFF next to it."""
     code = (
         "import sys, rasterio.shutil; rasterio.shutil.copy(*sys.argv[1:], driver='GTiff', "
         "tiled=True, compress='deflate', bigtiff='if_safer')"
@@ -114,7 +114,7 @@ def copied(path: Path, source: str | None = None, ending: str = "_tiled") -> str
 
 
 def signature(path: Path) -> str | None:
-    """The GDAL driver for what a file begins with; None if it is no such picture."""
+    """The GDAL driver for a file, by its first bytes; None if it is in none of FORMATS."""
     start = first_bytes(path)
     return next((each for each, begin in SIGNATURES.items() if re.match(begin, start, re.S)), None)
 
@@ -126,20 +126,20 @@ def first_bytes(path: Path) -> bytes:
 
 
 def orientation(path: Path, dataset: DatasetReader) -> str:
-    """The EXIF orientation of a JPEG or TIFF, "1" where it is as stored."""
-    if dataset.driver == "GTiff":  # GDAL does not tell
+    """The EXIF orientation of a JPEG or TIFF; "1" is upright."""
+    if dataset.driver == "GTiff":  # GDAL does not report it
         with contextlib.suppress(UserError), decoding(path, ""), TiffImageFile(path) as picture:
             return str(picture.tag_v2.get(ExifTags.Base.Orientation, 1))
     return str(dataset.tags().get("EXIF_Orientation", 1))
 
 
 def check_size(path: Path, dataset: DatasetReader) -> None:
-    """Raise a UserError if the file cannot hold what it claims, or not be read by parts.
+    """Raise a UserError if a file cannot have the size that it claims, or is too large to decode.
 
-    Also if its values are complex, as those of radar are.
+    Also if its values are complex numbers, as in radar images.
     """
     if any("complex" in dtype for dtype in dataset.dtypes):
-        raise UserError(f"{path} has complex numbers for pixels: it is no photograph")
+        raise UserError(f"{path} has complex numbers as pixels: it is not a photograph")
     height, width = dataset.shape
     size = path.stat().st_size
     if height * width > size * PIXELS_A_BYTE:
@@ -151,15 +151,15 @@ def check_size(path: Path, dataset: DatasetReader) -> None:
         at_once, what = height * width * pixel, "a WebP"
     elif dataset.driver not in PASSES or not _comes_in_passes(path, dataset.driver):
         block = max(rows * columns for rows, columns in dataset.block_shapes)
-        at_once, what = block * pixel, "stored in too large pieces"
+        at_once, what = block * pixel, "a picture with large strips or tiles,"
     elif dataset.driver == "PNG":
         at_once, what = height * width * pixel, "an interlaced PNG"
     else:
         at_once, what = height * width * PROGRESSIVE_BYTES, "a progressive JPEG"
     if at_once > DECODED_AT_ONCE:
         raise UserError(
-            f"{path} is {what} of {width:,}×{height:,} pixels, which cannot be read by parts: "
-            f"that would take {at_once / 1e9:.1f} GB of memory. A tiled GeoTIFF can: "
+            f"{path} is {what} of {width:,}×{height:,} pixels, which cannot be read in parts: "
+            f"decoding it takes {at_once / 1e9:.1f} GB of memory. Convert it to a tiled GeoTIFF: "
             f"{copied(path)}."
         )
 
@@ -172,7 +172,7 @@ def _comes_in_passes(path: Path, driver: str) -> bool:
 
 @contextlib.contextmanager
 def open_mask(path: Path | None, shape: tuple[int, int]) -> Iterator[DatasetReader | None]:
-    """A mask file as GDAL writes it, for a picture of that shape; else None.
+    """Open a mask file written by GDAL for a picture of that shape; yield None if it is not one.
 
     Raises:
         UserError: it is broken.

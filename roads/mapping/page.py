@@ -1,4 +1,4 @@
-"""A road map as a page to look at: one HTML file that needs no network and no other file."""
+"""A road map as a page for a browser: one HTML file that needs no network and no other file."""
 
 import base64
 import html
@@ -24,12 +24,12 @@ from roads.mapping.resampling import RowResizer, Shape, strip_rows
 from roads.runtime.arrays import Float64, Image8
 from roads.runtime.files import replacing
 
-SIDE = 4096  # pixels of the longer side of the page's images, at most
+SIDE = 4096  # pixels; the longer side of the page's images is at most this
 QUALITY = 80  # of the picture's JPEG
-LEVELS = 64  # of the probability; fewer would show, more make the file larger
-OPAQUE = 0.5  # the probability from which on its colour is opaque
-COLOURS = colormaps["plasma"]  # perceptually ordered, and unlike vegetation
-POINT_DIGITS = 1  # of a line's points, in pixels
+LEVELS = 64  # of the probability; fewer would be visible, more would enlarge the file
+OPAQUE = 0.5  # higher probabilities are fully opaque
+COLOURS = colormaps["plasma"]  # perceptually uniform, and unlike vegetation
+POINT_DIGITS = 1  # decimals of a line's points, in pixels
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class LineLayer:
     """Lines that are switched on and off together.
 
     Attributes:
-        name: what the page calls them.
+        name: the title on the page.
         lines: (k, 2) each, row and column; (0, 0) is the centre of the first pixel.
-        facts: of each line, what a click on it shows, by name.
-        colours: one of CSS for all lines, or of each line a place on the colour scale, 0 to 1.
+        facts: for each line, what a click on it shows, by name.
+        colours: a CSS colour for all lines, or for each line a value from 0 to 1 on the scale.
     """
 
     name: str
@@ -50,7 +50,7 @@ class LineLayer:
 
 
 def road_layer(graph: RoadGraph, in_metres: bool) -> LineLayer:
-    """Roads coloured by probability; their lengths are in metres, or else in pixels."""
+    """Roads coloured by probability, with lengths in metres or pixels."""
     unit = "m" if in_metres else "pixels"
     facts = [
         {"length": f"{edge.length:.1f} {unit}", "probability": f"{edge.probability:.3f}"}
@@ -71,10 +71,10 @@ def write_page(
 
     Args:
         path: the HTML file to write or replace.
-        raster: the picture, which is read once more, a strip at a time.
-        read_probability: gives rows [top, bottom), (rows, width) uint16, CERTAIN for 1.
+        raster: the picture, which is read a strip at a time.
+        read_probability: returns rows [top, bottom), (rows, width) uint16, CERTAIN for 1.
         metres: height and width of a pixel; None if unknown.
-        layers: the lines, from the lowest to the one on top.
+        layers: the lines, from bottom to top.
     """
     picture = _reduced(raster.shape, lambda top, bottom: raster.read_rows(top, bottom)[0])
     probability = _reduced(
@@ -96,10 +96,12 @@ def write_page(
     parts = {
         "title": html.escape(raster.path.name),
         "LICENSE": vendored["LICENSE"],
-        "leaflet.css": re.sub(r"url\(.*?\)", "none", vendored["leaflet.css"]),  # of other files
+        "leaflet.css": re.sub(
+            r"url\(.*?\)", "none", vendored["leaflet.css"]
+        ),  # refers to other files
         "leaflet.js": vendored["leaflet.js"].partition("//# sourceMappingURL")[0],
         "scale": ", ".join(to_hex(COLOURS(place)) for place in np.linspace(0, 1, 9)),
-        "data": json.dumps(data).replace("<", "\\u003c"),  # no string ends the script
+        "data": json.dumps(data).replace("<", "\\u003c"),  # so no string can end the script
     }
     template = (here / "page.html").read_text("utf-8")
     page = re.sub(r"\{\{(.+?)\}\}", lambda match: parts[match[1]], template)
@@ -108,7 +110,7 @@ def write_page(
 
 
 def _reduced(shape: Shape, read: Callable[[int, int], Image8]) -> Image8:
-    """A picture that is read in strips, no larger than SIDE."""
+    """A picture, read in strips and reduced to at most SIDE pixels."""
     shrink = min(1.0, SIDE / max(shape))
     height, width = (max(1, round(length * shrink)) for length in shape)
     resizer = RowResizer(shape, (height, width))
@@ -118,7 +120,7 @@ def _reduced(shape: Shape, read: Callable[[int, int], Image8]) -> Image8:
 
 
 def _probability_layer(probability: Image8) -> str:
-    """A PNG of (height, width) uint8, 255 for 1, in the colours of the scale."""
+    """A probability, (height, width) uint8, 255 for 1, as a PNG in the colours of the scale."""
     image = Image.fromarray(probability // (256 // LEVELS))
     places = np.linspace(0, 1, LEVELS)
     image.putpalette((COLOURS(places)[:, :3] * 255).astype(np.uint8).tobytes())
@@ -147,13 +149,13 @@ def _as_json(layer: LineLayer) -> dict[str, Any]:
 
 
 def _lonlat_factors(to_lonlat: ToLonLat, shape: Shape) -> list[list[float]]:
-    """Factors of 1, x, y, x², xy, y² that give the longitude, and those of the latitude.
+    """Coefficients of 1, x, y, x², xy, y² for the longitude, and for the latitude.
 
-    Fitted to 25 places of the picture; off by a few centimetres in one 10 km wide.
+    They are fitted at 25 points; the error is a few centimetres in a picture 10 km wide.
     """
     y, x = (each.ravel() for each in np.meshgrid(*(np.linspace(0, side, 5) for side in shape)))
     lon, lat = to_lonlat(x, y)
-    lon = lon[0] + (lon - lon[0] + 180) % 360 - 180  # whole over the 180th meridian
+    lon = lon[0] + (lon - lon[0] + 180) % 360 - 180  # continuous across the 180th meridian
     terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)
     size = abs(terms).max(axis=0)
     factors = np.linalg.lstsq(terms / size, np.stack([lon, lat], axis=1))[0] / size[:, None]

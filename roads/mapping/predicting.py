@@ -1,4 +1,4 @@
-"""Maps roads in pictures that nobody labelled."""
+"""Maps roads in unlabelled pictures: `roads predict`."""
 
 import functools
 import os
@@ -46,17 +46,17 @@ from roads.runtime.names import some
 from roads.runtime.progress import progress
 
 MODEL_METRES = 1.0  # a pixel of the tiles that nets are trained on (Mnih 2013, chapter 6)
-SAME = 0.02  # a picture whose pixels are so near to the model's is not resampled
+SAME = 0.02  # pixel sizes that differ by no more than this fraction count as equal
 FINEST, COARSEST = 0.01, 5.0  # metres per pixel; roads are 7 m wide
-ROW_MEMORY = 500_000_000  # bytes that rows of windows may take, at WINDOW_BYTES a pixel
-WINDOW_BYTES = 14  # two rows of windows of RGB, float sums, and their finished part
+ROW_MEMORY = 500_000_000  # bytes for rows of windows, at WINDOW_BYTES per pixel
+WINDOW_BYTES = 14  # two rows of RGB windows, sums in float32, and the finished rows
 ASSUMED = (
-    "some pictures do not say how large their pixels are: 1 m is assumed, and lengths are in "
-    "pixels. Say it with --gsd."
+    "the pixel size of some pictures is unknown: 1 m is assumed, and lengths are in pixels. Set "
+    "it with --gsd."
 )
 WITHOUT_CRS = (
-    "is in an unknown coordinate system. Its unit is taken for the metre, a pixel for {:.4g} × "
-    "{:.4g} m, and lengths are in pixels. Say the system with --crs."
+    "is in an unknown coordinate system. Its unit is assumed to be the metre, a pixel to be "
+    "{:.4g} × {:.4g} m, and lengths are in pixels. Set the system with --crs."
 )
 
 
@@ -65,20 +65,19 @@ class Options:
     """How to map roads.
 
     Attributes:
-        gsd: ground metres per pixel of pictures whose place is unknown; None takes 1, or what a
-            world file says.
-        crs: the coordinate system of pictures that do not say it, such as EPSG:26986.
-        threshold: the probability from which on a pixel is road.
-        window, overlap: of the windows, in pixels of a metre.
-        tta: predict all eight flips and turns of each window.
-        format: of probability and mask: `tif` or `png`.
-        spur: metres; dead ends shorter than this are pruned from the centrelines.
-        tolerance: metres that simplified lines may be off.
-        join: metres; dead ends are joined to a road this close straight ahead; 0 joins none.
-        bands: the numbers from 1 of the picture's grey band, or of red, green and blue; None
-            leaves it to the picture.
-        html: also write a page to look at.
-        polygons: also write the areas of road, as polygons.
+        gsd: metres per pixel of pictures without a place; None takes 1, or the world file's.
+        crs: the coordinate system of pictures without one, such as EPSG:26986.
+        threshold: pixels with at least this probability are road.
+        window, overlap: size and overlap of the windows, in pixels of 1 m.
+        tta: average the predictions over all eight flips and turns of each window.
+        format: of probability and mask, `tif` or `png`.
+        spur: metres; shorter dead ends are pruned from the centrelines.
+        tolerance: the largest error of simplified lines, in metres.
+        join: dead ends are joined to a road at most this many metres straight ahead; 0: never.
+        bands: the numbers, from 1, of the grey band, or of red, green and blue; None takes them
+            from the picture.
+        html: also write a page for a browser.
+        polygons: also write the areas of road as polygons.
     """
 
     gsd: float | None
@@ -119,46 +118,39 @@ def find_pictures(
     recursive: bool = False,
     mosaic: Path | None = None,
 ) -> list[Path]:
-    """The pictures that are meant by files and folders, in order.
+    """The pictures among files and in folders, in order.
 
-    No two have the same name, unless they are for one map, named after `mosaic`.
-
-    Of a folder, the files that begin like a picture, but hidden ones; the others are named on
-    stderr. With `recursive` also of the folders in it, but hidden ones, links, and `out`.
+    Files in folders that are not pictures are listed on stderr. Hidden files are ignored. With
+    `recursive`, subfolders are searched too, except hidden ones, links, and `out`.
 
     Raises:
-        UserError: there is none, two have the same stem, one is in the output folder, or a map of
-            that format would replace a file there that is not of an earlier map.
+        UserError: there are none, two have the same stem (unless they form one `mosaic`), one is
+            in the output folder, or a map would replace a file there that no earlier run wrote.
     """
     found: list[Path] = []
     for path in paths:
-        if path.is_dir():
-            inside: list[Path] = []
-            left_out: list[str] = []
-            for each in _files(path, out, recursive):
-                if is_picture(each):
-                    inside.append(each)
-                else:
-                    left_out.append(str(each.relative_to(path)))
-            if left_out:
-                line = f"{len(left_out)} files of {path} are not pictures: {some(left_out)}"
-                print(f"predict: {ascii_controls(line)}", file=sys.stderr)
-            if not inside:
-                deeper = "" if recursive else "; --recursive looks into its folders too"
-                raise UserError(f"{path} has no pictures{deeper}")
-            found += inside
-        else:
+        if not path.is_dir():
             found.append(path)
+            continue
+        files = {each: is_picture(each) for each in _files(path, out, recursive)}
+        ignored = [str(each.relative_to(path)) for each, fits in files.items() if not fits]
+        if ignored:
+            line = f"{len(ignored)} files in {path} are not pictures: {some(ignored)}"
+            print(f"predict: {ascii_controls(line)}", file=sys.stderr)
+        if not any(files.values()):
+            deeper = "" if recursive else "; --recursive searches its subfolders too"
+            raise UserError(f"{path} has no pictures{deeper}")
+        found += [each for each, fits in files.items() if fits]
     by_stem: dict[str, Path] = {}
     names = [mosaic.name] if mosaic else [path.stem for path in found]
     for path in found:
         if path.parent.resolve() == out.resolve():
-            raise UserError(f"{path} is in the folder to write to. Choose another --out.")
-        stem = path.stem.casefold()  # some file systems take A and a for one name
+            raise UserError(f"{path} is in the output folder. Choose another --out.")
+        stem = path.stem.casefold()  # some file systems ignore case
         if not mosaic and by_stem.setdefault(stem, path) is not path:
             raise UserError(
-                f"{by_stem[stem]} and {path} would give files of the same names. Map them "
-                "into two folders."
+                f"{by_stem[stem]} and {path} would produce files with the same names. Map them "
+                "to two folders."
             )
     maps = (RoadMapFiles.named(out, name, format) for name in names)
     others = [path for files in maps for path in in_the_way(files.with_sidecars(), files.facts)]
@@ -182,14 +174,14 @@ def _files(folder: Path, out: Path, recursive: bool) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What to say of a picture: how it went, and what else the user should know."""
+    """The result for a picture: one line, and remarks for the user."""
 
     line: str
     notes: Sequence[str] = ()
     failed: bool = False
 
 
-# Calls a function with each picture: as `map` does, or the processes of a cluster.
+# Calls a function with each picture, like `map`, or in the processes of a cluster.
 Spread = Callable[[Callable[[Path], Outcome], Sequence[Path]], Iterable[Outcome]]
 
 
@@ -205,14 +197,14 @@ def map_roads(
 ) -> None:
     """Map the roads of each picture into the folder `out`; see `find_pictures`.
 
-    With `mosaic`, the pictures are mapped as one, which has its name.
+    With `mosaic`, the pictures are mapped as one with that name.
 
-    A map that is there already, made from the same picture, model and options, is left as it is,
-    unless `force` is on. One whose files were changed since is left in any case, with an error.
+    An existing map from the same picture, model and options is kept, unless `force` is set. A map
+    with files that were changed since is an error.
 
     Raises:
-        UserError: some pictures failed, each told in a line on stderr before; or another run
-            writes to `out`.
+        UserError: some pictures failed, each with a line on stderr; or another run is writing to
+            `out`.
     """
     failed = 0
     said: set[str] = set()
@@ -245,10 +237,7 @@ def map_file(
     force: bool,
     members: Sequence[Path] | None = None,
 ) -> Outcome:
-    """Map the roads of one picture, or of `members` as one that is called `path`.
-
-    Unless that is done already; see `map_roads`.
-    """
+    """Map the roads of one picture, or of `members` as one named `path`, unless it is done."""
     name = path.stem if members is None else path.name
     files = RoadMapFiles.named(out, name, options.format)
     notes: list[str] = []
@@ -270,7 +259,7 @@ def map_file(
             elif metres and gsd and raster.to_lonlat is None and _contradicts(gsd, metres):
                 notes.append(
                     f"{path} has pixels of {metres[0]:.4g} × {metres[1]:.4g} in an unknown "
-                    f"coordinate system: they are taken for {gsd:g} m, as --gsd says"
+                    f"coordinate system: {gsd:g} m is used, as --gsd says"
                 )
             facts = map_picture(raster, unfinished, model, options)
             sizes = {"files": file_sizes(folder)}
@@ -291,12 +280,12 @@ def map_file(
 def map_picture(
     raster: Raster, files: RoadMapFiles, model: Model, options: Options
 ) -> dict[str, Any]:
-    """Map one picture's roads into `files`, all but the facts, which are returned.
+    """Write the map of one picture, except the facts, which are returned.
 
-    A few rows of windows are in memory, whatever the picture's height.
+    Only a few rows of windows are in memory, however high the picture is.
 
     Raises:
-        UserError: the picture is broken, too wide, or its pixels too large or small.
+        UserError: the picture is broken or too wide, or its pixels are too large or too small.
     """
     metres = _metres(raster, options.gsd)
     shape = model_shape(raster.shape, metres)
@@ -325,11 +314,15 @@ def map_picture(
     mask_file.close()
 
     known = (MODEL_METRES, MODEL_METRES) if metres is None else metres
-    # Without a coordinate system, a world file does not say its unit.
+    # Without a coordinate system, the unit of a world file is unknown.
     unit = "m" if options.gsd or (raster.metres and raster.crs) else "px"
     with reading_rows(mask_tiff) as read_mask, reading_rows(probability_tiff) as read_probability:
+
+        def read_road(top: int, bottom: int) -> Bool:
+            return read_mask(top, bottom) > 0
+
         graph = trace_roads(
-            lambda top, bottom: read_mask(top, bottom) > 0,
+            read_road,
             read_probability,
             raster.height,
             raster.width,
@@ -338,13 +331,7 @@ def map_picture(
             tolerance=options.tolerance,
             join=options.join,
         )
-        widths = road_widths(
-            graph.edges,
-            lambda top, bottom: read_mask(top, bottom) > 0,
-            raster.shape,
-            known,
-            options.tolerance,
-        )
+        widths = road_widths(graph.edges, read_road, raster.shape, known, options.tolerance)
     if unit == "px":
         widths /= np.sqrt(known[0] * known[1])
     if unit == "px" or raster.to_lonlat:
@@ -383,11 +370,11 @@ def map_picture(
 def predict_strips(
     predict: Predict, picture: PictureRows, source: Shape, shape: Shape, windows: Windows
 ) -> Iterator[tuple[Float32, Bool]]:
-    """Predict a picture of height and width `source`, which the net sees in another `shape`.
+    """Predict a picture of height and width `source`, resampled to `shape` for the net.
 
     Yields:
-        Strips from top to bottom, in the picture's own pixels: (n, width) float32, the
-        probability, 0 where imagery is missing or blank; and (n, width) bool, where it is not.
+        Strips from top to bottom, in the picture's own pixels: the probability, (n, width)
+        float32, 0 where imagery is missing or blank; and where it is not, (n, width) bool.
     """
     rows_of_windows = len(spread_starts(shape[0], windows.size, windows.overlap))
     back = RowResizer(shape, source)
@@ -405,12 +392,10 @@ def predict_strips(
 
 
 def skip_blank(predict: Predict) -> Predict:
-    """Predict windows that are wholly white as without road, without asking the net."""
+    """A `Predict` that returns 0 for all-white windows without running the net."""
 
     def predict_some(images: Image8) -> Float32:
         some = (images != 255).any(axis=(1, 2, 3))
-        if some.all():
-            return predict(images)
         probabilities = np.zeros(images.shape[:3], np.float32)
         if some.any():
             probabilities[some] = predict(images[some])
@@ -420,7 +405,7 @@ def skip_blank(predict: Predict) -> Predict:
 
 
 def model_shape(shape: Shape, metres: tuple[float, float] | None) -> Shape:
-    """Height and width in the model's pixels of a picture; its own where they are as large."""
+    """Height and width of a picture in the model's pixels; unchanged if these have its size."""
     if metres is None or all(abs(each / MODEL_METRES - 1) <= SAME for each in metres):
         return shape
     height, width = (
@@ -436,20 +421,20 @@ def _contradicts(gsd: float, metres: tuple[float, float]) -> bool:
 
 def _metres(raster: Raster, gsd: float | None) -> tuple[float, float] | None:
     metres, path = raster.metres, raster.path
-    way_out = "If that is not their size, say it with --gsd, or the coordinate system with --crs."
+    way_out = "If that is wrong, set their size with --gsd, or the coordinate system with --crs."
     if raster.to_lonlat:
         way_out = "If that is wrong, correct its coordinate system."
         if metres and gsd and _contradicts(gsd, metres):
             raise UserError(
-                f"{path} has pixels of {metres[0]:.4g} × {metres[1]:.4g} m by its place on the "
-                f"Earth, and --gsd says {gsd:g}. Leave --gsd out for it."
+                f"{path} is georeferenced with pixels of {metres[0]:.4g} × {metres[1]:.4g} m, but "
+                f"--gsd says {gsd:g}. Map it without --gsd."
             )
     elif gsd:
         metres = (gsd, gsd)
     if metres and not all(FINEST <= each <= COARSEST for each in metres):
         raise UserError(
-            f"{path} has pixels of {metres[0]:.4g} × {metres[1]:.4g} m: roads are found in pixels "
-            f"of {FINEST} to {COARSEST} m. {way_out}"
+            f"{path} has pixels of {metres[0]:.4g} × {metres[1]:.4g} m: supported are {FINEST} to "
+            f"{COARSEST} m. {way_out}"
         )
     return metres
 
@@ -458,15 +443,15 @@ def _check_width(raster: Raster, shape: Shape, windows: Windows) -> None:
     if shape[1] * windows.size * WINDOW_BYTES > ROW_MEMORY:
         widest = ROW_MEMORY // (windows.size * WINDOW_BYTES)
         raise UserError(
-            f"{raster.path} is {shape[1]:,} m wide: with windows of {windows.size}, {widest:,} fit "
-            "into memory. Take a smaller --window, or map it in parts."
+            f"{raster.path} is {shape[1]:,} m wide: with windows of {windows.size}, at most "
+            f"{widest:,} are allowed. Use a smaller --window, or map it in parts."
         )
 
 
 def _made_from(
     path: Path, members: Sequence[Path] | None, model: Model, options: Options
 ) -> dict[str, Any]:
-    """What a road map depends on; the times of files stand for their content."""
+    """What a road map depends on; files are identified by size and time of modification."""
     if members is None:
         of = _identity(path)
     else:
@@ -480,7 +465,7 @@ def _made_from(
 
 def _identity(path: Path) -> dict[str, Any]:
     if not path.exists():
-        raise UserError(f"{path} is missing; local files are read, no addresses")
+        raise UserError(f"{path} is missing; only local files are read, no URLs")
     stat = path.stat()
     return {
         "picture": {"name": path.name, "bytes": stat.st_size, "modified_ns": stat.st_mtime_ns},

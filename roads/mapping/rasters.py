@@ -1,8 +1,7 @@
 """Reads pictures of any size by rows, as 8-bit RGB.
 
-GDAL decodes them. JPEGs that are not too large Pillow decodes, as in the stages: libjpeg 9, which
-GDAL has here, fills in the colours of subsampled JPEGs differently than libjpeg-turbo. A broken
-file is a UserError of one line; what a header claims is checked against the file's size.
+GDAL decodes them, except JPEGs that are not too large: these are decoded by Pillow, as in the
+stages, because GDAL's libjpeg 9 upsamples the colours of JPEGs differently from libjpeg-turbo.
 """
 
 import contextlib
@@ -48,22 +47,22 @@ from roads.mapping.resampling import strip_rows
 from roads.runtime.arrays import Bool, Float64, Image8
 from roads.runtime.errors import UserError
 
-WHOLE_JPEG = DECODED_AT_ONCE // 4  # pixels: Pillow holds all of a JPEG, at 4 bytes a pixel
+WHOLE_JPEG = DECODED_AT_ONCE // 4  # pixels: Pillow holds a whole JPEG, at 4 bytes per pixel
 GDAL_DECODES = (
-    f"of over {WHOLE_JPEG // 10**6} million pixels: GDAL decodes it, whose colours differ a little "
-    "from those that nets are trained on"
+    f"of over {WHOLE_JPEG // 10**6} million pixels: decoded by GDAL, with slightly other colours "
+    "than those that nets are trained on"
 )
 
 
 class Raster:
-    """A picture that is read by rows: a file, or several as one.
+    """A picture that is read by rows: a file, or several files as one.
 
     Attributes:
-        path: the file, or what several are called.
+        path: the file, or the name of several.
         height, width: in pixels, as stored: an EXIF orientation is not applied.
         crs, transform, metres, to_lonlat: where it lies, see `Place`.
         dtype: of its values before they are stretched to 8 bits.
-        notes: what was decided about its place and bands, for the user to know.
+        notes: decisions about its place and bands, for the user.
     """
 
     path: Path
@@ -81,18 +80,18 @@ class Raster:
         return self.height, self.width
 
     def read_values(self, top: int, bottom: int) -> tuple[NDArray[Any], Bool]:
-        """As `read_rows`, but as stored: (rows, width, 1 or 3) of `dtype`, not made white."""
+        """As `read_rows`, but with values as stored: (rows, width, 1 or 3) of `dtype`."""
         raise NotImplementedError
 
     def read_rows(self, top: int, bottom: int) -> tuple[Image8, Bool]:
         """Read rows `top` to `bottom` (excluded).
 
         Returns:
-            (rows, width, 3) uint8, and (rows, width) bool: where imagery is missing, as
-            `roads.imagery.missing` has it. There the image is white.
+            The image, (rows, width, 3) uint8, and where imagery is missing, (rows, width) bool,
+            see `roads.imagery.missing`. There the image is white.
 
         Raises:
-            UserError: a file is broken there.
+            UserError: a file is broken.
         """
         values, missing = self.read_values(top, bottom)
         image = values if self._percentiles is None else stretched(values, *self._percentiles)
@@ -102,7 +101,7 @@ class Raster:
         return image, missing
 
     def stretch(self) -> None:
-        """Stretch values of other than 8 bits from now on, by a sample of them; notes it."""
+        """Make `read_rows` stretch values that are not 8-bit, by percentiles of a sample."""
         if self.dtype == np.uint8:
             return
         self._percentiles = percentiles(sample(self._sample_row, self.height))
@@ -113,17 +112,17 @@ class Raster:
         )
 
     def _sample_row(self, top: int) -> NDArray[Any]:
-        """Values of the imagery in a row, or in parts of a long one: (n, bands)."""
+        """At most SAMPLED_COLUMNS pixels of a row that have imagery: (n, bands)."""
         values, missing = self.read_values(top, top + 1)
         return values[~missing][:: -(-self.width // SAMPLED_COLUMNS)]
 
 
 class FileRaster(Raster):
-    """A picture in a file that is open; `whole_jpeg` lets Pillow decode all of a JPEG at once.
+    """A picture in an open file; with `whole_jpeg` Pillow may decode a whole JPEG at once.
 
     Raises:
-        UserError: the file is broken, claims what it cannot hold, has complex numbers, lacks a
-            band of `bands`, or does not say which of many bands are red, green and blue.
+        UserError: the file is broken, fails `check_size`, lacks one of `bands`, or has many bands
+            without saying which are red, green and blue.
     """
 
     def __init__(
@@ -151,7 +150,7 @@ class FileRaster(Raster):
             self.dtype = np.dtype(dataset.dtypes[self._bands.colours[0] - 1])
         grey = self._colours is None or not np.ptp(self._colours[:, :3], axis=1).any()
         if grey and len(self._bands.colours) == 1:
-            self.notes.append("is grey: the net was trained on colour, and misses roads in grey")
+            self.notes.append("is grey: the net was trained on colour and misses roads in grey")
         turned = orientation(path, dataset)
         if turned not in ("0", "1"):
             self.notes.append(f"is mapped as stored; its EXIF orientation {turned} is not applied")
@@ -163,9 +162,9 @@ class FileRaster(Raster):
         return values, missing
 
     def _read_values(self, top: int, bottom: int) -> tuple[NDArray[Any], Bool]:
-        """Rows of the bands, as stored or as `_colours` has them: (rows, width, 1 or 3).
+        """Values as stored or looked up in `_colours`, and where imagery is missing.
 
-        And where imagery is missing, black collars aside.
+        Black collars are not considered yet.
         """
         window = Window(0, top, self.width, bottom - top)
         with naming_errors(self.path):
@@ -179,9 +178,9 @@ class FileRaster(Raster):
 
     @functools.cached_property
     def _black_columns(self) -> NDArray[np.int64]:
-        """How many pixels of a black collar each column begins and ends with: (2, width).
+        """The height of the black collar at the top and bottom of each column: (2, width).
 
-        The whole picture is read only if there are any.
+        The whole picture is read only if there is one.
         """
 
         def lit(top: int, bottom: int) -> Bool:
@@ -207,7 +206,7 @@ class FileRaster(Raster):
     def _read_missing(self, values: NDArray[Any], window: Window) -> Bool:
         """Where pixels are nodata in all bands, NaN in any, masked out or transparent.
 
-        GDAL's own mask of a picture knows only one of these at a time.
+        GDAL's own mask reflects only one of these at a time.
         """
         flags = self._dataset.mask_flag_enums[0]
         missing = np.zeros(values.shape[:2], np.bool_)
@@ -233,7 +232,7 @@ class FileRaster(Raster):
         return image if chosen == [0, 1, 2] else image.take(chosen, axis=2)
 
     def _is_jpeg(self) -> bool:
-        """Whether it is a JPEG, or a TIFF of subsampled ones, that is small enough for Pillow."""
+        """Whether it is a JPEG, or a TIFF of subsampled JPEGs, small enough for Pillow."""
         compression = structure_of(self._dataset).get("COMPRESSION")
         if self._dataset.driver != "JPEG" and compression != "YCbCr JPEG":
             return False
@@ -245,7 +244,7 @@ class FileRaster(Raster):
 
     @functools.cached_property
     def _jpeg(self) -> Image.Image:
-        """The whole JPEG as the stages decode it."""
+        """The whole JPEG, decoded as in the stages."""
         return load_picture(self.path, "Replace the file.").picture
 
 
@@ -257,12 +256,12 @@ def open_raster(
 
     Args:
         path: the file.
-        bands: the numbers from 1 of its band that is grey, or of red, green and blue; None leaves
-            it to the file.
+        bands: the numbers, from 1, of its grey band, or of red, green and blue; None takes them
+            from the file.
         crs: the coordinate system of a picture without one, such as EPSG:26986.
 
     Raises:
-        UserError: as `FileRaster`; or the file is missing, of no known format, or holds several
+        UserError: as `FileRaster`; or the file is missing, in no known format, or has several
             pictures.
     """
     with quiet_gdal(), open_file(path, bands, crs) as raster:
@@ -274,12 +273,12 @@ def open_raster(
 def open_file(
     path: Path, bands: Sequence[int] | None, crs: str | None, whole_jpeg: bool = True
 ) -> Iterator[FileRaster]:
-    """As `open_raster`, but within `quiet_gdal`, and without stretching the values."""
+    """As `open_raster`, but without stretching the values; to be called within `quiet_gdal`."""
     driver, real = driver_of(path), path.resolve()
-    beside = (real.with_name(real.name + suffix) for suffix in MASK_SUFFIXES)
-    mask_path = next(filter(Path.is_file, beside), None)
+    masks = (real.with_name(real.name + suffix) for suffix in MASK_SUFFIXES)
+    mask_path = next(filter(Path.is_file, masks), None)
     with contextlib.ExitStack() as stack:
-        if driver == "BMP":  # it looks for files beside the picture: here are none
+        if driver == "BMP":  # the driver looks for other files next to the picture
             alone = Path(stack.enter_context(TemporaryDirectory()), path.name)
             alone.symlink_to(real)
             real = alone
@@ -289,10 +288,12 @@ def open_file(
             if dataset.driver == "GTiff" and dataset.subdatasets:
                 first = copied(path, f"GTIFF_DIR:1:{path}", "_1")
                 raise UserError(
-                    f"{path} holds several pictures. Save each in a file of its own: {first}, and "
-                    "so on."
+                    f"{path} contains several pictures. Save each to its own file: {first}, and so "
+                    "on."
                 )
             raster = FileRaster(path, dataset, mask, bands, crs, whole_jpeg)
             if mask_path and mask is None:
-                raster.notes.append(f"is mapped without {mask_path.name}: not a mask by GDAL")
+                raster.notes.append(
+                    f"is mapped without {mask_path.name}, which is not a mask by GDAL"
+                )
             yield raster

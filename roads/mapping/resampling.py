@@ -1,4 +1,4 @@
-"""Resizes pictures that come in rows, a strip at a time, as if they were resized whole."""
+"""Resizes pictures strip by strip, with the same result as resizing them whole."""
 
 from collections.abc import Iterator
 from typing import Any, TypeVar
@@ -9,40 +9,38 @@ from PIL import Image
 
 Pixel = TypeVar("Pixel", bound=np.generic)
 
-STRIP_PIXELS = 2_000_000  # a strip has no more, or is a single row
+STRIP_PIXELS = 2_000_000  # a strip has at most this many, or a single row
 Shape = tuple[int, int]  # height, width in pixels
 
 
 def strip_rows(width: int) -> int:
-    """How many rows of that width a strip has."""
+    """The number of rows of that width in a strip."""
     return max(1, STRIP_PIXELS // width)
 
 
 class RowResizer:
-    """Resizes a picture to another height and width; rows go in and come out from top to bottom.
+    """Resizes a picture; rows go in and come out from top to bottom.
 
-    What comes out in all is Pillow's resize of the whole picture: each pixel is a mean over
-    the pixels around its centre, weighted by a triangle that is two pixels wide, of the coarser
-    of the two pictures (bilinear, without aliasing). With `nearest`, it is the pixel under its
-    centre.
+    The result is Pillow's resize of the whole picture with `Resampling.BILINEAR`, which averages
+    over all source pixels when it shrinks, or with `NEAREST`.
 
     Args:
-        source: height and width of what goes in.
-        target: height and width of what comes out.
-        nearest: take single pixels. Rows come out when they would without it.
+        source: height and width of the input.
+        target: height and width of the output.
+        nearest: use `NEAREST`; the output comes in the same strips.
     """
 
     def __init__(self, source: Shape, target: Shape, *, nearest: bool = False):
         self.source, self.target = source, target
         self._filter = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
-        self._scale = source[0] / target[0]  # source rows a target row
-        self._support = max(1.0, self._scale)  # rows around a row's centre that count
+        self._scale = source[0] / target[0]  # source rows per target row
+        self._support = max(1.0, self._scale)  # source rows on both sides that a target row needs
         self._held: NDArray[Any] | None = None
-        self._first = 0  # the source row that `_held` begins with
-        self._done = 0  # target rows that came out
+        self._first = 0  # the first source row in `_held`
+        self._done = 0  # target rows that were returned
 
     def push(self, rows: NDArray[Pixel]) -> Iterator[NDArray[Pixel]]:
-        """Take the next source rows, and yield the target rows that they complete, in strips.
+        """Append source rows, and yield the target rows that they complete, in strips.
 
         Args:
             rows: (n, width) uint8 or float32, or (n, width, 3) uint8.

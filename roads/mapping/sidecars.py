@@ -1,8 +1,8 @@
 """Files next to a picture that say where it lies: world files, `.aux.xml` and `.prj`.
 
-GDAL is told not to look at them, because it would open whatever they name. They are read here, up
-to MOST_BYTES each: numbers, coordinate systems as WKT, and control points. An XML file with a
-document type, which could define entities, is not parsed.
+GDAL does not read them, because it would open any file that they name. They are read here, up to
+MOST_BYTES each: numbers, coordinate systems as WKT, and control points. XML with a document type,
+which could define entities, is not parsed.
 """
 
 import contextlib
@@ -23,13 +23,13 @@ AUX, PRJ = ".xml", ".prj"
 
 @dataclass
 class Sidecars:
-    """What the files next to a picture say of its place.
+    """What the files next to a picture say about its place.
 
     Attributes:
         crs, prj: the coordinate systems of the `.aux.xml` and of the `.prj`.
-        transform: of the `.aux.xml`, from columns and rows to coordinates.
-        world: the same, of the world file.
-        points, points_crs: control points of the `.aux.xml`, and what their coordinates are in.
+        transform, world: from columns and rows to coordinates, by the `.aux.xml` and by the world
+            file.
+        points, points_crs: control points of the `.aux.xml`, and their coordinate system.
         notes: which files could not be read, and why.
     """
 
@@ -43,7 +43,7 @@ class Sidecars:
 
 
 def read_sidecars(picture: Path) -> Sidecars:
-    """Read the files next to a picture; what is broken is passed over, with a note."""
+    """Read the files next to a picture; broken ones are ignored, with a note."""
     found = Sidecars()
     for path in sidecar_files(picture):
         read = {AUX: _read_aux, PRJ: _read_prj}.get(path.suffix.lower(), _read_world_file)
@@ -55,10 +55,10 @@ def read_sidecars(picture: Path) -> Sidecars:
 
 
 def sidecar_files(picture: Path) -> list[Path]:
-    """The files next to a picture that may place it, those first that count first.
+    """The files next to a picture that may place it.
 
-    Of `a.tif` these are `a.tfw`, `a.tifw` or `a.wld`, `a.tif.aux.xml`, and `a.prj`; their last
-    suffix may be in capital letters.
+    For `a.tif` these are `a.tfw`, `a.tifw` and `a.wld`, of which the first counts, `a.tif.aux.xml`,
+    and `a.prj`; the last suffix may be in capital letters.
     """
     ending = picture.suffix[1:].lower()
     worlds = (f".{ending[:1]}{ending[-1:]}w", f".{ending}w", ".wld")
@@ -75,7 +75,7 @@ def _read_world_file(path: Path, found: Sidecars) -> None:
 
 
 def _read_aux(path: Path, found: Sidecars) -> None:
-    """Read GDAL's `.aux.xml`, in which ArcGIS and QGIS also write."""
+    """Read GDAL's `.aux.xml`, which ArcGIS and QGIS also write."""
     text = _text(path)
     if "<!DOCTYPE" in text:
         raise ValueError("it has a document type")
@@ -97,7 +97,7 @@ def _read_aux(path: Path, found: Sidecars) -> None:
             for point in points
         ]
     if root.find("GeodataXform") is not None and found.transform is None:
-        raise ValueError("its transformation is ArcGIS' own. Rectify the picture there")
+        raise ValueError("its transformation is in ArcGIS' format. Rectify the picture in ArcGIS")
 
 
 def _read_prj(path: Path, found: Sidecars) -> None:
@@ -105,36 +105,36 @@ def _read_prj(path: Path, found: Sidecars) -> None:
 
 
 def _crs(wkt: str) -> CRS:
-    """The coordinate system that WKT describes; raises a CRSError if it is none."""
+    """The coordinate system that WKT describes; raises a CRSError if it is invalid."""
     try:
         return CRS.from_wkt(wkt)
     except CRSError:
-        with contextlib.suppress(CRSError):  # else GDAL's next call would fail by this error
+        with contextlib.suppress(CRSError):  # clears GDAL's error, or its next call would fail
             CRS.from_epsg(4326)
         raise
 
 
 def _text(path: Path) -> str:
-    """What a small file says; raises a ValueError if it is large."""
+    """The text of a small file; raises a ValueError if it is large."""
     with path.open("rb") as stream:
         content = stream.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
-        raise ValueError(f"it has over {MOST_BYTES:,} bytes")
+        raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
     return content.decode("utf-8-sig", errors="replace")
 
 
 def _six(words: Sequence[str]) -> list[float]:
-    """The first six words as numbers; raises a ValueError if they are not."""
+    """The first six words as numbers; raises a ValueError if that is not possible."""
     numbers = []
     with contextlib.suppress(ValueError):
         numbers = [float(word) for word in words[:6]]
     if len(numbers) < 6:
-        raise ValueError("it does not hold six numbers")
+        raise ValueError("it does not have six numbers")
     return numbers
 
 
 def _sound(transform: Affine) -> Affine:
-    """The same transform; raises a ValueError if it places nothing."""
+    """The same transform; raises a ValueError if it is not invertible."""
     if not np.isfinite(transform).all() or transform.is_degenerate:
-        raise ValueError("its numbers place nothing")
+        raise ValueError("its transform is not invertible")
     return transform

@@ -1,4 +1,4 @@
-"""Vector layers, written by GDAL: roads, where they meet, and areas of road."""
+"""Vector layers, written with GDAL: roads, their nodes, and areas of road."""
 
 import json
 from collections.abc import Callable
@@ -23,15 +23,15 @@ ToXY = Callable[[Float64, Float64], tuple[Float64, Float64]]  # columns, rows â†
 
 PIXELS = "pixels, x to the right and y down from the picture's upper left corner"
 Y_UP = Affine.scale(1, -1)  # QGIS shows a picture without a place below y = 0
-DIGITS, PROBABILITY_DIGITS = 2, 5  # of metres or pixels; of probabilities in steps of 1/65535
+DIGITS, PROBABILITY_DIGITS = 2, 5  # decimals of metres or pixels; of probabilities
 
 
 class Roads(NamedTuple):
-    """Roads that are measured.
+    """Roads with lengths and widths.
 
     Attributes:
-        graph: the roads; their lengths are in `unit`.
-        widths: (edges,) in `unit`, NaN where unknown.
+        graph: the roads, with lengths in `unit`.
+        widths: (edges,) in `unit`, NaN if unknown.
         unit: m or px.
     """
 
@@ -41,19 +41,18 @@ class Roads(NamedTuple):
 
 
 def write_geojson(path: Path, roads: Roads, to_lonlat: ToLonLat | None) -> None:
-    """Write roads as lines (GeoJSON, RFC 7946), those that meet with the same coordinates.
+    """Write roads as lines (GeoJSON, RFC 7946); lines that meet share the coordinates there.
 
-    A line over the 180th meridian becomes a MultiLineString; its length is that of all of it.
+    A line across the 180th meridian becomes a MultiLineString with its whole length.
 
     Args:
         path: the new file.
         roads: the roads.
-        to_lonlat: takes columns and rows, of which (0, 0) is the corner of the first pixel and
-            (0.5, 0.5) its centre, and gives longitudes and latitudes (WGS 84). None writes
-            pixels, x to the right and y down from that corner, and says so in the file.
+        to_lonlat: as in `Place`. None writes pixels, x to the right and y down from the picture's
+            corner, and says so in the file.
     """
     if to_lonlat:
-        options = {"RFC7946": "YES"}  # seven digits: about a centimetre
+        options = {"RFC7946": "YES"}  # seven decimals: about a centimetre
     else:
         members = json.dumps({"unit": PIXELS})
         media = "application/vnd.geo+json"
@@ -65,14 +64,14 @@ def write_geojson(path: Path, roads: Roads, to_lonlat: ToLonLat | None) -> None:
 
 
 def write_geopackage(path: Path, roads: Roads, transform: Affine, crs: CRS | None) -> None:
-    """Write the layers `roads` and `nodes` of a new GeoPackage, in the picture's own coordinates.
+    """Write the layers `roads` and `nodes` of a new GeoPackage, in the picture's coordinates.
 
     Args:
         path: the new file.
         roads: the roads.
-        transform: from columns and rows to coordinates. The identity gives pixels with y up from
-            the upper left corner, so negative: so they lie on the picture in QGIS.
-        crs: what the coordinates are in; None if unknown.
+        transform: from columns and rows to coordinates. If it is the identity, y is negated, so
+            that the roads lie on the picture in QGIS.
+        crs: of the coordinates; None if unknown.
     """
     to_xy = converter(Y_UP if transform.is_identity else transform)
     edges, nodes = roads.graph.edges, roads.graph.nodes
@@ -88,11 +87,11 @@ def add_areas(
 ) -> None:
     """Add the layer `areas` to a GeoPackage: polygons along the borders of a mask's pixels.
 
-    The mask is in memory, a byte for each pixel, and all polygons.
+    The whole mask, one byte per pixel, and all polygons are held in memory.
 
     Args:
         path: the GeoPackage.
-        mask: a GeoTIFF of one band, 0 where no road is.
+        mask: a GeoTIFF with one band, 0 where there is no road.
         transform, crs: as in `write_geopackage`.
         pixel: the area of a pixel, in `unit` squared.
         unit: m or px.

@@ -1,4 +1,4 @@
-"""How wide roads are, by the mask around their centrelines."""
+"""The widths of roads, measured on the mask around their centrelines."""
 
 from collections.abc import Sequence
 
@@ -11,9 +11,9 @@ from roads.graph.skeleton import ReadRows
 from roads.graph.tracing import Edge
 from roads.runtime.arrays import Float64
 
-STEP = 2.0  # metres from a point of a line to the next at which its width is measured
-REACH = 50.0  # metres; the border of the mask is not looked for any further
-STRIP_PIXELS = 2**22  # looked at together
+STEP = 2.0  # metres between the points of a line at which its width is measured
+REACH = 50.0  # metres; the border of the mask is searched for within this distance
+STRIP_PIXELS = 2**22  # processed at once
 ASIDE = np.array([(0, 0), (0, 0.5), (0, -0.5), (0.5, 0), (-0.5, 0)])
 
 
@@ -24,22 +24,22 @@ def road_widths(
     metres: tuple[float, float],
     tolerance: float,
 ) -> Float64:
-    """The width of each road, the median of twice the distance from its line to the mask's border.
+    """The width of each road: the median of twice the distance from its line to the mask's border.
 
-    Only points of the line on the mask count. A simplified line may run off the middle of the
-    road: of the points up to half the tolerance aside, the one in the middle counts. Beyond the
-    picture there is no border.
+    Only points of the line on the mask count. A simplified line may be off the middle of the road,
+    so points up to half the tolerance to the side are tried, and the largest distance counts. The
+    picture's edge is not a border.
 
     Args:
         edges: the roads.
-        read_mask: gives rows [top, bottom) of the mask, (rows, width) bool, some of them twice.
+        read_mask: returns rows [top, bottom) of the mask, (rows, width) bool; rows repeat.
         shape: height and width of the mask.
         metres: height and width of a pixel.
-        tolerance: metres by which the lines may be off.
+        tolerance: the largest error of the lines, in metres.
 
     Returns:
-        (edges,) metres, 2 · REACH at most; NaN where most of a line is off the mask, as in a
-        joined gap.
+        (edges,) metres, at most 2 · REACH; NaN if most of a line is off the mask, as in a joined
+        gap.
     """
     if not edges:
         return np.zeros(0)
@@ -62,11 +62,11 @@ def road_widths(
             pixels = np.rint(places / metres).astype(np.int64).clip(0, np.array(mask.shape) - 1)
             on_road = mask[tuple(pixels.T)]
             found, _ = border.query(places[on_road] + corner, distance_upper_bound=REACH)
-            there = mine[on_road]
-            distances[there] = np.maximum(distances[there], np.minimum(found, REACH))
+            hit = mine[on_road]
+            distances[hit] = np.maximum(distances[hit], np.minimum(found, REACH))
     on_mask = distances > 0
     counted = owner[on_mask]
     middle = median(distances[on_mask], counted, np.arange(len(edges)))
     mostly = np.bincount(counted, minlength=len(edges)) > np.bincount(owner) / 2
-    # The nearest pixel off a road has its centre a quarter of a pixel beyond the border, on average
+    # The centre of the nearest pixel off the road is on average a quarter pixel beyond the border.
     return np.where(mostly, 2 * middle - np.mean(metres) / 2, np.nan)

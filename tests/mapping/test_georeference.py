@@ -88,7 +88,7 @@ def test_control_points_place_a_picture(tmp_path: Path, off: float) -> None:
     moved = np.array(~place_of(0.5) @ (raster.transform @ corners)) - corners
     assert abs(moved).max() <= 2 * off + 1e-6
     (note,) = raster.notes
-    found = re.fullmatch(r"is placed by 6 control points; .* fits them to (\d\.\d\d) pixels", note)
+    found = re.fullmatch(r"is placed by 6 control points, .* at most (\d\.\d\d) pixels", note)
     assert found
     assert float(found[1]) <= 2 * off
 
@@ -175,7 +175,7 @@ def test_another_coordinate_system_than_a_pictures_own_is_refused(
     tmp_path: Path, own: str, name: str
 ) -> None:
     path = write_tiff(tmp_path / "a.tif", noise(4, 5), crs=own, transform=place_of(0.5))
-    with pytest.raises(UserError, match=rf"a\.tif says that it is in {name}, not {UTM}\. Leave"):
+    with pytest.raises(UserError, match=rf"a\.tif is in {name}, not {UTM}\. Map it without"):
         place(path, UTM)
 
 
@@ -188,7 +188,7 @@ def test_a_local_coordinate_system_gives_a_scale(tmp_path: Path) -> None:
 def test_a_coordinate_system_without_a_place_in_it_is_told(tmp_path: Path) -> None:
     raster = place(write_tiff(tmp_path / "a.tif", noise(4, 5), crs=UTM))
     assert (raster.metres, raster.to_lonlat) == (None, None)
-    assert "does not say where in its coordinate system it lies" in raster.notes[0]
+    assert "has a coordinate system but no transform" in raster.notes[0]
 
 
 def test_coordinates_off_the_earth_place_nothing() -> None:
@@ -212,7 +212,7 @@ def test_coordinates_off_the_earth_are_refused_by_name(
         (tmp_path / "a.tif.aux.xml").write_text(
             "<PAMDataset><GeoTransform>0, 1, 0, 0, 0, 1</GeoTransform></PAMDataset>"
         )
-    with pytest.raises(UserError, match=r"a\.tif lies nowhere on the Earth by EPSG:4326: .*--crs"):
+    with pytest.raises(UserError, match=r"a\.tif is outside the Earth in EPSG:4326: .*--crs"):
         place(path, given)
     if own:
         assert place(path, UTM).crs == CRS.from_string(UTM)

@@ -204,8 +204,8 @@ def test_gsd_may_not_contradict_the_place_of_a_picture(
     with pytest.raises(UserError):
         map_one(picture, tmp_path / "far", gsd=1.0)
     assert re.search(
-        r"a\.tif has pixels of 0\.5\d* × 0\.5\d* m by its place on the Earth, and --gsd says 1\. "
-        "Leave --gsd out for it",
+        r"a\.tif is georeferenced with pixels of 0\.5\d* × 0\.5\d* m, but --gsd says 1\. "
+        "Map it without --gsd",
         capsys.readouterr().err,
     )
 
@@ -227,7 +227,7 @@ def test_a_world_file_gives_the_scale_and_crs_the_place(
     assert map_one(picture, out, gsd=0.5)["road_km"] == pytest.approx(0.1, abs=0.01)
     assert capsys.readouterr().err == ""
     assert map_one(picture, out, gsd=1.0)["road_km"] == pytest.approx(0.2, abs=0.02)
-    assert "they are taken for 1 m, as --gsd says" in capsys.readouterr().err
+    assert "1 m is used, as --gsd says" in capsys.readouterr().err
     assert map_one(picture, out, crs=UTM)["crs"] == UTM
     tagged = write_tiff(tmp_path / "b.tif", crossing(100, 100, 50, 50), metres=0.5)
     map_one(tagged, out)
@@ -270,7 +270,7 @@ def test_pixels_in_which_no_road_is_seen_are_refused(
     picture = write_tiff(tmp_path / "a.tif", noise(30, 30), metres=metres)
     with pytest.raises(UserError, match="1 of 1 pictures"):
         map_one(picture, tmp_path / "out")
-    assert "roads are found in pixels of 0.01 to 5.0 m" in capsys.readouterr().err
+    assert "supported are 0.01 to 5.0 m" in capsys.readouterr().err
 
 
 def test_pictures_too_wide_for_memory_are_refused(
@@ -280,7 +280,7 @@ def test_pictures_too_wide_for_memory_are_refused(
     picture = write_tiff(tmp_path / "a.tif", noise(30, 101))
     with pytest.raises(UserError):
         map_one(picture, tmp_path / "out")
-    assert "Take a smaller --window" in capsys.readouterr().err
+    assert "Use a smaller --window" in capsys.readouterr().err
     map_one(picture, tmp_path / "out", window=32)
 
 
@@ -534,8 +534,8 @@ def test_names_are_printed_escaped_on_any_terminal(tmp_path: Path) -> None:
         rf"{tmp_path}/1\x1b[2J\n.tif", rf"{tmp_path}/2\u2192$\frac$.tif",
     ]  # fmt: skip
     assert answer.stderr.splitlines() == [
-        rf"error: {tmp_path}/3\udcff.tif has a name that is not in UTF-8. Rename it.",
-        rf"error: {tmp_path}/4\x1b.tif is missing; local files are read, no addresses",
+        rf"error: {tmp_path}/3\udcff.tif has a name that is not valid UTF-8. Rename it.",
+        rf"error: {tmp_path}/4\x1b.tif is missing; only local files are read, no URLs",
         "error: 2 of 4 pictures could not be mapped, see above",
     ]
 
@@ -691,14 +691,14 @@ def test_pictures_of_one_name_are_refused(tmp_path: Path) -> None:
     Image.fromarray(noise(4, 4)).save(tmp_path / "in/a.tif")
     for other in ("a.png", "A.png"):
         Image.fromarray(noise(4, 4)).save(tmp_path / "in" / other)
-        told = rf"{other} and .*a\.tif would give files of the same names"
+        told = rf"{other} and .*a\.tif would produce files with the same names"
         with pytest.raises(UserError, match=told):
             find_pictures([tmp_path / "in"], tmp_path / "out", "tif")
         (tmp_path / "in" / other).unlink()
-    with pytest.raises(UserError, match="in the folder to write to"):
+    with pytest.raises(UserError, match="is in the output folder"):
         find_pictures([tmp_path / "in/a.tif"], tmp_path / "in", "tif")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="has no pictures; --recursive looks into its folders too"):
+    with pytest.raises(UserError, match="has no pictures; --recursive searches its subfolders too"):
         find_pictures([tmp_path / "empty"], tmp_path / "out", "tif")
 
 
@@ -722,13 +722,13 @@ def test_of_a_folder_only_pictures_are_taken_and_the_others_named(
     os.mkfifo(folder / "pipe")
     assert find_pictures([folder], out, "tif") == [folder / "a.tif", folder / "b"]
     assert capsys.readouterr().err == (
-        f"predict: 11 files of {folder} are not pictures: BM.txt, Thumbs.db, a.TIF.OVR, a.dbf, "
+        f"predict: 11 files in {folder} are not pictures: BM.txt, Thumbs.db, a.TIF.OVR, a.dbf, "
         "a.shp, a.tfw, a.tif.msk, a.tif.original, a.txt, a.vrt, zero.jpg\n"
     )
     found = find_pictures([folder], out, "tif", recursive=True)
     assert found == [folder / name for name in ("a.tif", "b", "deep/er/c.jpg")]
-    assert "12 files of" in capsys.readouterr().err
-    with pytest.raises(UserError, match=r"deep has no pictures; --recursive looks"):
+    assert "12 files in" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"deep has no pictures; --recursive searches"):
         find_pictures([folder / "deep"], out, "tif")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"empty has no pictures$"):

@@ -51,7 +51,7 @@ def test_rgb_is_read_as_it_is(tmp_path: Path, name: str) -> None:
     assert raster.to_lonlat is None
 
 
-GREY_NOTE = "is grey: the net was trained on colour, and misses roads in grey"
+GREY_NOTE = "is grey: the net was trained on colour and misses roads in grey"
 COLOURFUL = np.random.default_rng(1).integers(0, 256, (40, 50, 3), np.uint8)
 
 
@@ -117,7 +117,7 @@ def test_a_jpeg_too_large_for_memory_is_read_by_parts_and_told(
     monkeypatch.setattr(rasters, "WHOLE_JPEG", 40 * 50 - 1)
     by_parts, _, raster = read(tmp_path / "a.jpg")
     np.testing.assert_allclose(by_parts.astype(int), image, atol=2)
-    assert "GDAL decodes it" in raster.notes[0]
+    assert "decoded by GDAL" in raster.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -150,9 +150,7 @@ def test_bands_that_say_their_colour_are_found(tmp_path: Path) -> None:
         dataset.colorinterp = [unknown, blue, green, red, unknown, unknown]
     image, _, raster = read(path)
     np.testing.assert_array_equal(image, bands[..., [3, 2, 1]])
-    assert raster.notes == [
-        "has 6 bands: 4, 3, 2 are taken for red, green and blue, 1, 5, 6 left out"
-    ]
+    assert raster.notes == ["has 6 bands: 4, 3, 2 are used as red, green and blue, 1, 5, 6 ignored"]
 
 
 @pytest.mark.parametrize(
@@ -178,7 +176,7 @@ def test_bands_are_found_by_their_descriptions(
     image, missing, raster = read(path)
     np.testing.assert_array_equal(image, bands[..., [n - 1 for n in chosen]])
     assert not missing.any()
-    said = f"{len(names)} bands: {', '.join(map(str, chosen))} are taken for red, green and blue"
+    said = f"{len(names)} bands: {', '.join(map(str, chosen))} are used as red, green and blue"
     assert [said in note for note in raster.notes if "alpha" not in note] == (
         [] if chosen == (1, 2, 3) else [True]
     )
@@ -200,7 +198,7 @@ def test_bands_are_chosen(tmp_path: Path, wanted: list[int]) -> None:
     numbers = [n - 1 for n in (wanted * 3)[:3]]
     np.testing.assert_array_equal(image, noise(40, 50, 8)[..., numbers])
     assert raster.notes == ([GREY_NOTE] if len(wanted) == 1 else [])
-    with pytest.raises(UserError, match="has 8 bands, but --bands asks for 9"):
+    with pytest.raises(UserError, match="has 8 bands, but --bands names 9"):
         open_raster(path, [1, 9, 2]).__enter__()
 
 
@@ -229,7 +227,7 @@ def test_an_alpha_of_two_values_is_a_mask(
     alpha = np.where(empty, 0, 1 if top_of_one else top).astype(dtype)
     _, missing, raster = read(with_alpha(tmp_path / "a.tif", alpha, bands))
     np.testing.assert_array_equal(missing, empty)
-    assert not any("alpha" in note or "left out" in note for note in raster.notes)
+    assert not any("alpha" in note or "ignored" in note for note in raster.notes)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
@@ -240,10 +238,10 @@ def test_infrared_that_is_called_alpha_masks_nothing(tmp_path: Path, dtype: str)
     _, missing, raster = read(path)
     assert not missing.any()
     assert raster.notes[0] == (
-        "calls its band 4 alpha, but the values there are not only 0 and their maximum: it is not "
-        "used as a mask"
+        "has band 4 tagged as alpha, but its values are not only 0 and the maximum: it is not used "
+        "as a mask"
     )
-    assert "4 left out" in raster.notes[1]
+    assert "4 ignored" in raster.notes[1]
     with open_raster(path, [4, 1, 2]) as raster:
         assert not raster.read_rows(0, 40)[1].any()
     assert not any("alpha" in note for note in raster.notes)
@@ -349,7 +347,11 @@ def test_files_beside_a_picture_lead_to_no_other_file(
     image, missing, raster = read(tmp_path / name)
     np.testing.assert_array_equal(image, expected)
     assert not missing.any()
-    notes = [] if suffix == ".ovr" else [f"is mapped without {name}{suffix}: not a mask by GDAL"]
+    notes = (
+        []
+        if suffix == ".ovr"
+        else [f"is mapped without {name}{suffix}, which is not a mask by GDAL"]
+    )
     assert raster.notes == notes
 
 
@@ -373,7 +375,7 @@ def test_a_mask_file_by_gdal_is_read(tmp_path: Path, name: str) -> None:
     write_tiff(mask, np.zeros((10, 10, 1), np.uint8))
     _, missing, raster = read(tmp_path / name)
     assert not missing.any()
-    assert raster.notes == [f"is mapped without {name}.msk: not a mask by GDAL"]
+    assert raster.notes == [f"is mapped without {name}.msk, which is not a mask by GDAL"]
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.tif"])
@@ -400,7 +402,7 @@ def test_a_tiff_of_two_pictures_is_refused_with_a_command_that_helps(tmp_path: P
     path = tmp_path / "it's.tif"
     second = Image.fromarray(255 - IMAGE)
     Image.fromarray(IMAGE).save(path, save_all=True, append_images=[second])
-    with pytest.raises(UserError, match="holds several pictures") as refused:
+    with pytest.raises(UserError, match="contains several pictures") as refused:
         read(path)
     np.testing.assert_array_equal(read(run_command_of(str(refused.value), tmp_path))[0], IMAGE)
 
@@ -460,7 +462,7 @@ NO_PICTURE = "not a TIFF, PNG, JPEG, JPEG 2000, BMP or WebP picture"
 BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "text": (lambda path: path.write_text("<html>404"), NO_PICTURE),
     "empty": (lambda path: path.write_bytes(b""), NO_PICTURE),
-    "folder": (Path.mkdir, "is no file"),
+    "folder": (Path.mkdir, "is not a file"),
     "missing": (lambda path: None, "is missing"),
     "tiff start": (lambda path: path.write_bytes(b"II*\0"), "broken"),
     "half a png": (half_of("PNG"), "broken"),
@@ -491,7 +493,7 @@ def test_broken_files_are_named_in_one_line(
     "name", ["/vsicurl/http://127.0.0.1/a.tif", "http://127.0.0.1/a.tif", "/vsizip/a.zip/a.tif"]
 )
 def test_addresses_are_not_opened(name: str) -> None:
-    with pytest.raises(UserError, match="no addresses"):
+    with pytest.raises(UserError, match="no URLs"):
         read(Path(name))
 
 
@@ -537,7 +539,7 @@ def test_what_cannot_be_read_by_parts_is_refused_where_it_is_large(
     save(path)
     expected, _, _ = read(path)
     monkeypatch.setattr(opening, "DECODED_AT_ONCE", 1900)
-    with pytest.raises(UserError, match=r"cannot be read by parts.* GB of memory") as refused:
+    with pytest.raises(UserError, match=r"cannot be read in parts.* GB of memory") as refused:
         read(path)
     monkeypatch.undo()
     image, _, _ = read(run_command_of(str(refused.value), tmp_path))

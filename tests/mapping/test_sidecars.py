@@ -160,7 +160,7 @@ BOMB = "".join(f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 20))
         (
             "a.png.aux.xml",
             "<PAMDataset><GeoTransform>0, nan, 0, 0, 0, 1</GeoTransform></PAMDataset>",
-            "place nothing",
+            "is not invertible",
         ),
         ("a.png.aux.xml", "<PAMDataset><GeodataXform/></PAMDataset>", "ArcGIS"),
         ("a.prj", "Projection UTM\nZone 19\n", "WKT"),
