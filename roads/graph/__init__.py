@@ -1,4 +1,4 @@
-"""Road centrelines as a graph: skeleton, chains of pixels, edges, tracing; and which roads match.
+"""Road centrelines as a graph: skeleton, chains of pixels, edges, tracing; and matching of roads.
 
 Imports runtime.
 """

@@ -1,8 +1,8 @@
 """The chains of pixels between a skeleton's crossings, traced strip by strip.
 
-A pixel is linked to its neighbours up, down, left and right, and to a diagonal neighbour only if
-no such neighbour joins the two. Pixels with three links or more, and squares of four pixels, are
-crossings. Crossings that touch become one node, at their centre.
+A pixel is linked to its neighbours above, below, left and right, and to a diagonal neighbour only
+if none of these connects the two. Pixels with three or more links, and squares of four pixels, are
+crossings. Adjacent crossings become one node at their centre.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from roads.graph.skeleton import ReadRows, skeleton_strips
 from roads.runtime.arrays import Bool, Float64, Int64
 from roads.runtime.errors import UserError
 
-MOST_CHAINS = 1_000_000  # 80,000 km of city streets; noise has more, and would fill the memory
+MOST_CHAINS = 1_000_000  # 80,000 km of city streets; noise has more and would fill the memory
 
 
 def trace_chains(
@@ -25,10 +25,10 @@ def trace_chains(
     strip: int | None,
     closing: int,
 ) -> tuple[Edges, Float64]:
-    """Trace the skeleton strip by strip; the arguments are those of tracing.py and skeleton.py.
+    """Trace the skeleton strip by strip; see `trace_roads` and `skeleton_strips` for the arguments.
 
     Returns:
-        The chains, which also end at the last row of each strip, and the places of their nodes,
+        The chains, which also end at the last row of each strip, and the positions of their nodes,
         (nodes, 2) row and column.
 
     Raises:
@@ -43,14 +43,14 @@ def trace_chains(
         rows, columns = np.nonzero(lines)
         keys = np.append(keys, (rows + top) * stride + columns)
         probabilities = np.append(probabilities, read_probability(top, bottom)[rows, columns])
-        known = bottom if bottom == height else bottom - 1  # a row is traced with the next
+        known = bottom if bottom == height else bottom - 1  # a row needs the next one
         chains, crossing = _trace_rows(keys, probabilities, done, known, stride, metres)
         parts.append(chains)
         crossings.append(crossing)
         count += len(chains.start)
         if count > MOST_CHAINS:
             raise UserError(
-                f"the road mask is noise: its lines are in more than {MOST_CHAINS:,} pieces. "
+                f"the road mask is noise: it has more than {MOST_CHAINS:,} pieces of road. "
                 "Use a higher threshold, or a net that was trained longer."
             )
         done = known
@@ -72,13 +72,13 @@ def _trace_rows(
 
     Args:
         keys: pixels of the rows from top - 1 to bottom, as row · stride + column, ascending.
-        probabilities: theirs, as stored.
-        top, bottom: all pixels of row top and row bottom are ends of chains.
+        probabilities: of these pixels, as stored.
+        top, bottom: all pixels of rows top and bottom are ends of chains.
         stride, metres: as in `trace_chains`.
 
     Returns:
-        The chains, with keys as nodes and points only where they turn; and the keys of the
-        crossings in these rows.
+        The chains, with keys as nodes and points only at bends, and the keys of the crossings in
+        these rows.
     """
     start, end, crossing = _links(keys, stride)
     degree = np.bincount(np.concatenate([start, end]), minlength=len(keys))
@@ -113,7 +113,7 @@ def _links(keys: Int64, stride: int) -> tuple[Int64, Int64, Bool]:
     """Link pixels to their neighbours.
 
     Returns:
-        Places in `keys` of each link's ends, the upper or left one first; and which pixels
+        The indices in `keys` of each link's ends, the upper or left one first, and which pixels
         belong to a square of four.
     """
     wanted = keys + np.array([[1], [stride], [stride + 1], [stride - 1]])
@@ -124,17 +124,14 @@ def _links(keys: Int64, stride: int) -> tuple[Int64, Int64, Bool]:
     square = corner.copy()
     square[places[:3, corner]] = True
     below_right &= ~right & ~below
-    below_left &= ~np.roll(right, 1) & ~below  # rolled, it says whether there is a left neighbour
+    below_left &= ~np.roll(right, 1) & ~below  # rolled: whether a pixel has a left neighbour
     return np.nonzero(linked)[1], places[linked], square
 
 
 def _merge_crossings(
     chains: Edges, crossings: Int64, stride: int, metres: tuple[float, float]
 ) -> tuple[Edges, Float64]:
-    """Make crossings that touch one node, at the centre of their pixels.
-
-    The distance from a crossing's pixel to that centre is added to the lengths.
-    """
+    """Make adjacent crossings one node at the centre of their pixels; see `merge_nodes`."""
     pixels, ends = np.unique(np.concatenate([chains.start, chains.end]), return_inverse=True)
     start, end = ends.reshape(2, -1)
     crossing = np.isin(pixels, crossings)

@@ -1,4 +1,4 @@
-"""Edges of a road graph: joined, pruned, crossings merged, specks dropped, without Python loops."""
+"""Vectorized operations on the edges of a road graph: join, prune, merge crossings, drop specks."""
 
 from typing import NamedTuple
 
@@ -11,14 +11,14 @@ from roads.runtime.arrays import Bool, Float64, Int64
 
 
 class Edges(NamedTuple):
-    """Lines from node to node, n of them, with p points between their ends.
+    """n lines from node to node, with p points in all between their ends.
 
     Attributes:
         start, end: (n,) int64, the nodes.
         length: (n,) float64 metres.
-        steps: (n,) int64, links between pixels.
+        steps: (n,) int64, the number of links between pixels.
         weight: (n,) float64, the sum over the links of the mean of their pixels' probabilities.
-        sizes: (n,) int64, how many of `points` belong to each edge.
+        sizes: (n,) int64, the number of `points` of each edge.
         points: (p, 2) float64, row and column, edge after edge, without the ends.
     """
 
@@ -31,7 +31,7 @@ class Edges(NamedTuple):
     points: Float64
 
     def pick(self, rows: NDArray, backward: Bool | None = None) -> "Edges":
-        """Some edges in the given order, some of them turned around."""
+        """Some edges in the given order, some of them reversed."""
         turned = np.zeros(len(rows), np.bool_) if backward is None else backward
         sizes = self.sizes[rows]
         last = np.cumsum(self.sizes)[rows] - 1
@@ -49,11 +49,11 @@ class Edges(NamedTuple):
         )
 
     def join(self, places: Float64, through: Bool) -> "Edges":
-        """Join edges end to end wherever exactly two meet at a node that they may go through.
+        """Join edges end to end at some nodes.
 
         Args:
             places: (nodes, 2), row and column.
-            through: (nodes,) bool; two ends of edges meet at each of these nodes.
+            through: (nodes,) bool, the nodes to join at; exactly two ends meet at each.
         """
         order, bounds = _paths(self.start, self.end, through)
         turned = self.pick(order % len(self.start), order >= len(self.start))
@@ -72,40 +72,39 @@ class Edges(NamedTuple):
         )
 
     def lines(self, places: Float64) -> Float64:
-        """The points with those of the nodes, (p + 2n, 2): each edge has two more."""
+        """The points including the ends, (p + 2n, 2)."""
         ends = np.stack([self.start, self.end], axis=1).ravel()
         after = np.cumsum(self.sizes)
         bounds = np.stack([after - self.sizes, after], axis=1).ravel()
         return np.insert(self.points, bounds, places[ends], axis=0)
 
     def degree(self, nodes: int) -> Int64:
-        """How many ends of edges meet at each node."""
+        """The number of edge ends at each node."""
         return np.bincount(np.concatenate([self.start, self.end]), minlength=nodes)
 
 
 def components(start: Int64, end: Int64, nodes: int) -> Int64:
-    """The connected component of each node, numbered in the order of their first nodes."""
+    """The connected component of each node, numbered by first node."""
     pairs = sparse.coo_array((np.ones(len(start), np.bool_), (start, end)), (nodes, nodes))
     return csgraph.connected_components(pairs, directed=False)[1].astype(np.int64)
 
 
 def _paths(start: Int64, end: Int64, through: Bool) -> tuple[Int64, Int64]:
-    """Follow edges as far as they may go on.
+    """Find the paths that consecutive edges form.
 
-    An edge has two directions: number i of n edges is i from its start to its end, and i + n
-    from its end to its start.
+    Edge i of n has two directions: i from its start to its end, and i + n the other way.
 
     Args:
         start, end: (n,), the nodes of the edges.
-        through: as in `Edges.join`. A circle of only such nodes is cut at its first one.
+        through: as in `Edges.join`. A circle of such nodes only is cut at its first node.
 
     Returns:
-        The directed edges of all paths in order, (n,), each edge once; and where each path
-        begins and ends in them, (paths + 1,).
+        The directed edges of all paths in order, (n,), each edge once, and the bounds of the paths
+        in them, (paths + 1,).
     """
     count = len(start)
     origin = np.concatenate([start, end])
-    twin = np.roll(np.arange(2 * count), count)  # the other direction
+    twin = np.roll(np.arange(2 * count), count)  # the reverse of each directed edge
     part = components(start, end, len(through))
     circle = np.bincount(part, ~through) == 0
     through = through.copy()
@@ -113,9 +112,9 @@ def _paths(start: Int64, end: Int64, through: Bool) -> tuple[Int64, Int64]:
     leaving = np.flatnonzero(through[origin])
     one, other = leaving[np.argsort(origin[leaving], kind="stable")].reshape(-1, 2).T
     last = np.arange(2 * count)
-    last[twin[one]], last[twin[other]] = other, one  # so far the next on the path
+    last[twin[one]], last[twin[other]] = other, one  # the next edge; below, the last
     left = (last != np.arange(2 * count)).astype(np.int64)
-    while not np.array_equal(further := last[last], last):  # the reach doubles
+    while not np.array_equal(further := last[last], last):  # the distance doubles
         left += left[last]
         last = further
     first = np.flatnonzero(~through[origin])
@@ -138,17 +137,18 @@ def join_edges(edges: Edges, nodes: Float64) -> Edges:
 def merge_nodes(
     edges: Edges, inside: Bool, nodes: Float64, metres: tuple[float, float]
 ) -> tuple[Edges, Float64]:
-    """Drop some edges and make one node, at their centre, of the nodes that they joined.
+    """Drop some edges, and merge the nodes that they connect into one at their centre.
 
-    The distance from a node to that centre is added to the lengths.
+    The distance from a node to the centre is added to the lengths of its edges.
 
     Args:
+        edges: the edges.
         inside: (n,), the edges to drop.
         nodes: (m, 2), row and column.
         metres: height and width of a pixel.
 
     Returns:
-        The other edges, and the new places of the nodes.
+        The other edges, and the new positions of the nodes.
     """
     node = components(edges.start[inside], edges.end[inside], len(nodes))
     sums = np.stack([np.bincount(node, axis) for axis in nodes.T], axis=1)
@@ -165,19 +165,19 @@ def merge_nodes(
 def merge_crossings(
     edges: Edges, nodes: Float64, metres: tuple[float, float], width: float
 ) -> tuple[Edges, Float64]:
-    """Make one node of crossings that an edge shorter than `width` metres joins."""
+    """Merge crossings that are connected by an edge shorter than `width` metres."""
     ends = edges.degree(len(nodes)) == 1
     short = (edges.length < width) & ~ends[edges.start] & ~ends[edges.end]
     return merge_nodes(edges, short, nodes, metres)
 
 
 def prune_spurs(edges: Edges, nodes: Float64, spur: float) -> Edges:
-    """Drop each crossing's shortest dead end or loop, join what is left of it, and repeat.
+    """Drop each crossing's shortest dead end or loop below `spur` metres, join, and repeat.
 
     Args:
-        edges: joined.
+        edges: already joined.
         nodes: (m, 2), row and column.
-        spur: metres; dead ends and loops of this length stay.
+        spur: the shortest length to keep, in metres.
     """
     while True:
         degree = edges.degree(len(nodes))
@@ -202,6 +202,6 @@ def drop_specks(edges: Edges, nodes: int, least: float) -> Edges:
 
 
 def sort_edges(edges: Edges) -> Edges:
-    """Turn each edge to start at its smaller node, and sort by nodes and length."""
+    """Make each edge start at its smaller node, and sort by nodes and length."""
     edges = edges.pick(np.arange(len(edges.start)), edges.start > edges.end)
     return edges.pick(np.lexsort((edges.length.round(6), edges.end, edges.start)))

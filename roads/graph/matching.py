@@ -1,13 +1,14 @@
-"""Which roads of one map another map has, and how far apart the two are.
+"""Matches the roads of two maps, and measures how far apart they are.
 
-Lines are cut into steps of STEP metres. A step is matched where a line of the other map lies within
-a distance of its middle and runs in its direction, so a crossing road is no match. Steps make
-pieces, by three rules:
+Lines are cut into steps of STEP metres. A step is matched if a line of the other map is within a
+distance of its middle and has about the same direction, so a crossing road does not match. Steps
+form pieces:
 
-- Lines that meet end to end, with no third one, are one line.
-- In a line, a run of matched or unmatched steps that is shorter than SHORTEST times the distance
-  joins the runs beside it, the shortest first.
-- Matched pieces that meet end to end, with no third one, are one piece; so are unmatched ones.
+- Two lines that meet end to end, without a third one, are one line.
+- In a line, a run of matched or unmatched steps that is shorter than SHORTEST times the distance is
+  merged into the adjacent runs, the shortest first.
+- Two matched pieces that meet end to end, without a third one, are one piece; so are two unmatched
+  ones.
 """
 
 import itertools
@@ -23,22 +24,21 @@ from scipy.sparse import csgraph
 from roads.runtime.arrays import Bool, Float64, Int64
 
 STEP = 1.0  # metres
-TURN = 30.0  # degrees between the directions of matched roads, at most
-SHORTEST = 2.0  # a road that crosses at TURN is within the distance for 4 times as much
-SAME = 0.01  # metres that the line of a piece may be off
+TURN = 30.0  # degrees; the largest angle between matched roads
+SHORTEST = 2.0  # a road that crosses at TURN is within the distance for 4 times its length
+SAME = 0.01  # metres; the largest error of a piece's simplified line
 
 Lines = NDArray[np.object_]  # of shapely's LineStrings, in metres
 
 
 class Pieces(NamedTuple):
-    """Pieces of road of one kind, n of them.
+    """n pieces of road of one kind.
 
     Attributes:
         lines: (n,) LineStrings.
         lengths: (n,) metres.
-        distances: (n,) metres, the mean over the piece. Of matched pieces to the road that they
-            match, of others to the nearest road of the other map, whatever its direction; NaN
-            where the other map has none.
+        distances: (n,) metres, the mean over the piece: to the matching road for matched pieces,
+            else to the nearest road of the other map in any direction; NaN if that has none.
     """
 
     lines: Lines
@@ -51,20 +51,20 @@ class Pieces(NamedTuple):
 
     @property
     def total(self) -> float:
-        """Metres of all pieces."""
+        """The length of all pieces in metres."""
         return float(self.lengths.sum())
 
 
 class Match(NamedTuple):
-    """Two maps, in pieces.
+    """The matched and unmatched pieces of two maps.
 
     The scores are those of Wiedemann et al., Empirical Evaluation of Automatically Extracted Road
-    Axes (CVPR workshop on empirical evaluation methods, 1998), section 3; None without a road
-    that they could be of.
+    Axes (CVPR workshop on empirical evaluation methods, 1998), section 3; None if their denominator
+    is 0.
 
     Attributes:
-        matched, missing: pieces of the prediction that the reference has, and those it lacks.
-        found, unseen: pieces of the reference that the prediction has, and those it lacks.
+        matched, missing: pieces of the prediction that the reference has, and that it lacks.
+        found, unseen: pieces of the reference that the prediction has, and that it lacks.
     """
 
     matched: Pieces
@@ -84,7 +84,7 @@ class Match(NamedTuple):
 
     @property
     def quality(self) -> float | None:
-        """Matched prediction, over all prediction and what it lacks of the reference."""
+        """The matched prediction over the whole prediction and the unmatched reference."""
         return _fraction(self.matched.total, self.missing.total + self.unseen.total)
 
 
@@ -98,15 +98,15 @@ def match_maps(
 
     Args:
         prediction, reference: their roads, in metres.
-        within: metres between matched roads, at most.
-        turn: degrees between the directions of matched roads, at most.
+        within: the largest distance between matched roads, in metres.
+        turn: the largest angle between matched roads, in degrees.
     """
     ours, theirs = _merge(prediction), _merge(reference)
     return Match(*_split(ours, theirs, within, turn), *_split(theirs, ours, within, turn))
 
 
 class _Steps(NamedTuple):
-    """Steps of road in order: (n, 2) where they begin and end, and (n,) the line they are of."""
+    """Steps of road in order: their begin and end points, (n, 2), and the line of each, (n,)."""
 
     begin: Float64
     end: Float64
@@ -128,7 +128,7 @@ class _Steps(NamedTuple):
 
 
 def _merge(lines: Sequence[shapely.LineString] | Lines) -> Lines:
-    """Join lines that meet end to end; the same line twice counts once."""
+    """Join lines that meet end to end, after dropping duplicates."""
     different = shapely.from_wkb(np.unique(shapely.to_wkb(shapely.normalize(list(lines)))))
     merged = shapely.line_merge(shapely.MultiLineString(list(different)))
     return np.array([each for each in shapely.get_parts(merged) if each.length], object)
@@ -166,7 +166,7 @@ def _split(our: Lines, their: Lines, within: float, turn: float) -> tuple[Pieces
         path = np.vstack([ours.begin[first:last], ours.end[last - 1 : last]])
         lines.append(shapely.LineString(path).simplify(SAME))
         far = (offset if kind else nearest)[first:last]
-        counted = np.isfinite(far)  # a matched piece may hold steps that are not
+        counted = np.isfinite(far)  # a matched piece may have unmatched steps
         distances.append(far[counted].mean() if counted.any() else np.nan)
     sums = np.add.reduceat(ours.lengths, bounds[:-1])
     pieces = Pieces(np.array(lines, object), sums, np.array(distances, float))
@@ -192,7 +192,7 @@ def _join(pieces: Pieces) -> Pieces:
 
 
 def _runs(steps: _Steps, matched: Bool, shortest: float) -> tuple[Int64, Bool]:
-    """Where runs of steps begin, and the last ends, (n + 1,); and which are matched, (n,)."""
+    """The bounds of n runs of steps, (n + 1,), and which of them are matched, (n,)."""
     breaks = np.flatnonzero((np.diff(steps.owner) != 0) | (np.diff(matched) != 0)) + 1
     bounds = np.concatenate([[0], breaks, [len(matched)]])
     lengths = np.add.reduceat(steps.lengths, bounds[:-1])
@@ -201,10 +201,10 @@ def _runs(steps: _Steps, matched: Bool, shortest: float) -> tuple[Int64, Bool]:
         runs = [(lengths[run], int(bounds[run + 1]), matched[bounds[run]]) for run in group]
         while len(runs) > 1 and min(runs)[0] < shortest:
             at = runs.index(min(runs))
-            beside = slice(max(0, at - 1), at + 2)
-            joined = runs[beside]
+            around = slice(max(0, at - 1), at + 2)
+            joined = runs[around]
             kind = joined[0 if at else 1][2]
-            runs[beside] = [(sum(each[0] for each in joined), joined[-1][1], kind)]
+            runs[around] = [(sum(each[0] for each in joined), joined[-1][1], kind)]
         kept += [end for _, end, _ in runs]
         kinds += [kind for _, _, kind in runs]
     return np.array(kept, np.int64), np.array(kinds, np.bool_)

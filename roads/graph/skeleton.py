@@ -1,4 +1,4 @@
-"""The skeleton of a picture of any size, thinned strip by strip."""
+"""Thins a mask of any size to its skeleton, strip by strip."""
 
 from collections.abc import Callable, Iterator
 
@@ -11,36 +11,36 @@ from roads.runtime.arrays import Bool
 
 ReadRows = Callable[[int, int], NDArray]  # rows [top, bottom) at full width
 
-STRIP_PIXELS = 2**24  # thinned at once, without the margins
+STRIP_PIXELS = 2**24  # of a strip, without the margins
 MARGIN = 128  # pixels around a strip or block that are thinned with it
-BLOCK = 2048  # columns of a strip that are thinned at once, without their margins
-BORDER = 64  # pixels by which roads that leave the picture are extended; also the widest of them
+BLOCK = 2048  # columns of a strip that are thinned at once, without the margins
+BORDER = 64  # pixels by which roads that leave the picture are extended, and their largest width
 
 
 def skeleton_strips(
     read_mask: ReadRows, height: int, width: int, strip: int | None = None, closing: int = 0
 ) -> Iterator[tuple[int, Bool]]:
-    """Thin a mask to lines one pixel wide, in memory that does not grow with its height.
+    """Thin a mask to lines one pixel wide, with memory independent of its height.
 
     Thinning removes layer after layer from all sides, so a pixel of the skeleton depends on pixels
-    about as far away as the road is wide. If no road that crosses the border of two strips, or of
-    two blocks in one, is wider than MARGIN, the result is the skeleton of the whole picture. Wider
-    areas may be thinned differently on both sides; lines that then end at the border are joined
-    along it, but an area much wider than two margins may still fall into pieces.
+    about one road width away. If no road across the border of two strips or blocks is wider than
+    MARGIN, the result is the skeleton of the whole picture. Wider areas may be thinned differently
+    on the two sides. Lines that end at the border are then joined along it, but an area much wider
+    than two margins may still be cut.
 
     Args:
-        read_mask: gives (rows, width) bool; called once for each row, from top to bottom.
+        read_mask: returns (rows, width) bool; called once for each row, from top to bottom.
         height, width: of the picture in pixels.
-        strip: rows of a strip; None takes about STRIP_PIXELS at once.
+        strip: rows of a strip; by default about STRIP_PIXELS at once.
         closing: gaps and holes narrower than twice this number of pixels are filled, by a
-            morphological closing with a diamond; BORDER at most.
+            morphological closing with a diamond; at most BORDER.
 
     Yields:
-        A strip's first row, and its skeleton, (rows, width) bool.
+        A strip's first row and its skeleton, (rows, width) bool.
     """
     strip = strip or max(1, STRIP_PIXELS // width)
     first, window = 0, np.zeros((0, width), np.bool_)
-    above: Bool | None = None  # rows on both sides of the border, in the last strip's skeleton
+    above: Bool | None = None  # the two rows at the border, from the previous strip's skeleton
     for top in range(0, height, strip):
         bottom = min(top + strip, height)
         seen = min(bottom + MARGIN, height)
@@ -60,13 +60,12 @@ def skeleton_strips(
 
 
 def _thinned(mask: Bool) -> Bool:
-    """The skeleton of a strip, thinned block by block with MARGIN columns on both sides.
+    """The skeleton of a strip, thinned in blocks with MARGIN columns on both sides.
 
-    Every layer that is removed takes a pass over the whole block, so that one wide area slows
-    down the thinning of all that is thinned with it.
+    Each removed layer is a pass over the whole block, so a wide area slows down only its block.
     """
     lines = np.empty_like(mask)
-    before: Bool | None = None  # columns on both sides of the border, in the last block's skeleton
+    before: Bool | None = None  # the two columns at the border, from the previous block's skeleton
     for left in range(0, mask.shape[1], BLOCK):
         first, right = max(0, left - MARGIN), left + BLOCK
         block = skeletonize(mask[:, first : right + MARGIN])
@@ -78,7 +77,7 @@ def _thinned(mask: Bool) -> Bool:
 
 
 def _extended(window: Bool, top: bool, bottom: bool) -> Bool:
-    """A mask with BORDER more columns on both sides, and rows at the picture's top and bottom."""
+    """A mask with BORDER more columns on both sides, and rows at the top and bottom edges."""
     wide = np.pad(window, ((BORDER * top, BORDER * bottom), (BORDER, BORDER)))
     within = slice(BORDER * top, BORDER * top + len(window))
     wide[within, :BORDER] = _leaving(window[:, 0])[:, None]
@@ -91,17 +90,17 @@ def _extended(window: Bool, top: bool, bottom: bool) -> Bool:
 
 
 def _leaving(border: Bool) -> Bool:
-    """Which pixels of the mask along a border belong to roads that leave the picture there."""
+    """Which pixels along the picture's edge belong to roads that leave it there."""
     return np.asarray(border & ~binary_opening(border, np.ones(BORDER + 1)))
 
 
 def _join(above: Bool, below: Bool, road: Bool) -> None:
-    """Join lines that cross the border of two strips, or blocks, in only one of their skeletons.
+    """Join lines that cross the border of two strips (or blocks) in only one of their skeletons.
 
     Args:
-        above, below: (2, width) bool, the rows on both sides of the border in the upper and in
-            the lower strip's skeleton. The first row of `above` and the second of `below` are
-            kept; the latter is drawn on.
+        above, below: (2, width) bool, the two rows at the border in the upper and in the lower
+            strip's skeleton. The result uses the first row of `above` and the second of `below`,
+            which is modified.
         road: (width,) bool, the mask of the second row.
     """
     upper, lower = above[0], below[1]

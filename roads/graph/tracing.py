@@ -1,8 +1,8 @@
-"""Road centrelines as a graph: its nodes are crossings and dead ends, its edges the lines between.
+"""Traces road centrelines as a graph: nodes are crossings and dead ends, edges the roads between.
 
 The length of a road is that of its simplified line. The chain of pixels, whose length decides
-what is a spur, goes in steps of 1 and √2 pixels and is up to 8 % longer. A circle without a
-crossing has one node, and a joined gap is an edge of its own.
+whether a road is a spur, has steps of 1 and √2 pixels and is up to 8 % longer. A circle without a
+crossing has one node, and a joined gap is a separate edge.
 """
 
 import itertools
@@ -27,22 +27,21 @@ from roads.runtime.arrays import Bool, Float64
 
 CERTAIN = 65_535  # the probability 1, as it is stored
 MERGE = 7.0  # metres; the width of a road in the maps of the Massachusetts Roads Dataset
-BACK = 10.0  # metres; a road goes on in the direction of its last ones
-LINES_AT_ONCE = 10_000  # simplified together
+BACK = 10.0  # metres at the end of a road that define its direction there
+LINES_AT_ONCE = 10_000  # to simplify
 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """A road between two nodes, or from one back to itself.
+    """A road between two nodes, or a loop at one.
 
     Attributes:
         start, end: rows of RoadGraph.nodes, start ≤ end.
         line: (k, 2) float64, row and column of its points, from node to node.
         length: of the line, in metres.
-        traced: length of the chain of pixels that the line simplifies, in metres; of a joined gap
-            the length of its line.
-        probability: the mean over the chain, 0 to 1; its two end pixels count half. Of a joined
-            gap the mean along its line, of a piece of a road that was cut the whole road's.
+        traced: length of the chain of pixels, in metres; `length` for a joined gap.
+        probability: the mean over the chain, 0 to 1, in which the two end pixels count half; the
+            mean along the line for a joined gap, the whole road's for a part of a cut road.
     """
 
     start: int
@@ -55,7 +54,7 @@ class Edge:
 
 @dataclass(frozen=True)
 class RoadGraph:
-    """Roads and where they meet; several roads may join the same two nodes.
+    """Roads and their nodes; several roads may connect the same two nodes.
 
     Attributes:
         nodes: (n, 2) float64, row and column; (0, 0) is the centre of the first pixel.
@@ -82,24 +81,21 @@ def trace_roads(
     """Thin a mask to centrelines and trace them; only a strip and the graph are in memory.
 
     Args:
-        read_mask: gives rows [top, bottom) of the road mask, (rows, width) bool. Both readers are
-            asked for each row once, from top to bottom.
-        read_probability: the same for the probability, uint16, CERTAIN for 1. It is asked again
-            for the rows of each gap that is joined.
+        read_mask: returns rows [top, bottom) of the road mask, (rows, width) bool. Both readers
+            are called once for each row, from top to bottom.
+        read_probability: the same for the probability, uint16, CERTAIN for 1. It is called again
+            for the rows of each joined gap.
         height, width: of the picture in pixels.
         metres: height and width of a pixel.
-        spur: metres; dead ends at a crossing that are shorter than this are pruned, the shortest
-            first; so are loops that are shorter, and separate pieces of road with less than this
-            in all.
-        tolerance: metres by which simplified lines may be off (Douglas and Peucker 1973).
-        merge: metres; gaps and holes of the mask that are narrower than this are filled, so that
-            no two roads run closer side by side, and crossings that are joined by less than this
-            become one.
-        join: metres; at last a dead end is joined to the nearest road that comes into the corridor
-            straight ahead of it, which is this long and MERGE wide. 0 joins none.
-        strip: rows traced at once, by default as many as skeleton.STRIP_PIXELS allows. It changes
-            the graph only for roads wider than skeleton.MARGIN, and which point of a circle is
-            its node.
+        spur: metres; shorter dead ends at crossings are pruned, the shortest first, and so are
+            shorter loops and isolated pieces with a shorter total length.
+        tolerance: the largest error of simplified lines, in metres (Douglas and Peucker 1973).
+        merge: metres; narrower gaps and holes of the mask are filled, so that no two roads run
+            closer side by side, and crossings connected by a shorter road are merged.
+        join: metres; finally a dead end is joined to the nearest road in the corridor straight
+            ahead of it, which is this long and MERGE wide. 0 joins none.
+        strip: rows traced at once, by default as many as skeleton.STRIP_PIXELS allows. It affects
+            only roads wider than skeleton.MARGIN, and which point of a circle is its node.
 
     Raises:
         UserError: the mask is noise.
@@ -161,7 +157,7 @@ def _lines(
         owner = np.repeat(np.arange(len(some.start)), some.sizes + 2)
         lines = shapely.linestrings(some.lines(nodes) * metres, indices=owner)
         simple = shapely.simplify(lines, tolerance, preserve_topology=False)
-        simple = np.where(shapely.length(simple) > 0, simple, lines)  # of a circle too small
+        simple = np.where(shapely.length(simple) > 0, simple, lines)  # a tiny circle may collapse
         points, owner = shapely.get_coordinates(simple, return_index=True)
         bounds = np.searchsorted(owner, np.arange(1, len(some.start)))
         parts = np.split(points / metres, bounds)
@@ -177,11 +173,11 @@ def _length(line: Float64, metres: tuple[float, float]) -> float:
 def _join_gaps(
     graph: RoadGraph, metres: tuple[float, float], join: float, read_probability: ReadRows
 ) -> RoadGraph:
-    """Join each dead end to the road ahead, as `trace_roads` says, and cut that road there."""
+    """Join each dead end to the road ahead, see `trace_roads`, and cut that road there."""
     nodes, edges = list(graph.nodes), graph.edges
     degree = np.bincount([node for edge in edges for node in (edge.start, edge.end)])
     lines = shapely.STRtree([shapely.LineString(edge.line * metres) for edge in edges])
-    cuts: dict[int, list[tuple[float, int]]] = {}  # metres along an edge, and the node there
+    cuts: dict[int, list[tuple[float, int]]] = {}  # by edge: metres along it, and the node there
     gaps = set()
     for own, edge in enumerate(edges):
         line = lines.geometries[own]
@@ -221,7 +217,7 @@ def _join_gaps(
 def _road_ahead(
     lines: shapely.STRtree, own: int, line: shapely.LineString, reach: float
 ) -> tuple[int, float] | None:
-    """The road ahead of the start of line number `own`, and how far along it; None without one."""
+    """The road ahead of the start of line number `own`, and the position along it in metres."""
     tip, back = shapely.get_coordinates(shapely.line_interpolate_point(line, [0, BACK]))
     ahead = tip + (tip - back) * (reach / np.hypot(*(tip - back)))
     corridor = shapely.buffer(shapely.LineString([tip, ahead]), MERGE / 2, cap_style="flat")
@@ -236,7 +232,7 @@ def _road_ahead(
 
 
 def _probability(line: Float64, read_probability: ReadRows) -> float:
-    """The mean along a straight line of two points, (2, 2) row and column."""
+    """The mean along a straight line between two points, (2, 2) row and column."""
     steps = int(np.ceil(np.abs(line[1] - line[0]).max())) + 1
     rows, columns = np.rint(np.linspace(line[0], line[1], steps)).astype(np.int64).T
     top = int(rows.min())

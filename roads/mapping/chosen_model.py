@@ -111,9 +111,7 @@ _ONE_AT_A_TIME = threading.Lock()
 @functools.lru_cache(maxsize=1)
 def _predictor(wanted: PredictAnywhere) -> Predict:
     if file_hash(wanted.weights, "sha256") != wanted.sha256:
-        raise UserError(
-            f"{wanted.weights} was replaced meanwhile, or is another file on this machine"
-        )
+        raise UserError(f"{wanted.weights} has changed, or is another file on this machine")
     net, _ = load_folded(wanted.weights)
     predictor = Predictor(net, wanted.batch)
     return all_turns(predictor) if wanted.tta else predictor

@@ -96,9 +96,7 @@ def write_page(
     parts = {
         "title": html.escape(raster.path.name),
         "LICENSE": vendored["LICENSE"],
-        "leaflet.css": re.sub(
-            r"url\(.*?\)", "none", vendored["leaflet.css"]
-        ),  # refers to other files
+        "leaflet.css": re.sub(r"url\(.*?\)", "none", vendored["leaflet.css"]),  # other files
         "leaflet.js": vendored["leaflet.js"].partition("//# sourceMappingURL")[0],
         "scale": ", ".join(to_hex(COLOURS(place)) for place in np.linspace(0, 1, 9)),
         "data": json.dumps(data).replace("<", "\\u003c"),  # so no string can end the script

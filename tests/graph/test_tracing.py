@@ -491,5 +491,5 @@ def test_lines_over_the_180th_meridian_are_cut_there(tmp_path: Path) -> None:
 def test_noise_is_refused_before_it_fills_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chains, "MOST_CHAINS", 100)
     noise = np.random.default_rng(0).random((300, 300)) < 0.3
-    with pytest.raises(UserError, match="noise: its lines are in more than 100 pieces"):
+    with pytest.raises(UserError, match="noise: it has more than 100 pieces of road"):
         trace(noise)
