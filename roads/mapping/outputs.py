@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -24,11 +24,12 @@ from rasterio.errors import CRSError
 from rasterio.io import DatasetWriter
 from rasterio.windows import Window
 
+from roads.graph.skeleton import ReadRows
 from roads.graph.tracing import CERTAIN, RoadGraph
 from roads.mapping.opening import naming_errors
 from roads.mapping.rasters import Raster
-from roads.mapping.resampling import Shape
-from roads.runtime.arrays import Bool, Image8
+from roads.mapping.resampling import Shape, reduced
+from roads.runtime.arrays import Bool
 from roads.runtime.errors import UserError
 from roads.runtime.files import PARTIAL, check_room, partial_folder, take_name, told_if_full
 from roads.runtime.locks import held
@@ -249,7 +250,7 @@ def room_for(shape: Shape, dtype: np.dtype[Any]) -> int:
 
 
 @contextlib.contextmanager
-def reading_rows(path: Path) -> Iterator[Callable[[int, int], NDArray[Any]]]:
+def reading_rows(path: Path) -> Iterator[ReadRows]:
     """Read a band that `RowWriter` wrote: rows [top, bottom) as (rows, width)."""
     with naming_errors(path), rasterio.open(path, driver="GTiff") as dataset:
         yield lambda top, bottom: dataset.read(
@@ -271,7 +272,7 @@ def convert(tiff: Path, path: Path, like: Raster) -> None:
         if path.suffix == ".png":
             check_room(path, room_for(like.shape, dtype))
             rasterio.shutil.copy(tiff, path, driver="PNG")
-            place_by_files(path, like, like.shape)
+            _place_by_files(path, like, like.shape)
         else:
             check_room(path, COG_ROOM * tiff.stat().st_size + HEADERS)
             many = dtype.itemsize > 1  # the mask's overviews must be 0 and 255 as well
@@ -282,7 +283,7 @@ def convert(tiff: Path, path: Path, like: Raster) -> None:
     tiff.unlink()
 
 
-def place_by_files(path: Path, like: Raster, shape: Shape) -> None:
+def _place_by_files(path: Path, like: Raster, shape: Shape) -> None:
     """Write the world file of a PNG or JPEG, and its coordinate system as a `.prj` in Esri's WKT.
 
     Nothing is written if the picture has no place, and no `.prj` if Esri's WKT has no such system.
@@ -305,27 +306,25 @@ def place_by_files(path: Path, like: Raster, shape: Shape) -> None:
             path.with_suffix(PRJ).write_text(wkt, encoding="utf-8")
 
 
-def overlay_shape(shape: Shape) -> Shape:
-    """Height and width of the overlay of a picture of that shape."""
-    shrink = min(1.0, OVERLAY_SIDE / max(shape))
-    return max(1, round(shape[0] * shrink)), max(1, round(shape[1] * shrink))
-
-
-def draw_overlay(path: Path, image: Image8, road: Image8, graph: RoadGraph, shape: Shape) -> None:
-    """Paint road red and centrelines yellow over a picture.
+def draw_overlay(path: Path, raster: Raster, read_mask: ReadRows, graph: RoadGraph) -> None:
+    """Paint road red and centrelines yellow over a picture, as a JPEG with a world file.
 
     Args:
-        path: a JPEG file.
-        image: (height, width, 3), the picture or a smaller copy.
-        road: (height, width), the fraction of road in each pixel, 255 for 1.
+        path: the JPEG.
+        raster: the picture.
+        read_mask: returns rows [top, bottom) of the mask, (rows, width), ROAD on roads.
         graph: the centrelines, in pixels of the picture.
-        shape: the picture's height and width.
     """
+    image = reduced(
+        lambda top, bottom: raster.read_rows(top, bottom)[0], raster.shape, OVERLAY_SIDE
+    )
+    road = reduced(read_mask, raster.shape, OVERLAY_SIDE)
     picture = Image.fromarray(image)
     picture.paste(ROAD_COLOUR, mask=Image.fromarray(road // 2))  # half transparent
     draw = ImageDraw.Draw(picture)
-    scale = np.array(road.shape) / shape
+    scale = np.array(road.shape) / raster.shape
     for edge in graph.edges:
         rows_columns = (edge.line + 0.5) * scale - 0.5
         draw.line(rows_columns[:, ::-1].ravel().tolist(), LINE_COLOUR, 1)
     picture.save(path, format="JPEG", quality=OVERLAY_QUALITY, subsampling=0)
+    _place_by_files(path, raster, road.shape)

@@ -55,14 +55,11 @@ class PictureRows:
     Args:
         raster: the picture.
         shape: height and width at which the net sees it.
-        thumbnail: height and width of a small copy.
     """
 
-    def __init__(self, raster: Raster, shape: Shape, thumbnail: Shape):
+    def __init__(self, raster: Raster, shape: Shape):
         self._raster, self._shape = raster, shape
         self._resizer = RowResizer(raster.shape, shape)
-        self._thumbnail_resizer = RowResizer(raster.shape, thumbnail)
-        self._thumbnail: list[Image8] = []
         self._strips = self._read_strips()
         # The rows that `read` last returned, which it may return again, and the strips after them.
         self._held: list[Image8] = [np.empty((0, shape[1], 3), np.uint8)]
@@ -85,10 +82,6 @@ class PictureRows:
         """Where imagery is missing in the picture's next rows: (count, width) bool."""
         return self._take(self._missing, count)
 
-    def thumbnail(self) -> Image8:
-        """The small copy, once all rows were read."""
-        return np.concatenate(self._thumbnail)
-
     def _take(self, queue: BitRows, count: int) -> Bool:
         while len(queue) < count:
             self._held += next(self._strips)
@@ -102,7 +95,6 @@ class PictureRows:
         for top in range(0, self._raster.height, step):
             image, missing = self._raster.read_rows(top, min(top + step, self._raster.height))
             self._missing.push(missing)
-            self._thumbnail.extend(self._thumbnail_resizer.push(image))
             strips = list(self._resizer.push(image))
             for strip in strips:
                 done += len(strip)

@@ -25,8 +25,6 @@ from roads.mapping.outputs import (
     finishing,
     in_the_way,
     is_done,
-    overlay_shape,
-    place_by_files,
     reading_rows,
     refuse_to_replace,
     writing_to,
@@ -291,10 +289,7 @@ def map_picture(
     shape = model_shape(raster.shape, metres)
     windows = Windows(options.window, options.overlap, model.batch)
     _check_width(raster, shape, windows)
-    small = overlay_shape(raster.shape)
-    picture = PictureRows(raster, shape, small)
-    road_small = RowResizer(raster.shape, small)
-    overlay_rows: list[Image8] = []
+    picture = PictureRows(raster, shape)
     road_pixels = valid_pixels = 0
 
     bands = files.probability, files.mask
@@ -307,7 +302,6 @@ def map_picture(
         mask = road * np.uint8(ROAD)
         probability_file.append(stored, valid)
         mask_file.append(mask, valid)
-        overlay_rows.extend(road_small.push(mask))
         road_pixels += int(road.sum())
         valid_pixels += int(valid.sum())
     probability_file.close()
@@ -332,6 +326,7 @@ def map_picture(
             join=options.join,
         )
         widths = road_widths(graph.edges, read_road, raster.shape, known, options.tolerance)
+        draw_overlay(files.overlay, raster, read_mask, graph)
     if unit == "px":
         widths /= np.sqrt(known[0] * known[1])
     if unit == "px" or raster.to_lonlat:
@@ -342,10 +337,6 @@ def map_picture(
     if options.polygons:
         pixel = known[0] * known[1] if unit == "m" else 1.0
         add_areas(files.geopackage, mask_tiff, raster.transform, raster.crs, pixel, unit)
-    draw_overlay(
-        files.overlay, picture.thumbnail(), np.concatenate(overlay_rows), graph, raster.shape
-    )
-    place_by_files(files.overlay, raster, small)
     if options.html:
         with reading_rows(probability_tiff) as read_probability:
             size = known if unit == "m" else None

@@ -1,6 +1,6 @@
 """Resizes pictures strip by strip, with the same result as resizing them whole."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -66,3 +66,20 @@ class RowResizer:
         size = (self.target[1], end - self._done)
         box = (0, max(0, top), self.source[1], min(bottom, len(held)))
         return np.asarray(Image.fromarray(held).resize(size, self._filter, box))
+
+
+def reduced(read: Callable[[int, int], NDArray[Pixel]], source: Shape, side: int) -> NDArray[Pixel]:
+    """A copy of a picture, at most `side` pixels high and wide.
+
+    Args:
+        read: returns rows [top, bottom) of the picture, as for `RowResizer.push`.
+        source: height and width of the picture.
+        side: the longest side of the copy.
+    """
+    shrink = min(1.0, side / max(source))
+    resizer = RowResizer(
+        source, (max(1, round(source[0] * shrink)), max(1, round(source[1] * shrink)))
+    )
+    step = strip_rows(source[1])
+    strips = (read(top, min(top + step, source[0])) for top in range(0, source[0], step))
+    return np.concatenate([rows for strip in strips for rows in resizer.push(strip)])

@@ -70,8 +70,8 @@ def sidecar_files(picture: Path) -> list[Path]:
 
 def _read_world_file(path: Path, found: Sidecars) -> None:
     if found.world is None:
-        a, d, b, e, c, f = _six(_text(path).replace(",", ".").split())
-        found.world = _sound(Affine(a, b, c, d, e, f) @ Affine.translation(-0.5, -0.5))
+        words = _text(path).replace(",", ".").split()
+        found.world = _affine(words, "adbecf") @ Affine.translation(-0.5, -0.5)
 
 
 def _read_aux(path: Path, found: Sidecars) -> None:
@@ -84,8 +84,7 @@ def _read_aux(path: Path, found: Sidecars) -> None:
     except ElementTree.ParseError as error:
         raise ValueError(f"not XML, {error}") from None
     if (numbers := root.findtext("GeoTransform")) is not None:
-        c, a, b, f, d, e = _six(numbers.split(","))
-        found.transform = _sound(Affine(a, b, c, d, e, f))
+        found.transform = _affine(numbers.split(","), "cabfde")
     if wkt := root.findtext("SRS"):
         found.crs = _crs(wkt)
     if (points := root.find("GCPList")) is not None:
@@ -123,18 +122,13 @@ def _text(path: Path) -> str:
     return content.decode("utf-8-sig", errors="replace")
 
 
-def _six(words: Sequence[str]) -> list[float]:
-    """The first six words as numbers; raises a ValueError if that is not possible."""
-    numbers = []
-    with contextlib.suppress(ValueError):
-        numbers = [float(word) for word in words[:6]]
-    if len(numbers) < 6:
-        raise ValueError("it does not have six numbers")
-    return numbers
-
-
-def _sound(transform: Affine) -> Affine:
-    """The same transform; raises a ValueError if it is not invertible."""
+def _affine(words: Sequence[str], order: str) -> Affine:
+    """The transform with six numbers in that order; raises a ValueError if it is invalid."""
+    numbers = dict(zip(order, words, strict=False))
+    try:
+        transform = Affine(*(float(numbers[letter]) for letter in "abcdef"))
+    except (ValueError, KeyError):
+        raise ValueError("it does not have six numbers") from None
     if not np.isfinite(transform).all() or transform.is_degenerate:
         raise ValueError("its transform is not invertible")
     return transform
