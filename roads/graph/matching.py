@@ -113,17 +113,13 @@ class _Steps(NamedTuple):
     owner: Int64
 
     @property
-    def vectors(self) -> Float64:
-        return self.end - self.begin
-
-    @property
     def lengths(self) -> Float64:
-        return np.hypot(*self.vectors.T)
+        return np.hypot(*(self.end - self.begin).T)
 
     @property
     def angles(self) -> Float64:
         """Degrees, 0 to 180."""
-        x, y = self.vectors.T
+        x, y = (self.end - self.begin).T
         return np.degrees(np.arctan2(y, x)) % 180
 
 

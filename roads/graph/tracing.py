@@ -8,6 +8,7 @@ crossing has one node, and a joined gap is a separate edge.
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import shapely
@@ -124,27 +125,15 @@ def trace_roads(
     return _join_gaps(graph, metres, join, read_probability) if join and graph.edges else graph
 
 
-def trace_mask(
-    mask: Bool,
-    *,
-    metres: tuple[float, float],
-    spur: float,
-    tolerance: float,
-    merge: float = MERGE,
-    join: float = 0,
-) -> RoadGraph:
-    """Trace a mask in memory, (height, width) bool, with probability 1; see `trace_roads`."""
+def trace_mask(mask: Bool, **how: Any) -> RoadGraph:
+    """Trace a mask in memory, (height, width) bool, with probability 1; `how` as `trace_roads`."""
     height, width = mask.shape
     return trace_roads(
         lambda top, bottom: mask[top:bottom],
         lambda top, bottom: np.full((bottom - top, width), CERTAIN, np.uint16),
         height,
         width,
-        metres=metres,
-        spur=spur,
-        tolerance=tolerance,
-        merge=merge,
-        join=join,
+        **how,
     )
 
 

@@ -1,5 +1,6 @@
 """The meaning of a picture's bands: which are red, green and blue, which is a mask, and levels."""
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,25 +58,19 @@ def choose_bands(path: Path, dataset: DatasetReader, wanted: Sequence[int] | Non
         colour: [n for n, name in enumerate(named, 1) if name in (colour, colour[0])]
         for colour in (*RGB, INFRARED)
     }
-    called_alpha = tags.index("alpha") + 1 if "alpha" in tags else None
-    alpha: int | None = None
+    alpha = tags.index("alpha") + 1 if "alpha" in tags else None
     opaque: float | None = None
-    if called_alpha and all(
-        called_alpha not in numbers for numbers in (wanted or (), *described.values())
-    ):
-        opaque = opaque_level(
-            sample(
-                lambda top: dataset.read(called_alpha, window=Window(0, top, dataset.width, 1)),
-                dataset.height,
-            )
-        )
-        if opaque is None:
+    if any(alpha in numbers for numbers in (wanted or (), *described.values())):
+        alpha = None
+    elif alpha:
+        row = functools.partial(Window, 0, width=dataset.width, height=1)
+        values = sample(lambda top: dataset.read(alpha, window=row(top)), dataset.height)
+        if (opaque := opaque_level(values)) is None:
             notes.append(
-                f"has band {called_alpha} tagged as alpha, but its values are not only 0 and the "
-                "maximum: it is not used as a mask"
+                f"has band {alpha} tagged as alpha, but its values are not only 0 and the maximum: "
+                "it is not used as a mask"
             )
-        else:
-            alpha = called_alpha
+            alpha = None
     if wanted:
         if max(wanted) > dataset.count:
             raise UserError(f"{path} has {dataset.count} bands, but --bands names {max(wanted)}")
