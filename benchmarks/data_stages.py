@@ -70,7 +70,7 @@ class Stages:
         for inside in (data, folder / "metrics"):
             inside.mkdir(parents=True)
         (data / "raw").symlink_to(raw)
-        for name in ("params.yaml", "data/handpicks.csv"):
+        for name in ("params.yaml", "data/handpicks.csv", "data/label_notes.csv"):
             shutil.copyfile(ROOT / name, folder / name)
         self.crops, self.masks, self.packed = data / "crops", data / "masks", data / "packed"
         picks, handpicked = data / "handpicks.csv", data / "handpicked.csv"
@@ -87,7 +87,7 @@ class Stages:
             "crop": lambda: crop(raw, handpicked, self.crops, cut, split),
             "binarize": lambda: binarize(self.crops, self.masks, threshold),
             "pack-h5": lambda: pack_h5(
-                self.crops, self.masks, handpicked, self.packed, folder / "data.json", pack
+                self.crops, self.masks, handpicked, {}, self.packed, folder / "data.json", pack
             ),
         }
         self.floor: dict[str, Callable[[Path], None]] = {

@@ -29,6 +29,7 @@ RECORD = "runs.json"  # the key of each stage's last run
 # What stages read and Git holds; everything else in data/ and models/ is DVC's.
 GIVEN = (
     "data/handpicks.csv",
+    "data/label_notes.csv",
     "data/massachusetts_roads.csv",
     "data/own",
     "models/encoders",

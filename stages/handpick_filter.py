@@ -11,15 +11,14 @@ from pathlib import Path
 
 from roads.dataset.contact_sheet import save_contact_sheet
 from roads.dataset.handpicked import HANDPICKED_COLUMNS
-from roads.dataset.tiles import Tile, read_pair, read_tiles
+from roads.dataset.tiles import Tile, check_known, read_by_hand, read_pair, read_tiles
 from roads.imagery.blank import blank_fraction
 from roads.parallel.pool import in_order
 from roads.params.handpick import HandpickParams
 from roads.params.whole import read_params
 from roads.runtime.arrays import Image8
-from roads.runtime.errors import UserError, excerpt, one_line
-from roads.runtime.files import read_csv, write_csv
-from roads.runtime.names import some, sound_name
+from roads.runtime.errors import UserError, excerpt
+from roads.runtime.files import write_csv
 from roads.runtime.stage import stage_paths, stage_status
 
 PICK_COLUMNS = ("name", "decision", "reason")
@@ -47,12 +46,7 @@ def handpick_filter(
     """
     tiles = read_tiles(raw)
     picks = read_picks(picks_file)
-    unknown = sorted(picks.keys() - {tile.name for tile in tiles})
-    if unknown:
-        raise UserError(
-            f"{picks_file} names tiles that are not in {raw}: {some(unknown)}. "
-            "Correct the names or remove the lines."
-        )
+    check_known(picks_file, picks, {tile.name for tile in tiles}, raw)
     rows, doubtful, sampled = [], [], []
     step = -(-len(tiles) // SAMPLED)
     jobs = [(tile, number % step == 0 or tile.name in picks) for number, tile in enumerate(tiles)]
@@ -103,19 +97,9 @@ def read_picks(path: Path) -> dict[str, tuple[bool, str]]:
     Raises:
         UserError: the file is missing, or a line of it is not a decision.
     """
-    try:
-        rows = read_csv(path, PICK_COLUMNS)
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; restore it: `git restore {path}`") from None
-    except ValueError as error:
-        raise UserError(
-            f"{path} is not a CSV file of {','.join(PICK_COLUMNS)} in UTF-8: {one_line(error)}"
-        ) from None
     picks: dict[str, tuple[bool, str]] = {}
-    for line, row in rows:
+    for line, row in read_by_hand(path, PICK_COLUMNS):
         name, decision = row["name"], row["decision"]
-        if not sound_name(name):
-            raise UserError(f"{path}, line {line}: {excerpt(name)} is not the name of a tile")
         if decision not in ("keep", "drop"):
             raise UserError(
                 f"{path}, line {line}: the decision on {name} is {excerpt(decision)}, not keep or "

@@ -2,7 +2,8 @@
 
 The result is `data/packed`: `images.h5` and `masks.h5`, each with datasets `train`, `valid` and
 `test` of matching rows; `rows.csv`, which says which crop each row is; and `counts.json`, what was
-kept and dropped so far, and why. `metrics/data.json` has the number of crops of each split.
+kept and dropped so far, and why. Where `data/label_notes.csv` has boxes in crops, `masks.h5` has
+them too. `metrics/data.json` has the number of crops of each split.
 """
 
 import itertools
@@ -17,11 +18,12 @@ from numpy.typing import NDArray
 
 from roads.dataset.crops import CROPS_FILE, IMAGE_FOLDER, PIXELS_FILE, Crop, read_crops, read_pixels
 from roads.dataset.handpicked import read_verdicts
+from roads.dataset.label_notes import Notes, read_notes
 from roads.dataset.packs import COUNTS_FILE, IMAGE_CHANNELS, ROWS_COLUMNS, ROWS_FILE, pack_writer
 from roads.dataset.stacks import read_stack
 from roads.params.pack import PackParams
 from roads.params.whole import read_params
-from roads.runtime.arrays import Image8
+from roads.runtime.arrays import Image8, Int64
 from roads.runtime.errors import UserError
 from roads.runtime.files import write_csv, write_json
 from roads.runtime.names import SPLITS
@@ -34,9 +36,23 @@ Pixels = Mapping[tuple[str, int], tuple[int, int]]
 
 
 def pack_h5(
-    crops: Path, masks: Path, handpicked: Path, packed: Path, metrics: Path, params: PackParams
+    crops: Path,
+    masks: Path,
+    handpicked: Path,
+    notes: Notes,
+    packed: Path,
+    metrics: Path,
+    params: PackParams,
 ) -> None:
     """Pack the crops of `crops` and the masks of `masks` into the folder `packed`.
+
+    Args:
+        crops, masks: stacks of crops and of their masks.
+        handpicked: the table of which tiles were kept.
+        notes: the boxes to ignore of each tile.
+        packed: the folder to fill.
+        metrics: the JSON file of the numbers of crops.
+        params: which crops are left out.
 
     Raises:
         UserError: a stack is broken, or `pack.min_road` leaves a split without crops.
@@ -59,17 +75,22 @@ def pack_h5(
 
     # One process: copying pages into the packs costs less than sending them between processes.
     by_tile = [list(group) for _, group in itertools.groupby(chosen, lambda crop: crop.tile)]
-    with pack_writer(packed, rows, side) as writer:
+    numbered = _numbered(chosen)
+    boxes = _ignored(numbered, notes, side)
+    with pack_writer(packed, rows, side, boxes) as writer:
         for group in progress(by_tile, "pack-h5"):
             for block, images, roads in _read_tile(crops / IMAGE_FOLDER, masks, group, side):
                 for split in SPLITS:
                     places = [place for place, crop in enumerate(block) if crop.split == split]
                     writer.append(split, images[places], roads[places])
-    write_csv(packed / ROWS_FILE, ROWS_COLUMNS, _numbered(chosen))
+    write_csv(packed / ROWS_FILE, ROWS_COLUMNS, numbered)
     write_json(packed / COUNTS_FILE, _counts(handpicked, index, chosen, pixels, area))
     write_json(metrics, {f"{split}_crops": rows[split] for split in SPLITS})
     counts = ", ".join(f"{rows[split]} {split}" for split in SPLITS)
     print(f"pack-h5: {counts} crops", file=sys.stderr)
+    if notes:
+        touched = len({(split, row) for split, row, *_ in boxes.tolist()})
+        print(f"pack-h5: in {touched} crops pixels are ignored by label notes", file=sys.stderr)
 
 
 def _road_enough(split: str, road: int, area: int, params: PackParams) -> bool:
@@ -129,6 +150,19 @@ def _numbered(crops: Sequence[Crop]) -> list[tuple[str, int, str, int, int, int]
     return [(c.split, next(numbers[c.split]), c.tile, c.page, c.top, c.left) for c in crops]
 
 
+def _ignored(
+    numbered: Sequence[tuple[str, int, str, int, int, int]], notes: Notes, side: int
+) -> Int64:
+    """The boxes of all crops, as packed."""
+    boxes = [
+        (SPLITS.index(split), row, *box)
+        for split, row, tile, _, top, left in numbered
+        for note in notes.get(tile, ())
+        if (box := note.within(top, left, side))
+    ]
+    return np.array(boxes, np.int64).reshape(-1, 6)
+
+
 def _counts(
     handpicked: Path, index: Sequence[Crop], chosen: Sequence[Crop], pixels: Pixels, area: int
 ) -> dict[str, Any]:
@@ -168,9 +202,17 @@ def _split_counts(split: str, chosen: Sequence[Crop], pixels: Pixels, area: int)
 
 
 def main() -> None:
-    paths = stage_paths(__doc__, "crops", "masks", "handpicked", "out", "metrics")
+    paths = stage_paths(__doc__, "crops", "masks", "handpicked", "notes", "raw", "out", "metrics")
     params = read_params()
-    pack_h5(paths.crops, paths.masks, paths.handpicked, paths.out, paths.metrics, params.pack)
+    pack_h5(
+        paths.crops,
+        paths.masks,
+        paths.handpicked,
+        read_notes(paths.notes, paths.raw),
+        paths.out,
+        paths.metrics,
+        params.pack,
+    )
 
 
 if __name__ == "__main__":

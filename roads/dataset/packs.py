@@ -1,4 +1,8 @@
-"""The packed crops: two HDF5 files with matching rows."""
+"""The packed crops: two HDF5 files with matching rows.
+
+If a person noted that some labels are wrong, the masks' file also has a dataset of the boxes to
+ignore, `ignored`: (k, 6) int64, the split's number, row of the split, top, left, bottom, right.
+"""
 
 import contextlib
 import os
@@ -10,7 +14,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from roads.runtime.arrays import Image8
+from roads.runtime.arrays import Image8, Int64
 from roads.runtime.errors import UserError
 from roads.runtime.files import read_csv, replacing, table_of
 from roads.runtime.names import SPLITS
@@ -23,6 +27,9 @@ HEADERS = 65_536  # bytes, more than HDF5 needs in addition to the data
 MASKS_AT_ONCE = 256  # in memory while all values are checked
 WAY_OUT = "Run `dvc repro -f pack-h5`."
 
+IGNORED_BOXES = "ignored"
+NO_BOXES = np.zeros((0, 6), np.int64)
+
 ROWS_FILE = "rows.csv"  # which crop each row is
 COUNTS_FILE = "counts.json"  # numbers of crops and tiles, kept and dropped
 ROWS_COLUMNS = ("split", "row", "tile", "page", "top", "left")
@@ -34,12 +41,21 @@ class PackWriter:
     The datasets are contiguous, so that any crop takes a single read.
     """
 
-    def __init__(self, images: h5py.File, masks: h5py.File, rows: Mapping[str, int], size: int):
+    def __init__(
+        self,
+        images: h5py.File,
+        masks: h5py.File,
+        rows: Mapping[str, int],
+        size: int,
+        ignored: Int64,
+    ):
         self._images, self._masks = images, masks
         self._filled = dict.fromkeys(SPLITS, 0)
         for split in SPLITS:
             images.create_dataset(split, (rows[split], size, size, IMAGE_CHANNELS), np.uint8)
             masks.create_dataset(split, (rows[split], size, size, 1), np.uint8)
+        if len(ignored):  # else the bytes are those of a pack without notes
+            masks.create_dataset(IGNORED_BOXES, data=ignored)
 
     def append(self, split: str, images: Image8, masks: Image8) -> None:
         """Add crops (n, size, size, 3) and their 0/1 masks (n, size, size)."""
@@ -58,22 +74,25 @@ class PackWriter:
 
 
 @contextlib.contextmanager
-def pack_writer(folder: Path, rows: Mapping[str, int], size: int) -> Iterator[PackWriter]:
+def pack_writer(
+    folder: Path, rows: Mapping[str, int], size: int, ignored: Int64 = NO_BOXES
+) -> Iterator[PackWriter]:
     """Open both files of `folder` for writing; they get their names once they are complete.
 
     Args:
         folder: gets `images.h5` and `masks.h5`.
         rows: how many crops each split will have.
         size: side of a crop in pixels.
+        ignored: (k, 6), the boxes to ignore.
     """
     pixels = sum(rows.values()) * size**2
     with (
         replacing(folder / IMAGES_FILE) as images,
         _roomy_file(images, pixels * IMAGE_CHANNELS) as image_file,
         replacing(folder / MASKS_FILE) as masks,
-        _roomy_file(masks, pixels) as mask_file,
+        _roomy_file(masks, pixels + ignored.nbytes) as mask_file,
     ):
-        writer = PackWriter(image_file, mask_file, rows, size)
+        writer = PackWriter(image_file, mask_file, rows, size, ignored)
         yield writer
         writer.check_full()
 
@@ -107,6 +126,7 @@ class PackReader:
             )
             for split in SPLITS:
                 self._check(split)
+            self._ignored = self._read_ignored()
             self._opened = opened.pop_all()
 
     def _check(self, split: str) -> None:
@@ -135,6 +155,28 @@ class PackReader:
                 raise UserError(
                     f"{self._masks.filename} has values other than 0 and 1 in `{split}`. {WAY_OUT}"
                 )
+
+    def _read_ignored(self) -> dict[tuple[str, int], list[tuple[slice, slice]]]:
+        boxes = self._masks.get(IGNORED_BOXES, NO_BOXES)
+        fits = isinstance(boxes, h5py.Dataset | np.ndarray) and boxes.dtype == np.int64
+        if (
+            not fits
+            or boxes.shape[1:] != (6,)
+            or not np.isin(boxes[:, 0], range(len(SPLITS))).all()
+        ):
+            raise UserError(
+                f"{self._masks.filename} has a dataset `{IGNORED_BOXES}` that is not of boxes "
+                f"(k, 6). {WAY_OUT}"
+            )
+        ignored: dict[tuple[str, int], list[tuple[slice, slice]]] = {}
+        for split, row, top, left, bottom, right in boxes[:].tolist():
+            box = slice(top, bottom), slice(left, right)
+            ignored.setdefault((SPLITS[split], row), []).append(box)
+        return ignored
+
+    def ignored(self, split: str, row: int) -> Sequence[tuple[slice, slice]]:
+        """The rows and columns of the boxes of a crop in which the label is wrong."""
+        return self._ignored.get((split, row), ())
 
     def rows(self, split: str) -> int:
         """How many crops the split has."""

@@ -1,12 +1,14 @@
 """Tiles: an aerial image and its road map with the same name, and the table of all tiles."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path, PurePosixPath
 
 from roads.imagery.pictures import read_image_and_map
 from roads.runtime.arrays import Image8
+from roads.runtime.errors import UserError, excerpt, one_line
 from roads.runtime.files import file_hash, read_csv, table_of, write_csv
-from roads.runtime.names import SPLITS, sound_name
+from roads.runtime.names import SPLITS, some, sound_name
 
 TILES_FILE = "tiles.csv"
 
@@ -72,6 +74,38 @@ def read_tiles(raw: Path) -> list[Tile]:
         if not all(map(_lies_in_its_place, tiles)) or len({t.name for t in tiles}) < len(tiles):
             raise ValueError
     return tiles
+
+
+def read_by_hand(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+    """As `read_csv`, for a table in Git that people edit, with a column `name`.
+
+    Raises:
+        UserError: the file is missing, is no such table, or a name cannot be that of a tile.
+    """
+    try:
+        rows = read_csv(path, columns)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; restore it: `git restore {path}`") from None
+    except ValueError as error:
+        raise UserError(
+            f"{path} is not a CSV file of {','.join(columns)} in UTF-8: {one_line(error)}"
+        ) from None
+    for line, row in rows:
+        if not sound_name(row["name"]):
+            raise UserError(
+                f"{path}, line {line}: {excerpt(row['name'])} is not the name of a tile"
+            )
+    return rows
+
+
+def check_known(path: Path, names: Collection[str], known: Collection[str], raw: Path) -> None:
+    """Raise a UserError if `path`, written by hand, names tiles that are not in `raw`."""
+    unknown = sorted({*names}.difference(known))
+    if unknown:
+        raise UserError(
+            f"{path} names tiles that are not in {raw}: {some(unknown)}. "
+            "Correct the names or remove the lines."
+        )
 
 
 def _lies_in_its_place(tile: Tile) -> bool:

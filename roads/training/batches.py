@@ -97,8 +97,11 @@ class CropBatches(keras.utils.PyDataset):
         return self._drawn.of(rows) if self.augmentation else ()
 
     def read(self, rows: NDArray[np.integer]) -> Batch:
-        """Read these rows as packed."""
+        """Read these rows as packed, with IGNORED where the label is noted as wrong."""
         images, masks = self.pack.read(self.split, rows % self.count)
+        for row, mask in zip(rows % self.count, masks, strict=True):
+            for box in self.pack.ignored(self.split, int(row)):
+                mask[box] = IGNORED
         if self.ignore_blank:
             for image, mask in zip(images, masks, strict=True):
                 mask[blank_mask(image)] = IGNORED

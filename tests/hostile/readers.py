@@ -11,6 +11,7 @@ from PIL import Image
 
 from roads.dataset.crops import CROPS_FILE, PIXELS_FILE, Crop, read_crops, read_pixels, write_crops
 from roads.dataset.handpicked import kept_names
+from roads.dataset.label_notes import ignored_pixels, read_notes
 from roads.dataset.packs import IMAGES_FILE, MASKS_FILE, ROWS_FILE, PackReader, read_places
 from roads.dataset.stacks import read_stack, write_stack
 from roads.dataset.tiles import TILES_FILE, read_tiles
@@ -172,6 +173,17 @@ def _read_params(path: Path) -> None:
     repr(read_params(path))
 
 
+def _make_notes(folder: Path) -> None:
+    save_tiles(folder / "raw", SIDE, 1)
+    text = "name,top,left,bottom,right,reason\ntrain0,0,3,9,12,no road\ntest0,4,4,8,8,\n"
+    (folder / "notes.csv").write_text(text, encoding="utf-8")
+
+
+def _read_notes(path: Path) -> None:
+    for name, boxes in read_notes(path, path.parent / "raw").items():
+        assert ignored_pixels(boxes, (SIDE, SIDE)).any(), name
+
+
 def _make_pack(folder: Path) -> None:
     write_pack(folder, 8, 2, 1, 1)
 
@@ -204,8 +216,9 @@ SUBJECTS = {
     "raster": Subject(10, _make_rasters, "*", _read_raster),
     "map": Subject(12, _make_maps, "*", _read_map),
     "stack": Subject(8, _make_stacks, "*", _read_stack),
+    "notes": Subject(2, _make_notes, "notes.csv", _read_notes, text=True),
     "handpicks": Subject(
-        4,
+        2,
         _table(
             "handpicks.csv", "name,decision,reason\nt0,keep,fine\nt1,drop,\"fog, and 'haze'\"\n"
         ),

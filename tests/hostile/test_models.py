@@ -191,6 +191,13 @@ def test_masks_of_other_values_are_refused(packed: Path) -> None:
         PackReader(packed)
 
 
+def test_boxes_that_are_none_are_refused(packed: Path) -> None:
+    with h5py.File(packed / MASKS_FILE, "r+") as file:
+        file["ignored"] = np.array([[3, 0, 0, 0, 2, 2]])  # of a fourth split
+    with pytest.raises(UserError, match=r"masks\.h5 has a dataset `ignored` that is not of boxes"):
+        PackReader(packed)
+
+
 @pytest.mark.slow
 def test_an_encoders_weights_are_looked_at_before_they_are_read(tmp_path: Path) -> None:
     model, name = keras.Model(), "efficientnetv2b0"  # it is not come to

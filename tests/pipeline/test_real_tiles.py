@@ -52,7 +52,7 @@ def test_real_tiles_are_cleaned_cut_and_packed(tmp_path: Path) -> None:
     crop(raw, handpicked, crops, params, SplitParams(by="official", seed=0, valid=0.1, test=0.2))
     binarize(crops, masks, BinarizeParams(threshold=100))
     packing = PackParams(min_road=0, min_road_everywhere=False)
-    pack_h5(crops, masks, handpicked, tmp_path / "packed", tmp_path / "data.json", packing)
+    pack_h5(crops, masks, handpicked, {}, tmp_path / "packed", tmp_path / "data.json", packing)
 
     listed = {row["name"]: row for row in csv.DictReader((real / "tiles.csv").open())}
     verdicts = {row["name"]: row for row in csv.DictReader(handpicked.open())}

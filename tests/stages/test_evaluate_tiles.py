@@ -87,7 +87,7 @@ def make_project(folder: Path, by: str = "official") -> Inputs:
     )
     binarize(crops, masks, BINARIZE)
     params = PackParams(min_road=0, min_road_everywhere=False)
-    pack_h5(crops, masks, handpicked, packed, folder / "data.json", params)
+    pack_h5(crops, masks, handpicked, {}, packed, folder / "data.json", params)
     (folder / "models").mkdir()
     make_model(folder / "models", bias=-0.4)
     return Inputs(folder / "models", packed, raw, handpicked, crops)

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
+from roads.dataset.label_notes import Box, Notes
 from roads.dataset.packs import PackReader, pack_writer
 from roads.dataset.stacks import read_stack, write_stack
 from roads.dataset.tiles import write_tiles
@@ -57,12 +58,13 @@ def crops(tmp_path: Path) -> Path:
     return tmp_path / "crops"
 
 
-def pack(crops: Path, to: str = "packed", **params: Any) -> Path:
+def pack(crops: Path, to: str = "packed", notes: Notes | None = None, **params: Any) -> Path:
     folder = crops.parent
     pack_h5(
         crops,
         folder / "masks",
         folder / "handpicked.csv",
+        notes or {},
         folder / to,
         folder / "data.json",
         PackParams.model_validate({"min_road": 0, "min_road_everywhere": False} | params),
@@ -93,6 +95,35 @@ def test_rows_of_both_files_belong_together(crops: Path) -> None:
         "train,0,tile0,0,0,0",
         "train,1,tile0,1,0,64",
     ]
+
+
+def test_boxes_that_touch_a_crop_are_packed_and_others_change_no_byte(crops: Path) -> None:
+    plain = pack(crops)
+    elsewhere = pack(
+        crops, "elsewhere", {"tile1": [Box(SIZE, 0, SIZE + 9, 9)], "blank": [Box(0, 0, 9, 9)]}
+    )
+    for name in ("images.h5", "masks.h5"):
+        assert (elsewhere / name).read_bytes() == (plain / name).read_bytes()
+    noted = pack(
+        crops, "noted", {"tile1": [Box(3, SIZE - 5, 9, SIZE + 7)], "tile3": [Box(0, 0, 1, 2)]}
+    )
+    with PackReader(plain) as one, PackReader(noted) as other:
+        assert one.ignored("train", 2) == ()
+        boxes = {
+            (split, row): list(other.ignored(split, row))
+            for split, rows in (("train", 4), ("valid", 2), ("test", 2))
+            for row in range(rows)
+            if other.ignored(split, row)
+        }
+        assert boxes == {
+            ("train", 2): [np.s_[3:9, SIZE - 5 : SIZE]],
+            ("train", 3): [np.s_[3:9, 0:7]],
+            ("test", 0): [np.s_[0:1, 0:2]],
+        }
+        for split in ("train", "test"):
+            rows = range(one.rows(split))
+            for got, wanted in zip(other.read(split, rows), one.read(split, rows), strict=True):
+                np.testing.assert_array_equal(got, wanted)
 
 
 def test_a_tile_of_many_crops_is_packed_in_blocks(

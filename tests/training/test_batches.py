@@ -5,7 +5,7 @@ import numpy as np
 from roads.dataset.packs import PackReader, pack_writer
 from roads.training.batches import CropBatches, background_per_road
 from roads.training.losses import IGNORED
-from tests.packed import write_pack
+from tests.packed import augment_params, write_pack
 
 
 def test_every_crop_comes_once_an_epoch_in_an_order_of_seed_and_epoch(tmp_path: Path) -> None:
@@ -64,6 +64,27 @@ def test_masks_are_ignored_where_imagery_is_missing(tmp_path: Path) -> None:
         ignored = masks == IGNORED
         road = (mask[..., None] == 1) & ~ignored
         assert background_per_road(ignoring) == ((~ignored).sum() - road.sum()) / road.sum()
+
+
+def test_nothing_of_a_label_in_a_noted_box_comes_to_training(tmp_path: Path) -> None:
+    """Two packs whose masks differ there alone give the same batches, in any orientation."""
+    boxes = np.array([[0, 1, 2, 3, 9, 12], [0, 1, 0, 0, 1, 16], [1, 0, 0, 0, 5, 5]])
+    noted = np.zeros((3, 16, 16), np.bool_)
+    noted[1, 2:9, 3:12] = noted[1, 0] = True
+    draw = np.random.default_rng(0)
+    images = draw.integers(0, 200, (3, 16, 16, 3), np.uint8)
+    masks = draw.integers(0, 2, (3, 16, 16), np.uint8)
+    batches = []
+    for name in ("as it is", "turned round"):
+        with pack_writer(tmp_path / name, {"train": 3, "valid": 0, "test": 0}, 16, boxes) as writer:
+            writer.append("train", images, masks)
+        masks = np.where(noted, 1 - masks, masks)
+        turned = augment_params(flips=True, turns=True, scale=0.2)
+        with PackReader(tmp_path / name) as pack:
+            plain = CropBatches(pack, "train", 3)[0][1][..., 0]
+            np.testing.assert_array_equal(plain, np.where(noted, IGNORED, masks))
+            batches.append(CropBatches(pack, "train", 3, seed=1, augmentation=turned)[0][1])
+    np.testing.assert_array_equal(*batches)
 
 
 def test_without_road_the_classes_count_the_same(tmp_path: Path) -> None:
