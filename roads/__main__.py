@@ -100,7 +100,7 @@ def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 def compare(arguments: argparse.Namespace) -> None:
     """`roads compare`; raises a UserError where a file is no good."""
-    from roads.mapping.comparing import WITHIN
+    from roads.graph.matching import WITHIN
     from roads.mapping.comparison_files import run_comparison
 
     if arguments.chips and not arguments.picture:

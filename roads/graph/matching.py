@@ -24,9 +24,11 @@ from scipy.sparse import csgraph
 from roads.runtime.arrays import Bool, Float64, Int64
 
 STEP = 1.0  # metres
+WITHIN = 8.0  # metres; the default of the largest distance between matched roads
 TURN = 30.0  # degrees; the largest angle between matched roads
 SHORTEST = 2.0  # a road that crosses at TURN is within the distance for 4 times its length
 SAME = 0.01  # metres; the largest error of a piece's simplified line
+ACROSS = 0.05  # a shift along a direction is known if at least this part of the roads crosses it
 
 Lines = NDArray[np.object_]  # of shapely's LineStrings, in metres
 
@@ -65,12 +67,15 @@ class Match(NamedTuple):
     Attributes:
         matched, missing: pieces of the prediction that the reference has, and that it lacks.
         found, unseen: pieces of the reference that the prediction has, and that it lacks.
+        shift: (2,) metres from the prediction to the reference, along both axes; None where too
+            few roads match, or all in one direction.
     """
 
     matched: Pieces
     missing: Pieces
     found: Pieces
     unseen: Pieces
+    shift: Float64 | None
 
     @property
     def completeness(self) -> float | None:
@@ -102,7 +107,9 @@ def match_maps(
         turn: the largest angle between matched roads, in degrees.
     """
     ours, theirs = _merge(prediction), _merge(reference)
-    return Match(*_split(ours, theirs, within, turn), *_split(theirs, ours, within, turn))
+    matched, missing, shift = _split(ours, theirs, within, turn)
+    found, unseen, _ = _split(theirs, ours, within, turn)
+    return Match(matched, missing, found, unseen, shift)
 
 
 class _Steps(NamedTuple):
@@ -136,11 +143,13 @@ def _steps(lines: Lines) -> _Steps:
     return _Steps(points[:-1][same], points[1:][same], owner[:-1][same])
 
 
-def _split(our: Lines, their: Lines, within: float, turn: float) -> tuple[Pieces, Pieces]:
-    """Our matched pieces, and the others."""
+def _split(
+    our: Lines, their: Lines, within: float, turn: float
+) -> tuple[Pieces, Pieces, Float64 | None]:
+    """Our matched pieces, the others, and the shift from the former to their lines."""
     if not len(our):
         nothing = Pieces(our, np.zeros(0), np.zeros(0))
-        return nothing, nothing
+        return nothing, nothing, None
     ours, theirs = _steps(shapely.segmentize(our, STEP)), _steps(their)
     middles = shapely.points((ours.begin + ours.end) / 2)
     tree = shapely.STRtree(shapely.linestrings(np.stack([theirs.begin, theirs.end], axis=1)))
@@ -154,7 +163,10 @@ def _split(our: Lines, their: Lines, within: float, turn: float) -> tuple[Pieces
     difference = abs(ours.angles[us] - theirs.angles[them])
     along = np.minimum(difference, 180 - difference) <= turn
     us, them = us[along], them[along]
-    np.minimum.at(offset, us, shapely.distance(middles[us], tree.geometries[them]))
+    far = shapely.distance(middles[us], tree.geometries[them])
+    np.minimum.at(offset, us, far)
+    nearest_match = far == offset[us]
+    shift = _shift(ours, theirs, us[nearest_match], them[nearest_match])
 
     bounds, matched = _runs(ours, np.isfinite(offset), SHORTEST * within)
     lines, distances = [], []
@@ -166,7 +178,24 @@ def _split(our: Lines, their: Lines, within: float, turn: float) -> tuple[Pieces
         distances.append(far[counted].mean() if counted.any() else np.nan)
     sums = np.add.reduceat(ours.lengths, bounds[:-1])
     pieces = Pieces(np.array(lines, object), sums, np.array(distances, float))
-    return _join(pieces.pick(np.flatnonzero(matched))), _join(pieces.pick(np.flatnonzero(~matched)))
+    found, others = (_join(pieces.pick(np.flatnonzero(kind))) for kind in (matched, ~matched))
+    return found, others, shift
+
+
+def _shift(ours: _Steps, theirs: _Steps, us: Int64, them: Int64) -> Float64 | None:
+    """The shift that brings our steps onto their matches, by least squares.
+
+    A road tells nothing of a shift along it, so only distances across roads count.
+    """
+    along = (theirs.end - theirs.begin)[them] / theirs.lengths[them, None]
+    across = np.stack([-along[:, 1], along[:, 0]], axis=1)
+    middles = (ours.begin + ours.end)[us] / 2
+    weighted = ours.lengths[us, None] * across
+    normal = weighted.T @ across
+    if np.linalg.eigvalsh(normal)[0] <= ACROSS * np.trace(normal):
+        return None
+    distance = ((theirs.begin[them] - middles) * across).sum(axis=1)
+    return np.linalg.solve(normal, weighted.T @ distance)
 
 
 def _join(pieces: Pieces) -> Pieces:

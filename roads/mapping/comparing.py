@@ -21,7 +21,7 @@ from rasterio.warp import transform as transform_coordinates
 from rasterio.windows import Window
 from shapely.geometry import shape
 
-from roads.graph.matching import STEP, Lines, Match, Pieces, match_maps
+from roads.graph.matching import STEP, WITHIN, Lines, Match, Pieces, match_maps
 from roads.graph.tracing import CERTAIN, trace_roads
 from roads.mapping.georeference import LONGITUDE_LATITUDE, Place, find_place
 from roads.mapping.layers import FORMATS as LINE_FORMATS
@@ -41,7 +41,6 @@ from roads.params.evaluate import read_evaluate
 from roads.runtime.arrays import Bool, Float64
 from roads.runtime.errors import UserError
 
-WITHIN = 8.0  # metres
 MAP_ENDINGS = ("_roads", "_mask")  # of the files of `roads predict` that show roads
 AREA_SIDE = 2048  # pixels; missing imagery is looked for in a copy of at most this size
 SIDE_STEPS = 100  # points on each side of an area, because a projection may bend it

@@ -9,8 +9,8 @@ import numpy as np
 import shapely
 from PIL import Image, ImageDraw
 
-from roads.graph.matching import Lines
-from roads.mapping.comparing import WITHIN, Comparison, compare_maps, map_of, projected
+from roads.graph.matching import WITHIN, Lines
+from roads.mapping.comparing import Comparison, compare_maps, map_of, projected
 from roads.mapping.georeference import LONGITUDE_LATITUDE
 from roads.mapping.layers import write_layer
 from roads.mapping.outputs import (
@@ -99,7 +99,7 @@ def _totals(comparison: Comparison) -> dict[str, Any]:
         **{key: value and round(float(value), SCORE_DIGITS) for key, value in scores.items()},
         **{
             kind: {"pieces": len(each.lines), "length_m": round(each.total, DIGITS)}
-            for kind, each in zip(KINDS, match, strict=True)
+            for kind, each in zip(KINDS, match[:4], strict=True)
         },
     }
 

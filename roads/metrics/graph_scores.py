@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from roads.graph.tracing import trace_mask
+import shapely
+
+from roads.graph.matching import WITHIN, Match, match_maps
+from roads.graph.tracing import RoadGraph, trace_mask
 from roads.metrics.apls import STRAIGHT, apls
 from roads.metrics.bootstrap import mean_interval
 from roads.metrics.counts import mean, rounded
@@ -37,15 +40,30 @@ class GraphScore:
     road_km: float
 
 
-def score_graph(predicted: Bool, road: Bool, tracing: Tracing) -> GraphScore:
-    """Trace both maps, (height, width) bool, and compare their graphs.
+Graphs = tuple[RoadGraph, RoadGraph]  # of the prediction, and of the map
+
+
+def trace_both(predicted: Bool, road: Bool, tracing: Tracing) -> Graphs:
+    """Trace both maps, (height, width) bool.
 
     Gaps are joined in the prediction only; those in the map are real.
     """
-    graphs = [
-        trace_mask(mask, metres=METRES, **vars(how))
-        for mask, how in ((predicted, tracing), (road, replace(tracing, join=0)))
-    ]
+    return (
+        trace_mask(predicted, metres=METRES, **vars(tracing)),
+        trace_mask(road, metres=METRES, **vars(replace(tracing, join=0))),
+    )
+
+
+def match_graphs(graphs: Graphs) -> Match:
+    """Which roads of one graph the other has; x is the row in metres, y the column."""
+    predicted, label = (
+        [shapely.LineString(edge.line * METRES) for edge in graph.edges] for graph in graphs
+    )
+    return match_maps(predicted, label, WITHIN)
+
+
+def score_graph(graphs: Graphs) -> GraphScore:
+    """Compare the graphs of a tile."""
     kilometres = (sum(edge.length for edge in graph.edges) / 1000 for graph in graphs)
     roads = any(graph.edges for graph in graphs)
     every, bent = (

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from roads.graph.matching import Match
 from roads.metrics.bootstrap import dice_interval
 from roads.metrics.centreline import LineCounts, count_lines
 from roads.metrics.counts import (
@@ -20,14 +21,23 @@ from roads.metrics.counts import (
     rounded,
     to_levels,
 )
-from roads.metrics.graph_scores import GraphScore, Tracing, graph_metrics, score_graph
+from roads.metrics.graph_scores import (
+    METRES,
+    GraphScore,
+    Tracing,
+    graph_metrics,
+    match_graphs,
+    score_graph,
+    trace_both,
+)
 from roads.metrics.relaxed import RelaxedCounts, centre_crop
-from roads.runtime.arrays import Bool, Float32
+from roads.runtime.arrays import Bool, Float32, Float64
 
 STRICT = ("iou", "dice", "precision", "recall")
 LINES = ("cldice", "completeness", "correctness")
 TABLE_COLUMNS = (
     "tile", "blank", "road", *STRICT, "iou_at_half", "iou_without_blank", *LINES, "apls",
+    "shift_rows", "shift_columns",
 )  # fmt: skip
 
 
@@ -41,6 +51,8 @@ class TileScore:
         best, half: strict counts at the chosen threshold, and at 0.5.
         seen: strict counts at the chosen threshold without the blank pixels.
         lines, graph: scores of centrelines and road graphs at the chosen threshold.
+        shift: (2,), by how many pixels the label's lines lie below and to the right of predicted
+            ones; None where too few roads match, or all in one direction.
     """
 
     name: str
@@ -51,6 +63,7 @@ class TileScore:
     seen: Counts
     lines: LineCounts
     graph: GraphScore
+    shift: Float64 | None
 
 
 class TileScores:
@@ -67,8 +80,8 @@ class TileScores:
         self.relaxed, self.relaxed_centre = RelaxedCounts(), RelaxedCounts()
         self.each: list[TileScore] = []
 
-    def add(self, name: str, probability: Float32, road: Bool, blank: Bool) -> None:
-        """Count a tile.
+    def add(self, name: str, probability: Float32, road: Bool, blank: Bool) -> Match:
+        """Count a tile, and match the roads of prediction and label.
 
         Args:
             name: of the tile.
@@ -87,12 +100,16 @@ class TileScores:
             np.stack([predicted, levels >= HALF, predicted & ~blank]),
             np.stack([road, road, road & ~blank]),
         )
+        graphs = trace_both(predicted, road, self.tracing)
+        match = match_graphs(graphs)
+        shift = None if match.shift is None else match.shift / METRES
         self.each.append(
             TileScore(
                 name, float(blank.mean()), float(road.mean()), best, half, seen,
-                count_lines(predicted, road), score_graph(predicted, road, self.tracing),
+                count_lines(predicted, road), score_graph(graphs), shift,
             )
         )  # fmt: skip
+        return match
 
 
 def tile_metrics(scores: TileScores, dropped: int) -> dict[str, Any]:
@@ -173,4 +190,5 @@ def table_rows(tiles: Sequence[TileScore]) -> Iterator[tuple[str | float | None,
             *reported(tile.seen, "iou").values(),
             *(rounded(getattr(tile.lines, name)) for name in LINES),
             rounded(tile.graph.apls),
+            *([None, None] if tile.shift is None else (tile.shift.round(2) + 0).tolist()),
         )

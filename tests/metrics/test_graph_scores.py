@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from roads.metrics.graph_scores import Tracing, score_graph
+from roads.metrics.graph_scores import Tracing, score_graph, trace_both
 
 
 def test_gaps_are_joined_in_the_prediction_but_not_in_the_map() -> None:
@@ -13,7 +13,7 @@ def test_gaps_are_joined_in_the_prediction_but_not_in_the_map() -> None:
     broken[:, 90:105] = False
     scores = {
         join: [
-            score_graph(one, other, Tracing(spur=20, tolerance=2, join=join))
+            score_graph(trace_both(one, other, Tracing(spur=20, tolerance=2, join=join)))
             for one, other in ((broken, whole), (whole, broken))
         ]
         for join in (0, 30)

@@ -17,7 +17,7 @@ from roads.dataset.whole_tiles import find_whole_tiles
 from roads.imagery.pictures import read_map
 from roads.metrics.centreline import LineCounts, count_lines
 from roads.metrics.counts import to_levels
-from roads.metrics.graph_scores import Tracing, score_graph
+from roads.metrics.graph_scores import Tracing, score_graph, trace_both
 from roads.metrics.relaxed import RelaxedCounts
 from roads.params.binarize import BinarizeParams
 from roads.params.crop import CropParams
@@ -264,7 +264,7 @@ def test_graphs_of_the_thresholded_tiles_are_scored(
         table = {row["tile"]: float(row["apls"]) for row in csv.DictReader(stream)}
     threshold, tracing = values["tiles"]["threshold"], Tracing(spur=10, tolerance=1, join=5)
     each = [
-        score_graph(probability >= threshold, road, tracing)
+        score_graph(trace_both(probability >= threshold, road, tracing))
         for _, probability, road in truth(project, "test")
     ]
     graph = values["graph"]
