@@ -21,13 +21,14 @@ def test_the_page_on_experiments_does_what_it_says(tmp_path: Path) -> None:
     page = tmp_path / "experiments.md"
     text = (ROOT / "docs/experiments.md").read_text(encoding="utf-8")
     page.write_text(text.partition("## Recipes")[0].replace("/shared/", f"{tmp_path}/shared/"))
-    first, baseline, *others = code_blocks(page)
+    first, baseline, *others, after_a_kill = code_blocks(page)
     assert "make repro" in baseline
+    killed = "rm -r metrics/train && mkdir metrics/train && touch metrics/train/metrics.json"
     (tmp_path / "project").mkdir()
     project = copy_project(tmp_path / "project")
     for key, value in (("user.name", "Tester"), ("user.email", "tester@example.org")):
         run(project, "git", "config", key, value)
-    script = "\n".join([SHELL, baseline, first, *others])
+    script = "\n".join([SHELL, baseline, first, *others, killed, after_a_kill])
     shown = run(project, "bash", "-c", script)
 
     second = tmp_path / "second"

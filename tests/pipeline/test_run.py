@@ -15,7 +15,7 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
-from tests.project import STAGES, copy_project, pipeline, run, start, write_params
+from tests.project import ROOT, STAGES, copy_project, pipeline, run, start, write_params
 
 pytestmark = pytest.mark.slow
 
@@ -123,6 +123,11 @@ def test_a_bad_parameter_stops_its_stage_only_with_one_line(project: Path) -> No
     lines = [line for line in answer.stderr.splitlines() if line.startswith("error: ")]
     assert lines == ["error: params.yaml: train.learning_rate is -1: should be greater than 0"]
     assert "Traceback" not in answer.stderr
+    way_out = "git restore -SW params.yaml metrics && dvc checkout"
+    assert way_out in (ROOT / "docs/experiments.md").read_text(encoding="utf-8")
+    run(project, "sh", "-c", way_out)
+    assert run(project, "git", "status", "--porcelain").stdout == ""
+    assert "up to date" in run(project, "dvc", "status").stdout
 
 
 @pytest.fixture(scope="module")
