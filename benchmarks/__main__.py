@@ -1,7 +1,7 @@
-"""Run the measurements, and write their table into benchmarks/README.md: `make bench`.
+"""Runs the measurements and writes their tables to benchmarks/README.md: `make bench`.
 
-Each part leaves JSON files in benchmarks/results/, so that one part can be measured again
-(`--parts torch`), or only the page written (`--parts` and nothing else).
+Each part writes JSON files to benchmarks/results/, so one part can be measured again
+(`--parts torch`), or only the page be rewritten (`--parts` without a name).
 """
 
 import argparse
@@ -16,7 +16,7 @@ PARTS = ("data", "plain", "dvc", "train", "predict", "torch")
 
 
 def commands(tiles: list[int], torch_python: Path) -> dict[str, dict[str, list[str]]]:
-    """For each part, the JSON files it leaves and the command that makes each."""
+    """For each part, the names of its JSON files and the command for each."""
     return {
         "data": {
             f"data_{count}": [

@@ -1,4 +1,4 @@
-"""Our net's bare training step and forward pass, over and over on the same batch."""
+"""The bare training step and forward pass of our net, repeated on the same batch."""
 
 import time
 from collections.abc import Callable
@@ -17,12 +17,14 @@ SIZE = 256  # pixels
 
 
 class Bare:
-    """The net of `unet`, with random crops of 256×256 pixels in memory.
+    """A net with random crops of 256×256 pixels in memory.
 
-    On JAX the batches and the net's state stay on the device from step to step, as in training.
+    On JAX the batches and the net's state stay on the device between steps, as in training.
 
     Args:
-        batches: crops in a batch, of `train` and of `predict`.
+        unet: the net.
+        precision: its Keras dtype policy.
+        batches: batch sizes for `train` and `predict`.
     """
 
     def __init__(self, unet: UnetParams, precision: str, batches: dict[str, int]):
@@ -30,8 +32,8 @@ class Bare:
         compile_model(self.net, make_loss("soft_dice"), keras.optimizers.Adam(1e-3))
         draw = np.random.default_rng(0)
         images, others = (
-            draw.integers(0, 256, (batches[what], SIZE, SIZE, 3), np.uint8)
-            for what in ("train", "predict")
+            draw.integers(0, 256, (batches[name], SIZE, SIZE, 3), np.uint8)
+            for name in ("train", "predict")
         )
         masks = (images[..., :1] > 240).astype(np.uint8)
         folded = fold(self.net, unet)
@@ -43,7 +45,7 @@ class Bare:
             self.steps = jax_steps(self.net, folded, images, masks, others)
 
     def seconds(self, what: str, steps: int) -> float:
-        """The time that `steps` training steps or forward passes take."""
+        """The duration of `steps` training steps or forward passes."""
         start = time.perf_counter()
         for _ in range(steps):
             answer = self.steps[what]()
@@ -55,7 +57,7 @@ class Bare:
 def jax_steps(
     net: keras.Model, folded: keras.Model, *arrays: np.ndarray
 ) -> dict[str, Callable[[], Any]]:
-    """The same steps, compiled; `net` no longer has its weights afterwards."""
+    """The same steps, compiled; `net` loses its weights."""
     import jax
 
     images, masks, others = map(jax.device_put, arrays)

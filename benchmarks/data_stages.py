@@ -1,10 +1,9 @@
-"""What the data stages cost above what nobody can avoid.
+"""Measures the time of the data stages over an unavoidable minimum.
 
-The floor of a stage decodes each of its inputs once and writes each byte of its outputs once,
-with the same libraries, in the same number of processes, and does nothing else. Stage and floor
-take turns in one process, so that other work on the machine slows both. Then every stage is run
-as `dvc repro` runs it, for the time that starting Python, importing and starting processes take,
-and for the memory of the largest process (files that it maps included).
+The floor of a stage only decodes each input once and writes each byte of its outputs once, with the
+same libraries and number of processes. Stage and floor take turns in one process, so other load on
+the machine slows both. Each stage is also run as in `dvc repro`, to measure the time for starting
+Python, imports and worker processes, and the memory of the largest process (with mapped files).
 """
 
 import functools
@@ -47,7 +46,7 @@ ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("handpick-filter", "crop", "binarize", "pack-h5")
 AIMED_AT = STAGES[1:]  # the target is for these together
 
-# Runs a command, and prints the KiB of the largest process that it was or started.
+# Runs a command, and prints the peak KiB of its largest process.
 PEAK = """
 import resource, subprocess, sys
 code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL)
@@ -57,12 +56,12 @@ sys.exit(code)
 
 
 class Stages:
-    """The data stages with the params of params.yaml, in a folder laid out as the project is.
+    """The data stages with the params of params.yaml, in a folder with the project's layout.
 
     Attributes:
-        work: what each stage does.
-        floor: what it cannot do without; to be run after it, as it repeats its outputs.
-        out: what each stage makes.
+        work: each stage's function.
+        floor: the minimal work; to be called after the stage, because it repeats its outputs.
+        out: each stage's output.
     """
 
     def __init__(self, folder: Path, raw: Path):
@@ -98,7 +97,7 @@ class Stages:
         }
 
     def run_command(self, stage: str) -> tuple[float, float]:
-        """Run a stage's command of dvc.yaml; returns seconds, and MiB of its largest process."""
+        """Run a stage's command from dvc.yaml; returns seconds, and MiB of its largest process."""
         line = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["cmd"]
         words = [sys.executable, *shlex.split(line)[2:]]  # exec python
         start = time.perf_counter()
@@ -152,7 +151,7 @@ def decode_pair(raw: Path, tile: Tile) -> None:
 
 
 def cut_pair(raw: Path, out: Path, size: int, job: tuple[Tile, Sequence[Crop]]) -> None:
-    """Decode both files of a tile, and write its crops where the stage found them."""
+    """Decode both files of a tile, and write the crops that the stage kept."""
     tile, crops = job
     for kind, file in ((IMAGE_FOLDER, tile.image), (MAP_FOLDER, tile.map)):
         with Image.open(raw / file.path) as picture:
@@ -162,19 +161,19 @@ def cut_pair(raw: Path, out: Path, size: int, job: tuple[Tile, Sequence[Crop]]) 
 
 
 def threshold_stack(maps: Path, out: Path, tile: str) -> None:
-    """Decode the pages of a map stack, and write as many one-bit pages."""
+    """Decode the pages of a map stack, and write them as one-bit pages."""
     write_stack(out / f"{tile}.tif", [page > 100 for page in read_stack(maps / f"{tile}.tif")])
 
 
 def timed(work: Callable[[], None]) -> float:
-    os.sync()  # else it waits for the disk to take what the one before it wrote
+    os.sync()  # so the writes of the previous work are not counted
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 def measure(folder: Path, count: int, rounds: int) -> dict[str, Any]:
-    """Seconds of every stage, its floor and its command; ratios round by round."""
+    """Seconds of every stage, its floor and its command; ratios are taken per round."""
     stages = Stages(folder / f"stages{count}", raw_tiles(folder, count))
     commands = {stage: stages.run_command(stage) for stage in STAGES}
     seconds: dict[str, list[float]] = {stage: [] for stage in STAGES}
@@ -190,7 +189,7 @@ def measure(folder: Path, count: int, rounds: int) -> dict[str, Any]:
     shutil.rmtree(stages.folder)
 
     def of(*some: str) -> dict[str, float]:
-        """Medians of stages together; without the first round, which starts worker processes."""
+        """Medians over stages together, without the first round, which starts worker processes."""
         whole, floor = (
             [sum(times) for times in zip(*(found[stage][1:] for stage in some), strict=True)]
             for found in (seconds, least)

@@ -1,7 +1,7 @@
-"""What DVC's commands cost in a copy of the project: the sample's 12 tiles, a tiny net.
+"""Measures DVC's commands in a copy of the project: the sample's 12 tiles, a tiny net.
 
-Seconds of `dvc repro` where nothing changed, of an experiment that changes only what evaluate
-reads, and of the data part of one that changes binarize.threshold.
+Seconds of `dvc repro` without changes, of an experiment that only reruns evaluate, and of the data
+stages of one that changes binarize.threshold.
 """
 
 import shutil
@@ -14,7 +14,7 @@ from benchmarks.data_stages import timed
 from benchmarks.report import parser, save, scratch
 from tests.project import copy_project, params, run, write_params
 
-TINY: dict[str, dict[str, Any]] = {  # net and training; tiles and crops stay as they are
+TINY: dict[str, dict[str, Any]] = {  # net and training; tiles and crops are the default
     "unet": {"filters": 2, "depth": 3},
     "train": {"epochs": 1},
     "evaluate": {"overlays": 0},

@@ -1,20 +1,20 @@
-"""Trains a recipe on a GPU machine without DVC or a network, and finishes within the time given.
+"""Trains a recipe on a GPU machine without DVC or a network, within a given time.
 
     python3 -m benchmarks.gpu_run --tiles FOLDER --wheels FOLDER --work FOLDER --out FOLDER \\
       --minutes 9
 
 It unpacks the wheels, runs the data stages, measures the speed of a step, and trains until the time
-is over. After every epoch, about 25 seconds, it replaces OUT/last, a net that can be released; at
-the end OUT/best holds the net of the best epoch. OUT/record.json, beside them from the start of
-training, says how they were trained. So a machine that is taken away costs one epoch.
-`benchmarks.release` scores a net and releases it, on another machine if need be.
+is up. After every epoch, about 25 seconds, it replaces OUT/last, a net that can be released; at the
+end OUT/best has the net of the best epoch. OUT/record.json next to them, written from the start of
+training, records how they were trained. If the machine is taken away, only one epoch is lost.
+`benchmarks.release` scores and releases a net, on another machine if necessary.
 
-If a data stage fails, the tiles are decoded without it. If training fails, it goes on from the last
-snapshot: in Keras' own loop, then in float32, or at half the learning rate where the loss is no
-longer a number. If no step is done in time, it starts again with a small net. A repeated command
-finds in WORK what the last one packed, compiled and measured.
+If a data stage fails, the tiles are decoded without it. If training fails, it continues from the
+last snapshot: with Keras' own loop, then in float32, or at half the learning rate if the loss is
+NaN. If the first steps take too long, it starts again with a small net. A repeated command reuses
+what WORK has of the packs, compiled code and measurements.
 
-This file needs Python's standard library only, so that it can bring everything else along; what
+This file uses only Python's standard library, so that it can unpack everything else; code that
 imports the project is in `benchmarks/gpu_work.py`.
 """
 
@@ -39,20 +39,20 @@ TRAINER = [sys.executable, "-m", "stages.train"]
 
 FIRST_STEPS = "the first steps took"  # what training prints once it has compiled
 NOT_A_NUMBER = ("so training cannot continue", "numbers that are not finite")
-FIRST_STEP = 180  # seconds; after that a small net is tried
-TRAINED = 60  # seconds that measuring leaves to the training, at least
-RESERVE = 30  # seconds not trained in: start, last validation, last weights
-LEAST = 20  # seconds; with less left nothing is tried again
-EPOCH_SECONDS = 25  # length of an epoch, so that validation and snapshots hardly matter
-FEW_REPEATS = 4  # if the speed is unknown: an epoch must end before the time does
+FIRST_STEP = 180  # seconds; then a small net is tried
+TRAINED = 60  # seconds that measuring leaves for training, at least
+RESERVE = 30  # seconds reserved for start, last validation and last weights
+LEAST = 20  # seconds; with less left there is no further try
+EPOCH_SECONDS = 25  # of an epoch, so that validation and snapshots take a small part
+FEW_REPEATS = 4  # if the speed is unknown: an epoch must end in time
 SMALL_NET = {"unet.filters": 16, "unet.encoder": "plain"}
 
-# Bytes that a training step on a 256×256 crop moves at least, by encoder and filters: 14 passes
-# over the bfloat16 output of every convolution, forward and backward.
+# Minimum bytes that a training step moves per 256×256 crop, by encoder and filters: 14 passes over
+# the bfloat16 output of every convolution, forward and backward.
 STEP_BYTES = {
     ("plain", 16): 286e6, ("plain", 32): 572e6, ("residual", 32): 685e6,
 }  # fmt: skip
-BANDWIDTH = {"H100": 3.0e12, "H200": 4.3e12}  # bytes a second, measured by copying
+BANDWIDTH = {"H100": 3.0e12, "H200": 4.3e12}  # bytes per second, measured by copying
 CROP = 256
 
 Params = dict[str, dict[str, Any]]
@@ -69,7 +69,7 @@ Record = Callable[[Params, Ended | None], None]
 
 
 class Script:
-    """One run: where things are, when it must be over, and what it has found out."""
+    """One run: its folders, deadline, log, and results."""
 
     def __init__(self, arguments: argparse.Namespace):
         self.deadline = time.monotonic() + 60 * arguments.minutes
@@ -87,14 +87,14 @@ class Script:
             "KERAS_BACKEND": "jax",
             "KERAS_HOME": str(self.work / "keras"),
             "ROADS_STATE": str(self.work / "state"),
-            "DVC_STAGE": "train",  # a stage so named ends with the process that started it
+            "DVC_STAGE": "train",  # the trainer then ends if this process does
             "JAX_COMPILATION_CACHE_DIR": str(cache),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         }
 
     def left(self) -> float:
-        """Seconds."""
+        """Seconds until the deadline."""
         return self.deadline - time.monotonic()
 
     def say(self, text: str) -> None:
@@ -103,17 +103,20 @@ class Script:
         print(line, file=self.log, flush=True)
 
     def note(self, what: str, value: str) -> None:
-        """Add a row to the table that is printed last."""
+        """Add a row to the table that is printed at the end."""
         self.table.append((what, value))
         self.say(f"{what}: {value}")
 
     def run(
         self, command: Sequence[str], folder: Path, seconds: float, first_step: float | None = None
     ) -> Ended:
-        """Run a command for at most `seconds`, and show what it prints.
+        """Run a command for at most `seconds`, and log its output.
 
         Args:
-            first_step: seconds within which it must report its first steps.
+            command: the program and its arguments.
+            folder: the folder to run it in.
+            seconds: after this time it is killed.
+            first_step: it is also killed if it has not reported its first steps after this time.
         """
         start = time.monotonic()
         seen: set[str] = set()
@@ -157,10 +160,10 @@ def worker(verb: str, **arguments: Any) -> list[str]:
 
 
 def unpack_wheels(wheels: Path | None, site: Path) -> list[str]:
-    """Make packages of wheels importable from `site`: a wheel is an archive of what it installs.
+    """Unpack wheels into `site`, so that their packages can be imported from there.
 
     Returns:
-        `site`, or nothing where there are no wheels: then what is installed must do.
+        `site`, or nothing without wheels: then the installed packages are used.
     """
     archives = sorted(wheels.glob("*.whl")) if wheels else []
     for archive in archives:
@@ -183,7 +186,7 @@ def digest(params: Params) -> str:
 
 
 def command(changes: Mapping[str, Any]) -> str:
-    """The run as an experiment of DVC, the folder of the tiles left open."""
+    """The run as a DVC experiment, with a placeholder for the folder of tiles."""
     named = {**changes, "download.folder": "/absolute/path"}
     words = [
         f"-S {name}={value if isinstance(value, str) else json.dumps(value)}"
@@ -198,7 +201,7 @@ def write_params(params: Params, folder: Path) -> None:
 
 
 def after(reason: str, params: Params, out: Path) -> dict[str, Any] | None:
-    """What to change after a training that ended like this; None if nothing is left to try."""
+    """The changes for the next try after a training ended like this; None if there is none."""
     train = params["train"]
     if reason == "no first step":
         return dict(SMALL_NET) if changed(params, SMALL_NET) != params else None
@@ -216,7 +219,7 @@ def after(reason: str, params: Params, out: Path) -> dict[str, Any] | None:
 
 
 def roofline(params: Params, device: str) -> float | None:
-    """The crops of 256×256 a second that a GPU's memory bandwidth allows, if known."""
+    """The crops of 256×256 per second that a GPU's memory bandwidth allows, if known."""
     moved = STEP_BYTES.get((params["unet"]["encoder"], params["unet"]["filters"]))
     rate = next((rate for name, rate in BANDWIDTH.items() if name in device), None)
     return rate / moved if moved and rate else None
@@ -226,7 +229,7 @@ def measure(script: Script, params: Params, packed: Path) -> tuple[Params, dict[
     """Measure the speed of training, and make an epoch last about EPOCH_SECONDS.
 
     Returns:
-        The params with `augment.repeats` set, and what was measured, if anything was.
+        The params with `augment.repeats` set, and the measured values, if any.
     """
     folder = script.work / f"measured-{digest(params)}"
     report = folder / "speed.json"
@@ -252,12 +255,15 @@ def measure(script: Script, params: Params, packed: Path) -> tuple[Params, dict[
 
 
 def train(script: Script, params: Params, packed: Path, record: Record) -> Ended:
-    """Train until the time is over; after a failure, try again with changed params.
+    """Train until the time is up; after a failure, try again with changed params.
 
     Args:
-        record: called before each try with its params, and after it also with how it ended.
+        script: the run.
+        params: for the first try.
+        packed: the folder of packed crops.
+        record: called with the params before each try, and with params and result after it.
     """
-    for name in ("last", "best"):  # another run's, maybe of another net
+    for name in ("last", "best"):  # an earlier run's
         shutil.rmtree(script.out / name, ignore_errors=True)
     tries = 0
     while True:
@@ -285,7 +291,7 @@ def train(script: Script, params: Params, packed: Path, record: Record) -> Ended
 
 
 def difference(params: Params, others: Params) -> dict[str, Any]:
-    """The changes that make `params` of `others`, but for paths of this machine."""
+    """The changes that turn `others` into `params`, except paths on this machine."""
     return {
         f"{section}.{key}": value
         for section, values in params.items()
@@ -297,13 +303,13 @@ def difference(params: Params, others: Params) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tiles", type=Path, required=True, help="folder of image and map pairs")
-    parser.add_argument("--wheels", type=Path, help="folder of wheels that this Python lacks")
-    parser.add_argument("--work", type=Path, required=True, help="folder for all that is made")
-    parser.add_argument("--out", type=Path, required=True, help="folder that gets the weights")
-    parser.add_argument("--minutes", type=float, required=True, help="from now until the end")
+    parser.add_argument("--wheels", type=Path, help="folder of wheels to import packages from")
+    parser.add_argument("--work", type=Path, required=True, help="folder for intermediate files")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the weights")
+    parser.add_argument("--minutes", type=float, required=True, help="time until the deadline")
     parser.add_argument("--recipe", type=Path, default=PROJECT / "recipes/best.yaml")
     parser.add_argument("-S", dest="changes", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--commit", default="", help="of the project, where there is no Git to ask")
+    parser.add_argument("--commit", default="", help="of the project, if Git is missing here")
     arguments = parser.parse_args()
     script = Script(arguments)
     tiles = arguments.tiles.resolve()
@@ -326,7 +332,7 @@ def main() -> int:
     params, speed = measure(script, params, packed)
 
     def record(now: Params, ended: Ended | None) -> None:
-        """Write the record, without which the nets beside it cannot be released."""
+        """Write the record, which a release of these nets needs."""
         changes = plan["record"]["changes"] | difference(now, plan["params"])
         values = plan["record"] | {
             "changes": changes,

@@ -1,4 +1,4 @@
-"""The parts of `benchmarks.gpu_run` that import the project; each runs in a process of its own.
+"""The parts of `benchmarks.gpu_run` that import the project; each runs in its own process.
 
 python -m benchmarks.gpu_work plan|prepare|measure|halve ARGUMENTS_AS_JSON
 """
@@ -38,19 +38,21 @@ from roads.training.backup import Backup
 from roads.training.batches import CropBatches
 from roads.training.fit import fit
 
-STEPS = 128  # that are timed
+STEPS = 128  # to measure the speed
 
 
 def plan(recipe: Path, changes: list[str], tiles: Path, commit: str) -> dict[str, Any]:
-    """All params of a run, and the beginning of its record.
+    """All params of a run, and the first part of its record.
 
     Raises:
-        UserError: there is no such key, or no such folder.
+        UserError: a key or the folder does not exist.
     """
     changed = read_recipe(recipe) | read_changes(changes)
     params = changed_params(changed | tiles_from(tiles))
     for section, key in (("train", "weights_folder"), ("unet", "encoder_folder")):
-        params[section][key] = str(PROJECT / params[section][key])  # it is trained elsewhere
+        params[section][key] = str(
+            PROJECT / params[section][key]
+        )  # training runs in another folder
     return {
         "params": params,
         "record": {
@@ -67,7 +69,7 @@ def plan(recipe: Path, changes: list[str], tiles: Path, commit: str) -> dict[str
 
 
 def git_commit() -> str | None:
-    """The commit of this checkout, with `-dirty` if it was edited; None where Git is missing."""
+    """The commit of this checkout, with `-dirty` if it was edited; None without Git."""
     words = shlex.split("git describe --always --dirty --abbrev=40 --exclude=*")
     try:
         answer = subprocess.run(words, cwd=PROJECT, capture_output=True, text=True)
@@ -77,7 +79,7 @@ def git_commit() -> str | None:
 
 
 def prepare(tiles: Path, work: Path) -> None:
-    """Make `work/packed` by the pipeline's stages, or without them if one fails."""
+    """Create `work/packed` with the pipeline's stages, or without them if one fails."""
     params = load_params(work / "params.yaml")
     packed = work / "packed"
     try:
@@ -96,9 +98,9 @@ def prepare(tiles: Path, work: Path) -> None:
 
 
 def decode(tiles: Path, packed: Path, params: Mapping[str, Any]) -> None:
-    """Cut and pack tiles laid out as `SPLIT/sat` and `SPLIT/map`, without those it cannot read.
+    """Cut and pack tiles in folders `SPLIT/sat` and `SPLIT/map`, ignoring unreadable ones.
 
-    As in the stages, every split gets the tiles of its folder, and crops blanker than
+    As in the stages, every split has the tiles of its folder, and crops with a blank fraction above
     `crop.max_blank` are dropped.
     """
     crop, threshold = params["crop"], params["binarize"]["threshold"]
@@ -111,7 +113,7 @@ def decode(tiles: Path, packed: Path, params: Mapping[str, Any]) -> None:
                 image = read_image(path)
                 mask = (read_map(maps[path.stem]) > threshold).astype(np.uint8)
             except (UserError, KeyError) as error:
-                print(f"{path} is left out: {error}", flush=True)
+                print(f"{path} is ignored: {error}", flush=True)
                 continue
             blank = blank_mask(image)
             height, width = mask.shape
@@ -127,7 +129,7 @@ def decode(tiles: Path, packed: Path, params: Mapping[str, Any]) -> None:
 
 
 class Timer(keras.callbacks.Callback):
-    """Times STEPS steps after the first call, then ends the training."""
+    """Times STEPS steps after the first, then stops the training."""
 
     def __init__(self, batch_size: int):
         super().__init__()
@@ -149,7 +151,7 @@ class Timer(keras.callbacks.Callback):
 
 
 def measure(packed: Path, report: Path) -> None:
-    """Write how many windows a second params.yaml trains, and how long the first call takes."""
+    """Measure the windows per second of a training with params.yaml, and its first call."""
     train = read_section(TrainParams, "train")
     train = train.model_copy(
         update={"minutes": 1e6, "precision": resolve_precision(train.precision)}
@@ -180,7 +182,7 @@ def measure(packed: Path, report: Path) -> None:
 
 
 def halve(model: Path, to: Path) -> None:
-    """Copy a net, its kernels as float16."""
+    """Copy a net with kernels as float16."""
     to.mkdir(parents=True, exist_ok=True)
     store_half(model / WEIGHTS_FILE, to / WEIGHTS_FILE)
     name = description_path(model / WEIGHTS_FILE).name

@@ -1,12 +1,12 @@
-"""What each rung of the training recipes adds on real tiles: the table in docs/recipes.md.
+"""Measures what each part of a training recipe gains on real tiles: the table in docs/recipes.md.
 
-Every rung is trained on the same number of crops of the same tiles with the same seed; the first
-and the last rung with three seeds. Scores are of whole test tiles. Finished runs are not repeated,
-so after a kill the same command continues:
+Every rung adds one part, and is trained on the same number of crops of the same tiles with the same
+seed, the first and the last rung with three seeds. Scores are of whole test tiles. Finished runs
+are not repeated, so after a kill the same command continues:
 
     python -m benchmarks.ladder --tiles /absolute/path --work /tmp/ladder --crops 3354
 
-`-S unet.filters=8`, which may be repeated, changes every rung. `--jobs 2` runs two at once; limit
+`-S unet.filters=8`, which may be repeated, changes every rung. `--jobs 2` runs two at a time; limit
 the cores of each (`TF_NUM_INTRAOP_THREADS=1`, `ROADS_WORKERS=1`).
 """
 
@@ -26,27 +26,27 @@ from roads.recipes import changed_params, read_changes
 from roads.runtime.errors import exit_status
 from roads.runtime.files import write_json
 
-SEEDS = (0, 1, 2)  # of the first and the last rung; the others have the first of these
+SEEDS = (0, 1, 2)  # for the first and the last rung; the others use only the first
 FIRST = (
     "train.loss=soft_dice train.learning_rate=1e-4 train.batch_size=16 train.schedule=constant "
     "unet.dropout=0.1 augment.flips=false augment.turns=false"
 )
-ALWAYS = "train.early_stopping_patience=0"  # the budget is spent
+ALWAYS = "train.early_stopping_patience=0"  # every rung trains on all its crops
 
-# Each adds its parameters to those of all rungs before it.
+# Each adds its parameters to those of all previous rungs.
 RUNGS = {
     "the article's net, loss, rate and batch": FIRST,
-    "a rate that falls from ten times that to 0": (
+    "learning rate decaying from ten times that to 0": (
         "train.learning_rate=1e-3 train.schedule=cosine"
     ),
     "batches of 4: more steps": "train.batch_size=4",
-    "cross-entropy beside Dice": "train.loss=bce_dice",
+    "cross-entropy added to Dice": "train.loss=bce_dice",
     "no dropout": "unet.dropout=0.0",
     "flips and turns": "augment.flips=true augment.turns=true",
     "colours": (
         "augment.brightness=0.1 augment.contrast=0.2 augment.gamma=0.2 augment.saturation=0.2"
     ),
-    "windows at random places": "crop.size=512 crop.stride=494 augment.window=256",
+    "windows at random positions": "crop.size=512 crop.stride=494 augment.window=256",
     "missing imagery not counted": "train.ignore_blank=true",
     "AdamW, warm-up, clipping": (
         "train.optimizer=adamw train.warmup_epochs=0.5 train.clip_norm=1.0"
@@ -64,15 +64,15 @@ INSTEAD = {
 
 
 def runs() -> list[tuple[str, str, dict[str, Any], Sequence[int]]]:
-    """Name, what it adds, all its settings, and its seeds, rung by rung."""
+    """The name, added parameters, all parameters, and seeds of each rung."""
     rows = []
-    sum_of_all = read_changes(ALWAYS.split())
+    total = read_changes(ALWAYS.split())
     for name, added in RUNGS.items():
-        sum_of_all = sum_of_all | read_changes(added.split())
+        total = total | read_changes(added.split())
         ends = name in (next(iter(RUNGS)), next(reversed(RUNGS)))
-        rows.append((name, added, sum_of_all, SEEDS if ends else SEEDS[:1]))
+        rows.append((name, added, total, SEEDS if ends else SEEDS[:1]))
     for name, change in INSTEAD.items():
-        rows.append((name, change, sum_of_all | read_changes(change.split()), SEEDS[:1]))
+        rows.append((name, change, total | read_changes(change.split()), SEEDS[:1]))
     return rows
 
 
@@ -87,10 +87,10 @@ def score(
     """Train and evaluate one rung with one seed, or read the result of an earlier run.
 
     Args:
-        work: keeps the results.
-        crops: how many to train on, rounded to whole epochs.
-        folders: to run in; one is taken, then put back.
-        name, changes, seed: the rung, its params, and its seed.
+        work: the folder of results.
+        crops: the number to train on, rounded to whole epochs.
+        folders: free folders to run in; one is taken, then put back.
+        name, changes, seed: of the rung.
     """
     result = work / "results" / f"{re.sub('[^a-z]+', '-', name.lower())}-{seed}.json"
     facts = {"changes": {**changes, "train.seed": seed}, "crops": crops}
@@ -123,7 +123,7 @@ def score(
 
 
 def table(rows: Sequence[tuple[str, str, Sequence[Mapping[str, Any]]]]) -> str:
-    """The rungs as a Markdown table; the mean and range of several seeds."""
+    """The rungs as a Markdown table, with mean and range over seeds."""
     lines = [
         "| rung | parameters | strict IoU | relaxed break-even |",
         "|---|---|---|---|",
@@ -143,8 +143,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tiles", type=Path, required=True, help="folder of image and map pairs")
     parser.add_argument("--work", type=Path, required=True, help="folder for data and results")
-    parser.add_argument("--crops", type=int, default=22360, help="crops trained on, at each rung")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at once")
+    parser.add_argument("--crops", type=int, default=22360, help="crops to train on, per rung")
+    parser.add_argument("--jobs", type=int, default=1, help="parallel runs")
     parser.add_argument("-S", dest="changes", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
     common = tiles_from(arguments.tiles) | read_changes(arguments.changes)

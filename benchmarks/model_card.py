@@ -1,4 +1,4 @@
-"""The model card of released weights, written from what was recorded and measured."""
+"""The model card of released weights, from the record of their training and their scores."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,9 +7,9 @@ from roads.models.weights import Description
 
 CARD = """# {name}
 
-A U-Net that gives every pixel of an aerial image (three bands, 8 bits, 1 metre a pixel) its
-probability of road: {parameters:,} parameters, {filters} filters at the first of {depth} levels,
-encoder {encoder}.
+A U-Net that predicts the probability of road at every pixel of an aerial image (three bands, 8
+bits, 1 metre per pixel): {parameters:,} parameters, {filters} filters at the first of {depth}
+levels, encoder {encoder}.
 
 | | |
 |---|---|
@@ -23,21 +23,20 @@ encoder {encoder}.
 
 ## Scores
 
-On {test_tiles} whole test tiles, from the weights as they lie here, by the last stage of the
-pipeline; thresholds are those that are best on validation, intervals are 95 % by bootstrap over
-the tiles. What the scores are: docs/metrics.md. Another processor or
-backend rounds otherwise: with `KERAS_BACKEND=jax` or `TF_ENABLE_ONEDNN_OPTS=0` the scores of
-massachusetts-cpu, the one that was tried, changed by at most 0.0005 (IoU, Dice, break-even,
-clDice), 0.003 (precision, recall) and 0.01 (APLS).
+The last stage of the pipeline scored these weights on {test_tiles} whole test tiles. Thresholds are
+the best ones on validation, intervals are 95 % by bootstrap over the tiles, and docs/metrics.md
+explains the scores. Rounding depends on the processor and backend: with `KERAS_BACKEND=jax` or
+`TF_ENABLE_ONEDNN_OPTS=0` the scores of massachusetts-cpu changed by at most 0.0005 (IoU, Dice,
+break-even, clDice), 0.003 (precision, recall) and 0.01 (APLS); other nets are untested.
 
-| protocol | score | as it is | with flips and turns averaged |
+| protocol | score | plain | with flips and turns averaged |
 |---|---|---|---|
 {rows}
 
-On {sample_tiles} generated tiles of the built-in sample, which it never saw: IoU {sample_iou}.
+On {sample_tiles} generated tiles of the built-in sample, unseen in training: IoU {sample_iou}.
 
-The 49 official test pairs were not available: the test tiles here are official *validation*
-tiles, so figures of other nets, which are scored on those 49, compare roughly at best.
+The 49 official test pairs were not available. The test tiles here are official *validation* tiles,
+so a comparison with other nets, which are scored on those 49, is rough at best.
 
 ## Use
 
@@ -46,24 +45,24 @@ tiles, so figures of other nets, which are scored on those 49, compare roughly a
       {evaluation} \\
       -S download.source=folder -S download.folder=/absolute/path
 
-The second command ends in the scores above. To train on from these weights give `train.epochs` a
-number, and `unet.*` the values that `unet.json` has.
+The second command reproduces the scores above. To continue training from these weights, set
+`train.epochs`, and `unet.*` to the values in `unet.json`.
 
 ## Limits
 
 Labels are OpenStreetMap centrelines drawn 7 pixels wide, so the width of a road is not learned;
-some roads are missing and some lie beside their pictures. All tiles show Massachusetts in imagery
-of one kind at 1 metre: elsewhere, at other resolutions and seasons, expect less. Roads under trees
-and in shadow break. A probability is no calibrated chance.
+some roads are missing and some are displaced. All tiles show Massachusetts in one kind of imagery
+at 1 metre per pixel: expect lower scores elsewhere, at other resolutions and in other seasons.
+Roads under trees and in shadow have gaps. Probabilities are not calibrated.
 
 ## Licence and citation
 
-The dataset comes without a stated licence: these weights are for research. Cite the data as
+The dataset has no stated licence: these weights are for research. Cite the data as
 Volodymyr Mnih, *Machine Learning for Aerial Image Labeling*, PhD thesis, University of Toronto,
 2013.
 """
 
-SCORES = (  # the rows of the table: protocol, score, and where it is among the scores
+SCORES = (  # the rows of the table: protocol, score, and its key in the scores
     ("strict", "IoU", "tiles.iou"),
     ("strict", "Dice (F1)", "tiles.dice"),
     ("strict", "precision", "tiles.precision"),
@@ -86,13 +85,13 @@ def model_card(
     scores: Mapping[str, Any],
     size: int,
 ) -> str:
-    """Markdown that says what the weights are, how they came about, and what they score.
+    """A Markdown page on the weights: what they are, how they were trained, and their scores.
 
     Args:
         name: of the release.
         description: of the net.
-        record: of the run, as `benchmarks.gpu_run` writes it.
-        scores: as `benchmarks.release` finds them.
+        record: of the run, by `benchmarks.gpu_run`.
+        scores: by `benchmarks.release`.
         size: of the weights' file in bytes.
     """
     unet, data = description.unet, scores["data"]
@@ -104,7 +103,7 @@ def model_card(
         encoder=unet.encoder,
         tiles=", ".join(
             f"{data[split]['tiles']} tiles to {purpose} ({data[split]['crops']} crops)"
-            for split, purpose in (("train", "train on"), ("valid", "choose the best epoch by"))
+            for split, purpose in (("train", "train on"), ("valid", "choose the best epoch"))
         )
         + f"; crops of {description.crop_size}×{description.crop_size} pixels",
         command=record["command"],
@@ -119,7 +118,7 @@ def model_card(
         test_tiles=scores["tiles"]["count"],
         rows="\n".join(
             f"| {protocol} | {score} | {_cell(scores, path)} "
-            f"| {_cell(scores['tta'], path) if '.' in path else 'not of crops'} |"
+            f"| {_cell(scores['tta'], path) if '.' in path else 'not measured'} |"
             for protocol, score, path in SCORES
         ),
         sample_tiles=scores["sample"]["tiles"]["count"],
@@ -133,7 +132,7 @@ def model_card(
 
 
 def _length(description: Description, record: Mapping[str, Any]) -> str:
-    """How long the net was trained, and how fast that was."""
+    """The length and speed of the training."""
     training, speed = description.training, record.get("speed")
     side = training["augment"]["window"] or description.crop_size
     windows = training["steps"] * training["batch_size"]
@@ -142,10 +141,10 @@ def _length(description: Description, record: Mapping[str, Any]) -> str:
         f"{epochs}; {windows:,} windows of {side}×{side} pixels in {training['steps']:,} steps of "
         f"{training['batch_size']} in all"
     )
-    if record["seconds"]["train"]:  # not of a run that was killed
+    if record["seconds"]["train"]:  # unknown if the run was killed
         text += f"; {record['seconds']['train'] / 60:.1f} minutes"
     if speed:
-        text += f"; {speed['crops_per_second']:,.0f} crops of 256×256 a second"
+        text += f"; {speed['crops_per_second']:,.0f} crops of 256×256 per second"
         if speed.get("roofline"):
             fraction = speed["crops_per_second"] / speed["roofline"]
             text += f", {fraction:.2f} of what the GPU's memory bandwidth allows"

@@ -1,7 +1,7 @@
-"""The plain way, a PNG for each crop and each mask, beside stacks and packs.
+"""Compares a PNG file for each crop and mask, as most public code has them, with stacks and packs.
 
-Seconds to write them, files, bytes, what DVC needs to take them in and to check them out again,
-and crops read per second in random order. Most public code for this dataset does it that way.
+Seconds to write them, number of files, bytes, seconds of `dvc add` and `dvc checkout`, and crops
+read per second in random order.
 """
 
 import functools
@@ -28,7 +28,7 @@ OURS, PLAIN = ["data/crops", "data/masks", "data/packed"], ["images", "masks"]
 
 
 def save_pngs(raw: Path, out: Path, size: int, job: tuple[Tile, list[Crop]]) -> None:
-    """A tile's crops and masks as files of their own."""
+    """Write a tile's crops and masks as separate files."""
     tile, crops = job
     image, map_ = read_pair(raw, tile)
     for crop in crops:
@@ -39,7 +39,7 @@ def save_pngs(raw: Path, out: Path, size: int, job: tuple[Tile, list[Crop]]) -> 
 
 
 def write_plain(stages: Stages, out: Path) -> None:
-    """Everything in one go: no stack is written or read between."""
+    """Write all crops and masks as PNG files, without stacks in between."""
     for kind in PLAIN:
         (out / kind).mkdir(parents=True)
     members = by_tile(stages.crops)
@@ -48,7 +48,7 @@ def write_plain(stages: Stages, out: Path) -> None:
 
 
 def dvc_seconds(repository: Path, folders: list[str]) -> dict[str, float]:
-    """Seconds to add folders to a DVC repository of their own, and to check them out again."""
+    """Seconds of `dvc add` and `dvc checkout` of folders, in a new DVC repository."""
 
     def dvc(*words: str) -> float:
         command = [sys.executable, "-m", "dvc", *words, "--quiet"]
@@ -64,7 +64,7 @@ def dvc_seconds(repository: Path, folders: list[str]) -> dict[str, float]:
 
 
 def size_of(root: Path, folders: list[str]) -> dict[str, int]:
-    """Files and MiB in folders."""
+    """The number of files and MiB in folders."""
     files = [path for folder in folders for path in (root / folder).rglob("*") if path.is_file()]
     return {"files": len(files), "mib": round(sum(path.stat().st_size for path in files) / 2**20)}
 
@@ -90,7 +90,7 @@ def reads_per_second(stages: Stages, plain: Path) -> dict[str, float]:
 
 
 def measure(folder: Path, count: int) -> dict[str, Any]:
-    """Both ways on the same tiles, one after the other."""
+    """Measure both formats on the same tiles, one after the other."""
     stages, plain = Stages(folder / "stacked", raw_tiles(folder, count)), folder / "plain"
     ours = {stage: timed(work) for stage, work in stages.work.items()}
     plain_seconds = timed(lambda: write_plain(stages, plain))

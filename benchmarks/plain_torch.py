@@ -1,10 +1,10 @@
-"""Our net beside the same one in a plain PyTorch loop: crops trained and predicted per second.
+"""Compares our net with the same net in a plain PyTorch loop: crops per second.
 
-Both have the article's U-Net of 1,946,993 parameters, batches of the same size in memory, Adam,
-soft Dice, the same number of threads, and bfloat16 where ours takes it on this machine (autocast
-and channels-last in PyTorch). Both predict with batch normalization folded into the convolutions.
-They take turns, each in a process of its own. On a GPU (`KERAS_BACKEND=jax`, larger batches)
-PyTorch is compiled and batches stay on the device.
+Both use the article's U-Net of 1,946,993 parameters, batches of the same size in memory, Adam, soft
+Dice, the same number of threads, and bfloat16 where ours uses it on this machine (autocast and
+channels-last in PyTorch). Both predict with batch normalization folded into the convolutions. They
+run in two processes and take turns. On a GPU (`KERAS_BACKEND=jax`, larger batches) PyTorch is
+compiled and batches stay on the device.
 """
 
 import os
@@ -29,10 +29,10 @@ PARAMETERS = 1_946_993  # the article's
 
 
 class Torch:
-    """`torch_net.py` in a process of its own; while it waits it computes nothing.
+    """`torch_net.py` in its own process, which is idle between calls.
 
     Attributes:
-        facts: what it says of itself when it is ready.
+        facts: its parameter count and PyTorch's version.
     """
 
     def __init__(self, python: Path, settings: Mapping[str, Any]):
@@ -50,14 +50,14 @@ class Torch:
     def _answer(self) -> dict[str, Any]:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            if line.startswith("{"):  # PyTorch's compiler may print, too
+            if line.startswith("{"):  # PyTorch's compiler may also print
                 answer: dict[str, Any] = json.loads(line)
                 return answer
         raise SystemExit("the PyTorch process ended")
 
 
 def measure(python: Path, batches: dict[str, int], steps: int, rounds: int) -> dict[str, Any]:
-    """Crops per second, medians over the rounds after the first; ratios round by round."""
+    """Crops per second, medians over the rounds after the first; ratios are taken per round."""
     precision, unet = resolve_precision("auto"), read_section(UnetParams, "unet")
     ours = Bare(unet, precision, batches)
     theirs = Torch(python, batches | {

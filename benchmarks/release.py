@@ -1,12 +1,12 @@
-"""Makes a release of trained weights: a folder in models/released/ with their scores and card.
+"""Releases trained weights: creates a folder in models/released/ with their scores and card.
 
     python -m benchmarks.release NET --record record.json --name NAME --tiles FOLDER --work FOLDER
     make cards FOLDER=FOLDER    # scores all releases again
 
-NET is a folder with weights and their description, such as `last/` or `best/` of what
-`benchmarks.gpu_run` brings back, and `record.json` lies beside it. Kernels are stored as float16,
-which halves the file; the weights so stored are then scored by the last stage, without and with
-flips and turns, on the tiles and on a small sample.
+NET is a folder with weights and their description, such as `last/` or `best/` from
+`benchmarks.gpu_run`, which writes `record.json` next to them. Kernels are stored as float16, which
+halves the file. The stored weights are then scored by the last stage, without and with flips and
+turns, on the tiles and on a small sample.
 """
 
 import argparse
@@ -31,10 +31,10 @@ from roads.recipes import changed_params
 from roads.runtime.errors import UserError, exit_status
 from roads.runtime.files import file_hash, replacing_folder, write_json
 
-RECORD_FILE = "record.json"  # beside released weights: how the run went
-SCORES, COUNTS = "metrics/test/scores.json", "data/packed/counts.json"  # what stages make
+RECORD_FILE = "record.json"  # next to released weights: how they were trained
+SCORES, COUNTS = "metrics/test/scores.json", "data/packed/counts.json"  # outputs of stages
 LARGEST = 20_000_000  # bytes
-TRAINING = ("unet", "augment", "train")  # sections that only a training reads
+TRAINING = ("unet", "augment", "train")  # sections that only training uses
 SAMPLE: dict[str, Any] = {
     "sample.size": 512,
     "sample.train": 1,
@@ -44,7 +44,7 @@ SAMPLE: dict[str, Any] = {
 
 
 def evaluation(changes: Mapping[str, Any], nets: Path, name: str) -> dict[str, Any]:
-    """The params that only score the net `name` in the folder `nets`, on a run's data."""
+    """The params to score the net `name` in the folder `nets` on a run's data."""
     kept = {key: value for key, value in changes.items() if key.split(".")[0] not in TRAINING}
     return changed_params(
         kept
@@ -60,7 +60,7 @@ def evaluation(changes: Mapping[str, Any], nets: Path, name: str) -> dict[str, A
 def score(
     changes: Mapping[str, Any], tiles: Mapping[str, Any], nets: Path, name: str, work: Path
 ) -> dict[str, Any]:
-    """What the last stage says of a net: on the tiles, with flips and turns, and on the sample."""
+    """The scores of a net on the tiles, without and with flips and turns, and on the sample."""
     pipeline = StagesAlone(work / "tiles")
     found: dict[str, Any] = {}
     for tta in (True, False):
@@ -73,7 +73,7 @@ def score(
 
 
 def release(net: Path, recorded: Path, name: str, tiles: Path, work: Path) -> Path:
-    """Store, score and describe; returns the released folder.
+    """Store, score and describe weights; returns the released folder.
 
     Raises:
         UserError: a file is missing or too large, or a stage failed.
@@ -83,19 +83,19 @@ def release(net: Path, recorded: Path, name: str, tiles: Path, work: Path) -> Pa
         digest = file_hash(net / WEIGHTS_FILE, "md5")
     except FileNotFoundError as error:
         raise UserError(f"{error.filename} is missing") from None
-    # Stages are run again where params differ, so other weights need another folder.
+    # Stages run again only if params differ, so other weights need another folder.
     half = work / "nets" / digest / name
     half.mkdir(parents=True, exist_ok=True)
     weights = half / WEIGHTS_FILE
     store_half(net / WEIGHTS_FILE, weights)
     if weights.stat().st_size > LARGEST:
         raise UserError(
-            f"{weights} has {weights.stat().st_size:,} bytes: a release has at most {LARGEST:,}"
+            f"{weights} has {weights.stat().st_size:,} bytes: a release may have {LARGEST:,}"
         )
     shutil.copyfile(net / description_path(weights).name, description_path(weights))
     scores = score(record["changes"], tiles_from(tiles), half.parent, name, work)
     if "tiles" not in scores:
-        raise UserError("there are no scores of whole tiles, and a release is known by them")
+        raise UserError("there are no scores of whole tiles, which a release needs")
     with replacing_folder(PROJECT / RELEASED / name) as folder:
         for path in (weights, description_path(weights)):
             shutil.copyfile(path, folder / path.name)
@@ -107,7 +107,7 @@ def release(net: Path, recorded: Path, name: str, tiles: Path, work: Path) -> Pa
 def write_card(
     folder: Path, name: str, record: Mapping[str, Any], scores: Mapping[str, Any]
 ) -> None:
-    """Write the scores of the weights in `folder`, and their card."""
+    """Write the scores and the card of the weights in `folder`."""
     weights = folder / WEIGHTS_FILE
     card = model_card(name, read_description(weights), record, scores, weights.stat().st_size)
     write_json(folder / SCORES_FILE, scores)
@@ -115,7 +115,7 @@ def write_card(
 
 
 def score_again(tiles: Path, work: Path) -> None:
-    """Score every release as it lies there, and rewrite its scores and its card."""
+    """Score every released net, and rewrite its scores and card."""
     nets = PROJECT / RELEASED
     for recorded in sorted(nets.glob(f"*/{RECORD_FILE}")):
         name, record = recorded.parent.name, json.loads(recorded.read_text(encoding="utf-8"))
@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument("--record", type=Path, help="record.json of the run")
     parser.add_argument("--name", help="of the release")
     parser.add_argument("--tiles", type=Path, required=True, help="folder of image and map pairs")
-    parser.add_argument("--work", type=Path, required=True, help="folder for all that is made")
+    parser.add_argument("--work", type=Path, required=True, help="folder for intermediate files")
     args = parser.parse_args()
     if args.net is None:
         score_again(args.tiles, args.work)

@@ -1,4 +1,4 @@
-"""What every measurement records beside its values: the machine, the versions, the date."""
+"""The facts recorded with every measurement: the machine, versions and date."""
 
 import argparse
 import contextlib
@@ -18,7 +18,7 @@ PACKAGES = ("numpy", "pillow", "h5py", "dvc", "tensorflow", "keras")
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """A command line with what all measurements take: `--json` and `--scratch`."""
+    """A command line with the options of all measurements: `--json` and `--scratch`."""
     options = argparse.ArgumentParser(description=description)
     options.add_argument("--json", type=Path, help="file that gets the values")
     options.add_argument("--scratch", type=Path, help="folder on the disk to measure")
@@ -27,7 +27,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 @contextlib.contextmanager
 def scratch(options: argparse.Namespace) -> Iterator[Path]:
-    """The folder that was named, or a new one for a while."""
+    """The folder of `--scratch`, or a temporary one."""
     if options.scratch:
         yield options.scratch
     else:
@@ -36,17 +36,17 @@ def scratch(options: argparse.Namespace) -> Iterator[Path]:
 
 
 def save(options: argparse.Namespace, values: dict[str, Any]) -> None:
-    """Write the values where `--json` says, beside what they were measured on."""
+    """Write the values, and the machine's facts, to the file of `--json`."""
     if options.json:
         write_json(options.json, machine() | values)
 
 
 def machine() -> dict[str, Any]:
-    """Processor, processes used, how busy the machine was, date and versions."""
+    """Processor, number of processes, load, date and versions."""
     return {
         "processor": processor(),
         "processes": worker_count(),
-        "load": round(os.getloadavg()[1], 1),  # over the last 5 minutes, ourselves included
+        "load": round(os.getloadavg()[1], 1),  # over the last 5 minutes, including this measurement
         "date": datetime.date.today().isoformat(),
         "python": platform.python_version(),
         "versions": versions(),
@@ -54,7 +54,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Those of PACKAGES that are installed here; a GPU's machine need not have them all."""
+    """The versions of those PACKAGES that are installed."""
     found = {}
     for package in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -63,7 +63,7 @@ def versions() -> dict[str, str]:
 
 
 def processor() -> str:
-    """The processor's name, and what it has for bfloat16."""
+    """The processor's name and its instructions for bfloat16."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

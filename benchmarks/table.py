@@ -1,4 +1,4 @@
-"""The tables of benchmarks/README.md, from the JSON files of the last measurements."""
+"""Writes benchmarks/README.md from the JSON files of the last measurements."""
 
 import json
 from collections.abc import Iterable
@@ -13,13 +13,13 @@ Values = dict[str, Any]
 
 HEAD = """# Measurements
 
-Written by `make bench` from `benchmarks/results/*.json`; do not edit. The times behind a ratio were
-taken in turns in one run, so it holds on a busy machine too; seconds do not. To measure one part:
-`make bench PARTS=data`; with other numbers of tiles: `make bench PARTS=data TILES="8 108 1171"`
-(1,171 tiles take 25 GB of disk; `SCRATCH=/folder` says where). None of this is a test.
+Written by `make bench` from `benchmarks/results/*.json`; do not edit. The two times of a ratio were
+measured in turns, so ratios hold on a busy machine too; seconds do not. To measure one part, run
+`make bench PARTS=data`; with other numbers of tiles, `make bench PARTS=data TILES="8 108 1171"`
+(1,171 tiles take 25 GB of disk; choose the folder with `SCRATCH=/folder`). These are not tests.
 
-On a machine with an NVIDIA GPU, two commands compare training from packed files with the bare step,
-and the bare step and forward pass with compiled PyTorch:
+On a machine with an NVIDIA GPU, the first command compares training from packed files with the bare
+step, the second the bare step and forward pass with compiled PyTorch:
 
     export KERAS_BACKEND=jax
     python -m benchmarks.train_feed --batch 32 --steps 128 \\
@@ -27,15 +27,15 @@ and the bare step and forward pass with compiled PyTorch:
     python -m benchmarks.plain_torch --train-batch 32 --predict-batch 64 --steps 128 \\
       --python /its/bin/python --json benchmarks/results/torch_gpu.json
 
-They need the project's packages but neither DVC nor TensorFlow, and JAX and PyTorch with CUDA
-(PyTorch may be in an environment of its own: `--python`). `python -m benchmarks --parts` then
-rewrites this page. `benchmarks.gpu_run` also prints its training speed as a fraction of what the
-GPU's memory bandwidth allows.
+They need the project's packages without DVC and TensorFlow, and JAX and PyTorch with CUDA (PyTorch
+may be in another environment: `--python`). Then `python -m benchmarks --parts` rewrites this page.
+`benchmarks.gpu_run` also prints its training speed as a fraction of what the GPU's memory bandwidth
+allows.
 """
 
 
 def write_table() -> None:
-    """Write the page from the results that are there."""
+    """Write the page from the existing results."""
     sections = {
         "plain": plain_files,
         "dvc": dvc_commands,
@@ -58,7 +58,7 @@ def read(part: str) -> list[Values]:
 
 
 def measured(values: Values) -> str:
-    """On what, when and with which versions."""
+    """The date, machine and versions of a measurement."""
     versions = values["versions"] | ({"torch": values["torch"]} if "torch" in values else {})
     return (
         f"*{values['date']}, {values['processor']}, {values['processes']} processes, load "
@@ -88,14 +88,15 @@ def data_stages(results: list[Values]) -> str:
         for values in results
     )
     head = (
-        "| tiles | stage | seconds | ms a tile | floor, ms a tile | ratio | start, s | peak, MiB |"
+        "| tiles | stage | seconds | ms per tile | floor, ms per tile | ratio | start, s "
+        "| peak, MiB |"
     )
     return f"""## Data stages over their floor
 
-The floor decodes every input once and writes every byte of the outputs once, with the same
-libraries and number of processes. "Start" is what the stage's command takes beyond its work:
-Python, imports, worker processes, the same for any number of tiles (below 0 is noise). "Peak" is
-the largest process.
+The floor only decodes every input once and writes every byte of the outputs once, with the same
+libraries and number of processes. "Start" is the rest of the time of the stage's command: Python,
+imports, worker processes, the same for any number of tiles (below 0 is noise). "Peak" is the memory
+of the largest process.
 
 {table(head, rows)}
 {together}
@@ -106,10 +107,13 @@ def plain_files(values: Values) -> str:
     rows = (
         f"| {name} | {found['seconds']:.1f} | {found['files']:,} | {found['mib']:,} "
         f"| {found['add']:.1f} | {found['checkout']:.1f} | {found['reads']:,} |"
-        for name, found in (("stacks and packs", values["ours"]), ("a PNG a crop", values["plain"]))
+        for name, found in (
+            ("stacks and packs", values["ours"]),
+            ("a PNG per crop", values["plain"]),
+        )
     )
     head = "| | to write, s | files | MiB | `dvc add`, s | `dvc checkout`, s | reads, crops/s |"
-    title = f"## A PNG for each crop, or stacks and packs: {values['tiles']} tiles"
+    title = f"## A PNG for each crop compared with stacks and packs: {values['tiles']} tiles"
     return f"{title}\n\n{table(head, rows)}"
 
 
@@ -140,7 +144,7 @@ def tile_prediction(values: Values) -> str:
         f"| {values['bare']:.2f} | {values['ratio']:.2f} | {values['score']:.2f} "
         f"| {values['peak_mib']:.0f} |"
     )
-    title = "## Whole tiles of 1500×1500, seconds a tile, over the bare forward pass"
+    title = "## Whole tiles of 1500×1500, seconds per tile, over the bare forward pass"
     return f"{title}\n\n{table(head, [row])}"
 
 

@@ -1,9 +1,9 @@
-"""How much of the bare net's speed is left when whole tiles are predicted and mapped.
+"""Measures the prediction of whole tiles over the bare net's forward pass.
 
-Prints seconds for a 1500×1500 tile: predicted by blended windows as `evaluate` does, the bare
-forward passes over the same windows, and their ratio; seconds to score it; the process's peak
-memory; and seconds a tile of `python -m roads predict`, from reading the picture to centrelines.
-Predictions take turns, so that other work on the machine slows both.
+Prints seconds for a 1500×1500 tile: for prediction with blended windows as in `evaluate`, for the
+bare forward passes over the same windows, and their ratio; for scoring; and for `python -m roads
+predict`, from reading the picture to centrelines. Also the process's peak memory. The first two
+take turns, so other load on the machine slows both.
 """
 
 import resource
@@ -33,7 +33,7 @@ TILES = 8
 
 
 def measure(model: keras.Model, windows: Windows, raw: Path, rounds: int) -> dict[str, list[float]]:
-    """Seconds to predict, to run the bare net, and to score a tile, in each round but a first."""
+    """Seconds to predict, run the bare net, and score a tile, in each round after the first."""
     image, map_ = read_pair(raw, read_tiles(raw)[0])
     starts, side = spread_starts(SIZE, windows.size, windows.overlap), windows.size
     cuts = np.stack([image[y : y + side, x : x + side] for y in starts for x in starts])
@@ -56,7 +56,7 @@ def measure(model: keras.Model, windows: Windows, raw: Path, rounds: int) -> dic
 
 
 def map_seconds(pictures: Sequence[Path], out: Path, weights: Path) -> float:
-    """Seconds a picture that `roads predict` takes, its start aside."""
+    """Seconds per picture of `roads predict`, without its start."""
 
     def run(some: Sequence[Path]) -> float:
         start = time.perf_counter()
@@ -64,7 +64,7 @@ def map_seconds(pictures: Sequence[Path], out: Path, weights: Path) -> float:
             raise SystemExit("python -m roads predict failed")
         return time.perf_counter() - start
 
-    run(pictures[:1])  # the first compiles
+    run(pictures[:1])  # the first run compiles
     alone = run(pictures[:1])
     return (run(pictures) - alone) / (len(pictures) - 1)
 
@@ -91,9 +91,9 @@ def main() -> None:
     )
     precision = model.layers[-2].dtype_policy.name
     print(
-        f"predict {predict:.2f} s a tile, bare forward passes {bare:.2f} s, ratio {ratio:.3f}; "
-        f"scoring {score:.2f} s; peak memory {peak:.0f} MiB; `roads predict` {mapped:.2f} s a tile "
-        f"(windows of {size} overlapping by {overlap}, {backend_name()}, {device_name()}, "
+        f"predict {predict:.2f} s per tile, bare forward passes {bare:.2f} s, ratio {ratio:.3f}; "
+        f"scoring {score:.2f} s; peak memory {peak:.0f} MiB; `roads predict` {mapped:.2f} s per "
+        f"tile (windows of {size} overlapping by {overlap}, {backend_name()}, {device_name()}, "
         f"{precision})"
     )
     values = {"predict": predict, "bare": bare, "ratio": ratio, "score": score, "map": mapped}

@@ -1,4 +1,4 @@
-"""Any number of tiles to measure with: eight generated ones, again and again under other names."""
+"""Any number of tiles to measure with: eight generated ones, repeated under other names."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ GENERATED = {"train": 6, "valid": 1, "test": 1}
 
 
 def raw_tiles(scratch: Path, count: int) -> Path:
-    """A folder as `data/raw`, of `count` tiles (a multiple of eight is best), by hard links."""
+    """A folder like `data/raw` with `count` tiles, as hard links; best is a multiple of eight."""
     base = scratch / "generated"
     if not base.exists():
         base.mkdir(parents=True)

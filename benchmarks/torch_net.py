@@ -1,7 +1,7 @@
-"""The article's U-Net in a plain PyTorch loop, in an environment of its own.
+"""The article's U-Net in a plain PyTorch loop; it imports nothing from the project.
 
 Reads lines `train N` and `predict N` from standard input, runs N steps on a batch of random crops
-on the device, and answers each with the seconds they took. It imports nothing of the project.
+on the device, and prints the seconds they took.
 """
 
 import copy
@@ -20,7 +20,7 @@ DROPOUT = (1, 1, 2, 2, 3)  # times the first level's, level by level
 
 
 class Double(nn.Sequential):
-    """Two 3×3 convolutions, each with batch normalization and ELU, dropout between them."""
+    """Two 3×3 convolutions with batch normalization and ELU, and dropout in between."""
 
     def __init__(self, before: int, after: int, rate: float):
         super().__init__(*self.single(before, after), nn.Dropout(rate), *self.single(after, after))
@@ -60,7 +60,7 @@ class Unet(nn.Module):
 
 
 def fold(net: Unet) -> Unet:
-    """The net without batch normalization, which the convolutions before it take over."""
+    """The net with batch normalization folded into the convolutions."""
     folded = copy.deepcopy(net).eval()
     for block in [*folded.down, *folded.up]:
         for place in (0, 4):
@@ -70,7 +70,7 @@ def fold(net: Unet) -> Unet:
 
 
 def count_parameters(net: nn.Module) -> int:
-    """As Keras counts: with the running statistics of batch normalization."""
+    """The number of parameters as in Keras, which includes running statistics."""
     values = [*net.parameters(), *(b for b in net.buffers() if b.is_floating_point())]
     return sum(value.numel() for value in values)
 
@@ -91,7 +91,7 @@ def main() -> None:
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, fused=on_gpu)
 
     def crops(count: int) -> torch.Tensor:
-        """(count, 3, SIZE, SIZE) with the channels last in memory."""
+        """Random crops, (count, 3, SIZE, SIZE), channels last in memory."""
         values = torch.randint(0, 256, (count, SIZE, SIZE, 3), dtype=torch.uint8, device=device)
         return values.permute(0, 3, 1, 2)
 

@@ -1,8 +1,8 @@
-"""How much of the bare training step's speed is left when `train` feeds it.
+"""Measures training over the bare training step.
 
-Prints crops/s of training from the packed file (reading, callbacks and backup included, validation
-not), of the bare step on a batch in memory, and their ratio. They take turns, epoch by epoch, so
-that other work on the machine slows both.
+Prints crops/s of training from the packed file (with reading, callbacks and backup, without
+validation), of the bare step on a batch in memory, and their ratio. They take turns, epoch by
+epoch, so other load on the machine slows both.
 """
 
 import statistics
@@ -26,12 +26,12 @@ from roads.training.fit import fit
 
 
 class TakeTurns(keras.callbacks.Callback):
-    """Before each epoch, runs as many bare steps as the epoch has, and times both."""
+    """Times each epoch, and before it the same number of bare steps."""
 
     def __init__(self, bare: Bare, steps: int):
         super().__init__()
         self.bare, self.steps = bare, steps
-        self.seconds: list[tuple[float, float]] = []  # of the epoch, of the bare steps
+        self.seconds: list[tuple[float, float]] = []  # of each epoch, and of its bare steps
         self.start = self.aside = self.bare_seconds = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -76,7 +76,7 @@ def measure(folder: Path, batch: int, steps: int, rounds: int) -> tuple[float, f
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--batch", type=int, default=4)
-    options.add_argument("--steps", type=int, default=25, help="steps a round")
+    options.add_argument("--steps", type=int, default=25, help="steps per round")
     options.add_argument("--rounds", type=int, default=4)
     arguments = options.parse_args()
     with scratch(arguments) as folder:

@@ -1,8 +1,8 @@
-"""Runs the stages of dvc.yaml in a folder of their own, on a machine that may have no DVC.
+"""Runs the stages of dvc.yaml in another folder, without DVC.
 
-A stage is skipped if its parameters, code and predecessors are those of its last run; there is no
-other cache. It is for measurements that repeat the pipeline with other parameters, and for GPU
-machines without DVC.
+A stage is skipped if its parameters, code and predecessors have not changed since its last run;
+there is no other cache. This is for measurements that repeat the pipeline with other parameters,
+and for GPU machines without DVC.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from roads.runtime.state import STATE_VARIABLE
 PROJECT = Path(__file__).resolve().parent.parent
 RECORD = "runs.json"  # the key of each stage's last run
 
-# What stages read and Git holds; everything else in data/ and models/ is DVC's.
+# Inputs of stages that are in Git; everything else in data/ and models/ is DVC's.
 GIVEN = (
     "data/handpicks.csv",
     "data/label_notes.csv",
@@ -38,7 +38,7 @@ GIVEN = (
 
 
 def tiles_from(folder: Path) -> dict[str, Any]:
-    """The params that take tiles from a folder.
+    """The params for tiles from a folder.
 
     Raises:
         UserError: there is no such folder.
@@ -63,7 +63,7 @@ class StagesAlone:
         self.inputs = _digest(*(path.read_bytes() for path in [*code, *given]))
 
     def keys(self, params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """Each stage's name, and a key of all that decides its outcome with these params."""
+        """The name of each stage, and a hash of everything that its outputs depend on."""
         key = self.inputs
         for name, stage in self.stages.items():
             read = [params[name.partition(".")[0]] for name in stage["params"]]
@@ -71,17 +71,17 @@ class StagesAlone:
             yield name, key
 
     def run(self, params: Mapping[str, Any], last: str = "evaluate") -> None:
-        """Run the stages up to `last` with these params; skip those that would change nothing.
+        """Run the stages up to `last` with these params, except those that are up to date.
 
         Raises:
-            UserError: a stage failed; it has said why.
+            UserError: a stage failed, after printing the reason.
         """
         (self.folder / "params.yaml").write_text(yaml.safe_dump(dict(params)))
         path = self.folder / RECORD
         record: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
         for name, key in self.keys(params):
             if record.pop(name, None) != key:
-                write_json(path, record)  # should it be killed, it has to run again
+                write_json(path, record)  # so that a killed stage runs again
                 self._run(name)
             record[name] = key
             write_json(path, record)
@@ -89,7 +89,7 @@ class StagesAlone:
                 return
 
     def read_json(self, path: str) -> dict[str, Any]:
-        """A JSON file that a stage made."""
+        """A JSON file that a stage wrote."""
         values: dict[str, Any] = json.loads((self.folder / path).read_text(encoding="utf-8"))
         return values
 
@@ -101,7 +101,7 @@ class StagesAlone:
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]),
             STATE_VARIABLE: str(self.folder / "state"),
-            STAGE_VARIABLE: name,  # it ends with this process
+            STAGE_VARIABLE: name,  # the stage then ends if this process does
         }
         command = [sys.executable, *shlex.split(stage["cmd"])[2:]]  # exec python
         if subprocess.run(command, cwd=self.folder, env=environment).returncode != 0:

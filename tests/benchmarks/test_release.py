@@ -91,11 +91,11 @@ def test_the_card_has_the_numbers_and_how_to_get_them(tmp_path: Path) -> None:
         "| hardware | NVIDIA H200; keras 3.15.1 |",
         "| length | epoch 15 of 20; 16,000 windows of 384×384 pixels in 1,000 steps of 16 in all; "
         "10.0 minutes; "
-        "2,500 crops of 256×256 a second, 0.50 of what the GPU's memory bandwidth allows |",
+        "2,500 crops of 256×256 per second, 0.50 of what the GPU's memory bandwidth allows |",
         "| file | 4.1 MB:",
         "| commit | 0123abc |",
         "-S train.initial_weights=new -S train.epochs=0 \\\n      -S crop.size=512 \\\n",
-        "On 2 generated tiles of the built-in sample, which it never saw: IoU 0.500.",
+        "On 2 generated tiles of the built-in sample, unseen in training: IoU 0.500.",
     ):
         assert text in card
     assert "{" not in card
@@ -122,6 +122,6 @@ def test_what_cannot_be_released_is_said(tmp_path: Path, monkeypatch: pytest.Mon
             release(net, recorded, "new", tmp_path, tmp_path / "work")
     assert nets[0] != nets[1]  # else the first one's scores would be taken for the second's
     monkeypatch.setattr(module, "LARGEST", 1000)
-    with pytest.raises(UserError, match="a release has at most 1,000"):
+    with pytest.raises(UserError, match="a release may have 1,000"):
         release(net, recorded, "new", tmp_path, tmp_path / "work")
     assert not (module.PROJECT / "models/released/new").exists()
