@@ -1,7 +1,8 @@
 """evaluate: score the trained U-Net on the test crops and on whole test tiles.
 
 The result is `metrics/test.json`, the main scores, which DVC compares, and a folder with all scores
-(`scores.json`), curves, a table of the tiles, pictures of some, and the chosen thresholds.
+(`scores.json`), curves, a table of the tiles, pictures of some, the chosen thresholds, and the
+roads on which net and label disagree.
 """
 
 import argparse
@@ -12,13 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from roads.dataset.label_notes import Notes, ignored_pixels, read_notes
 from roads.dataset.packs import PackReader, read_places
 from roads.dataset.whole_tiles import WholeTiles, find_whole_tiles, read_labelled
 from roads.imagery.blank import blank_mask
 from roads.metrics.counts import LEVELS, LevelCounts, to_levels
 from roads.metrics.crop_scores import CropScores, crop_metrics, pool_crops, score_crops
 from roads.metrics.curves import write_curves
-from roads.metrics.graph_scores import Tracing
+from roads.metrics.disagreements import FILE as DISAGREEMENTS_FILE
+from roads.metrics.disagreements import Disagreements
+from roads.metrics.graph_scores import Tracing, match_graphs, trace_both
 from roads.metrics.score_pictures import draw_crops, draw_tiles
 from roads.metrics.tile_scores import TABLE_COLUMNS, TileScores, table_rows, tile_metrics
 from roads.models.backend import keras
@@ -47,6 +51,7 @@ class Inputs:
         packed: has `images.h5`, `masks.h5` and `rows.csv`.
         raw: the tiles as downloaded.
         handpicked: the table of which tiles were kept.
+        notes: the boxes in which labels are wrong.
         crops: has `index.csv`, the split of each crop.
     """
 
@@ -54,6 +59,7 @@ class Inputs:
     packed: Path
     raw: Path
     handpicked: Path
+    notes: Path
     crops: Path
 
 
@@ -87,19 +93,22 @@ def evaluate(
         places = read_places(inputs.packed)
         predictor = Predictor(model, params.batch_size)
         predict = tile_predictor(model, pack.size, params)
-        crop_scores, tile_scores = evaluate_crops(predictor, pack), None
+        crop_scores, tile_scores, disagreements = evaluate_crops(predictor, pack), None, None
         values = crop_metrics(crop_scores)
         if tiles:
-            tracing = Tracing(params.spur, params.tolerance, params.join)
-            tile_scores = evaluate_tiles(predict, inputs.raw, tiles, binarize, tracing)
+            notes = read_notes(inputs.notes, inputs.raw)
+            tile_scores, disagreements = evaluate_tiles(
+                predict, inputs.raw, tiles, binarize, notes, params
+            )
             values |= tile_metrics(tile_scores, len(tiles.dropped))
         with replacing_folder(plots) as folder:
             write_json(folder / SCORES_FILE, values)
             write_json(folder / THRESHOLDS_FILE, thresholds(weights, values))
             write_curves(folder, crop_scores, tile_scores)
             draw_crops(folder / "crops", predictor, pack, places, crop_scores, params.overlays)
-            if tiles and tile_scores:
+            if tiles and tile_scores and disagreements:
                 write_csv(folder / "tiles.csv", TABLE_COLUMNS, table_rows(tile_scores.each))
+                disagreements.write(folder, tile_scores.level / LEVELS)
                 if params.overlays:
                     draw_tiles(
                         folder / "tiles", predict, inputs.raw, tiles.test, tile_scores, binarize
@@ -108,16 +117,25 @@ def evaluate(
     for what, scores in (("crops", crop_scores), ("whole tiles", tile_scores)):
         if scores:
             print(f"evaluate: {told(what, scores)}", file=sys.stderr)
+    if disagreements:
+        print(
+            f"evaluate: net and label disagree on {len(disagreements.each)} pieces of road, the "
+            f"first to look at come first: {plots / DISAGREEMENTS_FILE}",
+            file=sys.stderr,
+        )
 
 
 def compared(values: Mapping[str, Any]) -> dict[str, float | None]:
     """The contents of `metrics/test.json`: the scores that DVC compares, not nested.
 
-    A score that is not defined is None. Scores of whole tiles are included if there are any.
+    A score that is not defined is None. Scores of whole tiles are included if there are any, and
+    one without ignored pixels if there are such.
     """
     few = {name: values[name] for name in ("dice", "iou")}
     if "tiles" in values:
         few |= {f"tile_{key}": values["tiles"][key] for key in ("iou", "iou_95_low", "iou_95_high")}
+        if "without_ignored" in values["tiles"]:
+            few["tile_iou_without_ignored"] = values["tiles"]["without_ignored"]["iou"]
         few["break_even"] = values["relaxed"]["full_tile"]["break_even"]
         few["cldice"] = values["centreline"]["cldice"]
         few["apls"] = values["graph"]["apls"]
@@ -200,16 +218,32 @@ def evaluate_tiles(
     raw: Path,
     tiles: WholeTiles,
     binarize: BinarizeParams,
-    tracing: Tracing,
-) -> TileScores:
-    """Score the test tiles at the threshold that is best on the validation tiles."""
+    notes: Notes,
+    params: EvaluateParams,
+) -> tuple[TileScores, Disagreements]:
+    """Score the test tiles at the threshold that is best on the validation tiles.
+
+    Disagreements with the labels are those of the test tiles, or of all tiles.
+    """
     pooled = LevelCounts()
     for _, image, road in read_labelled(raw, tiles.valid, binarize, "predicting valid tiles"):
         pooled.add(to_levels(predict(image)), road)
+    tracing = Tracing(params.spur, params.tolerance, params.join)
     scores = TileScores(choose_level(pooled, "tile"), tracing)
+    disagreements = Disagreements(params.disagreement_pictures)
     for tile, image, road in read_labelled(raw, tiles.test, binarize, "predicting test tiles"):
-        scores.add(tile.name, predict(image), road, blank_mask(image))
-    return scores
+        probability, blank = predict(image), blank_mask(image)
+        ignored = ignored_pixels(notes.get(tile.name, ()), road.shape)
+        match = scores.add(tile.name, probability, road, blank, ignored)
+        disagreements.add(tile.name, match, image, road, probability, blank | ignored)
+    others = [*tiles.train, *tiles.valid] if params.disagreements == "all" else []
+    for tile, image, road in read_labelled(raw, others, binarize, "predicting other tiles"):
+        probability = predict(image)
+        match = match_graphs(trace_both(probability >= scores.level / LEVELS, road, tracing))
+        ignored = ignored_pixels(notes.get(tile.name, ()), road.shape)
+        skipped = blank_mask(image) | ignored
+        disagreements.add(tile.name, match, image, road, probability, skipped)
+    return scores, disagreements
 
 
 def choose_level(pooled: LevelCounts, what: str) -> int:
@@ -234,12 +268,12 @@ def warn_if_blind(pooled: LevelCounts, level: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("model", "data", "raw", "handpicked", "crops", "metrics", "plots"):
+    for name in ("model", "data", "raw", "handpicked", "notes", "crops", "metrics", "plots"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     paths = parser.parse_args()
     params = read_params()
     evaluate(
-        Inputs(paths.model, paths.data, paths.raw, paths.handpicked, paths.crops),
+        Inputs(paths.model, paths.data, paths.raw, paths.handpicked, paths.notes, paths.crops),
         paths.metrics,
         paths.plots,
         params.evaluate,

@@ -10,20 +10,22 @@ from roads.dataset.masks import road_mask
 from roads.dataset.tiles import Tile, read_pair, read_tiles
 from roads.params.binarize import BinarizeParams
 from roads.runtime.arrays import Bool, Image8
+from roads.runtime.names import SPLITS
 from roads.runtime.progress import progress
 
 
 @dataclass(frozen=True)
 class WholeTiles:
-    """The kept tiles of validation and test, and the names of the dropped test tiles."""
+    """The kept tiles of each split, and the names of the dropped test tiles."""
 
+    train: list[Tile]
     valid: list[Tile]
     test: list[Tile]
     dropped: list[str]
 
 
 def find_whole_tiles(raw: Path, handpicked: Path, crops: Path, by: str) -> WholeTiles:
-    """Find the tiles of validation and test.
+    """Find the tiles of each split.
 
     Args:
         raw: the tiles as downloaded.
@@ -42,9 +44,9 @@ def find_whole_tiles(raw: Path, handpicked: Path, crops: Path, by: str) -> Whole
     else:
         splits = {crop.tile: crop.split for crop in read_crops(crops / CROPS_FILE)}
     tiles = [tile for tile in tiles if tile.name in kept]
+    by_split = {s: [tile for tile in tiles if splits.get(tile.name) == s] for s in SPLITS}
     return WholeTiles(
-        valid=[tile for tile in tiles if splits.get(tile.name) == "valid"],
-        test=[tile for tile in tiles if splits.get(tile.name) == "test"],
+        **by_split,
         dropped=sorted(
             name for name, split in splits.items() if split == "test" and name not in kept
         ),

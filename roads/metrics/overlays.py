@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from PIL import Image
 
-from roads.runtime.arrays import Bool, Float32, Image8
+from roads.runtime.arrays import Bool, Float32, Float64, Image8
 from roads.runtime.files import replacing
 
 COLOURS = {
@@ -19,6 +19,7 @@ COLOURS = {
     "false negative": (40, 90, 255),
 }
 OPACITY = 0.65
+LINE = "#ffd000"
 PICTURE_INCHES = 14.4  # its width
 DPI = 100
 
@@ -57,6 +58,7 @@ def draw_overlay(
     threshold: float,
     title: str,
     columns: int = 4,
+    line: Float64 | None = None,
 ) -> None:
     """Draw four panels as a PNG: image, map, prediction, and true and false pixels.
 
@@ -68,6 +70,7 @@ def draw_overlay(
         threshold: least probability that is predicted as road.
         title: of the picture.
         columns: panels per row; fewer panels are larger.
+        line: (k, 2) row and column, drawn in the last panel.
     """
     height, width = road.shape
     drawn = PICTURE_INCHES / columns * DPI  # width of a panel in pixels, roughly
@@ -91,9 +94,12 @@ def draw_overlay(
             vmin=0,
             vmax=1,
             interpolation="antialiased" if drawn < width else "nearest",
+            extent=(-0.5, width - 0.5, height - 0.5, -0.5),
         )
         axes.set_title(name, fontsize=10)
         axes.set(xticks=[], yticks=[])
+    if line is not None:
+        axes.plot(line[:, 1], line[:, 0], color=LINE, linewidth=1.5)
     figure.legend(
         handles=[Patch(color=f"#{bytes(rgb).hex()}", label=name) for name, rgb in COLOURS.items()],
         loc="outside lower right",

@@ -41,7 +41,7 @@ def draw_crops(
         images, masks = pack.read("test", [row])
         place = places["test", row]
         draw_overlay(
-            folder / f"{_file_name(place.tile)}_top{place.top}_left{place.left}.png",
+            folder / f"{file_name(place.tile)}_top{place.top}_left{place.left}.png",
             images[0],
             masks[0, ..., 0] > 0,
             predictor(images)[0],
@@ -85,7 +85,7 @@ def draw_tiles(
         tile = tiles[number]
         image, map_ = read_pair(raw, tile)
         draw_overlay(
-            folder / f"tile_{_file_name(tile.name)}.png",  # DVC fails if some are plain numbers
+            folder / f"tile_{file_name(tile.name)}.png",  # DVC fails if some are plain numbers
             image,
             road_mask(map_, binarize),
             predict(image),
@@ -110,6 +110,6 @@ def _ranked(score: float, scores: Collection[float]) -> str:
     return f"{told}, rank {1 + sum(other > score for other in scores)} of {len(scores)}"
 
 
-def _file_name(tile: str) -> str:
+def file_name(tile: str) -> str:
     """A tile's name without characters that have a meaning in URLs."""
     return re.sub(r"[^\w.-]", "_", tile)

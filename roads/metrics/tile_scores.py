@@ -76,11 +76,11 @@ class TileScores:
 
     def __init__(self, level: int, tracing: Tracing):
         self.level, self.tracing = level, tracing
-        self.pooled, self.seen = LevelCounts(), LevelCounts()
+        self.pooled, self.seen, self.trusted = LevelCounts(), LevelCounts(), LevelCounts()
         self.relaxed, self.relaxed_centre = RelaxedCounts(), RelaxedCounts()
         self.each: list[TileScore] = []
 
-    def add(self, name: str, probability: Float32, road: Bool, blank: Bool) -> Match:
+    def add(self, name: str, probability: Float32, road: Bool, blank: Bool, ignored: Bool) -> Match:
         """Count a tile, and match the roads of prediction and label.
 
         Args:
@@ -88,11 +88,13 @@ class TileScores:
             probability: (height, width) float32 from 0 to 1.
             road: (height, width) bool, the truth.
             blank: (height, width) bool, where imagery is missing.
+            ignored: (height, width) bool, where the label is noted as wrong.
         """
         levels = to_levels(probability)
         centre = centre_crop(*road.shape)
         self.pooled.add(levels, road)
         self.seen.add(levels[~blank], road[~blank])
+        self.trusted.add(levels[~ignored], road[~ignored])
         self.relaxed.add(levels, road)
         self.relaxed_centre.add(levels[centre], road[centre])
         predicted = levels >= self.level
@@ -120,6 +122,7 @@ def tile_metrics(scores: TileScores, dropped: int) -> dict[str, Any]:
         dropped: test tiles that handpick-filter left out.
     """
     level, tiles = scores.level, [tile.best for tile in scores.each]
+    noted = scores.trusted.pixels < scores.pooled.pixels
     lines = LineCounts(*np.sum([tile.lines for tile in scores.each], axis=0).tolist())
     return {
         "tiles": {
@@ -130,11 +133,8 @@ def tile_metrics(scores: TileScores, dropped: int) -> dict[str, Any]:
             **_intervals(tiles),
             "at_half": reported(scores.pooled.at(HALF), *STRICT),
             "mean_over_tiles": _means(tiles),
-            "without_blank": {
-                "blank": round(1 - scores.seen.pixels / scores.pooled.pixels, 6),
-                **reported(scores.seen.at(level), *STRICT),
-                "at_half": reported(scores.seen.at(HALF), *STRICT),
-            },
+            "without_blank": _without(scores, scores.seen, "blank"),
+            **({"without_ignored": _without(scores, scores.trusted, "ignored")} if noted else {}),
         },
         "relaxed": {
             "full_tile": _break_even(scores.relaxed),
@@ -142,6 +142,15 @@ def tile_metrics(scores: TileScores, dropped: int) -> dict[str, Any]:
         },
         "centreline": {name: rounded(getattr(lines, name)) for name in LINES},
         "graph": graph_metrics([tile.graph for tile in scores.each]),
+    }
+
+
+def _without(scores: TileScores, counted: LevelCounts, left_out: str) -> dict[str, Any]:
+    """Strict scores of some of the pixels, and the fraction of those left out, by its name."""
+    return {
+        left_out: round(1 - counted.pixels / scores.pooled.pixels, 6),
+        **reported(counted.at(scores.level), *STRICT),
+        "at_half": reported(counted.at(HALF), *STRICT),
     }
 
 

@@ -1,6 +1,6 @@
 """The section `evaluate:` of params.yaml."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -16,6 +16,8 @@ class EvaluateParams(Section):
     spur: float = Field(ge=0)
     tolerance: float = Field(ge=0)
     join: float = Field(ge=0)
+    disagreements: Literal["test", "all"]
+    disagreement_pictures: int = Field(ge=0, le=1000)
 
     @model_validator(mode="after")
     def _windows_go_forward(self) -> Self:

@@ -15,10 +15,10 @@ def test_a_label_that_was_moved_shows_in_the_table_of_tiles() -> None:
     scores = TileScores(HALF, Tracing(spur=20, tolerance=2, join=0))
     for name, shift in shifts.items():
         label = np.roll(road, shift, (0, 1))
-        scores.add(name, road.astype(np.float32), label, np.zeros_like(road))
+        scores.add(name, road.astype(np.float32), label, *[np.zeros_like(road)] * 2)
     one_way = np.zeros_like(road)
     one_way[100:107] = True
-    scores.add("one way", one_way.astype(np.float32), one_way, np.zeros_like(road))
+    scores.add("one way", one_way.astype(np.float32), one_way, *[np.zeros_like(road)] * 2)
     found = {}
     for row in table_rows(scores.each):
         cells = dict(zip(TABLE_COLUMNS, row, strict=True))

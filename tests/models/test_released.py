@@ -12,12 +12,12 @@ import pytest
 from benchmarks.release import LARGEST, SAMPLE
 from roads.dataset.tiles import Tile, write_tiles
 from roads.dataset.whole_tiles import WholeTiles
-from roads.metrics.graph_scores import Tracing
 from roads.metrics.tile_scores import tile_metrics
 from roads.models.weights import SCORES_FILE, WEIGHTS_FILE, find_weights, load_model
 from roads.params.binarize import BinarizeParams
 from roads.params.evaluate import EvaluateParams
 from roads.prediction.folding import load_folded
+from roads.runtime.names import SPLITS
 from roads.sources import folder, sample
 from stages.evaluate import evaluate_tiles, tile_predictor
 from tests.project import ROOT, params
@@ -68,12 +68,13 @@ def measured(name: str, raw: Path, tiles: list[Tile]) -> dict[str, Any]:
     net, description = load_folded(find_weights(name, RELEASED))
     # One crop at once, or the single window of a small tile would be padded to a batch of many.
     section = params()["evaluate"] | {"batch_size": 1}
-    predict = tile_predictor(net, description.crop_size, EvaluateParams(**section))
-    by_split = {split: [t for t in tiles if t.split == split] for split in ("valid", "test")}
+    evaluation = EvaluateParams(**section)
+    predict = tile_predictor(net, description.crop_size, evaluation)
+    by_split = {split: [t for t in tiles if t.split == split] for split in SPLITS}
     whole = WholeTiles(**by_split, dropped=[])
-    tracing = Tracing(section["spur"], section["tolerance"], section["join"])
     binarize = BinarizeParams(**params()["binarize"])
-    return tile_metrics(evaluate_tiles(predict, raw, whole, binarize, tracing), 0)
+    scores, _ = evaluate_tiles(predict, raw, whole, binarize, {}, evaluation)
+    return tile_metrics(scores, 0)
 
 
 @pytest.mark.slow

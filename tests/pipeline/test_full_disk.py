@@ -56,7 +56,8 @@ STAGES = {
     ),
     "stages.binarize": Stage("--crops crops --out {}/masks", ("masks/pixels.csv",), (4, 12)),
     "stages.pack_h5": Stage(
-        "--crops crops --masks masks --handpicked kept.csv --out {}/packed --metrics {}/data.json",
+        "--crops crops --masks masks --handpicked kept.csv --raw raw "
+        f"--notes {ROOT}/data/label_notes.csv --out {{}}/packed --metrics {{}}/data.json",
         ("packed/images.h5", "packed/masks.h5", "packed/rows.csv", "data.json"),
         (4, 100, 780, 1060),
     ),

@@ -32,8 +32,9 @@ from tests.project import params, write_params
 SIZE = 32
 ROWS = {"train": 1, "valid": 5, "test": 9}
 PARAMS = EvaluateParams(
-    batch_size=4, overlays=3, window=SIZE, overlap=8, tta=False, spur=10, tolerance=1, join=5
-)
+    batch_size=4, overlays=3, window=SIZE, overlap=8, tta=False, spur=10, tolerance=1, join=5,
+    disagreements="test", disagreement_pictures=2,
+)  # fmt: skip
 
 
 def make_model(folder: Path, gain: float = 1.0, bias: float = -0.5, depth: int = 1) -> None:
@@ -95,7 +96,11 @@ def models(tmp_path: Path) -> Path:
 def run(models: Path, packed: Path, params: EvaluateParams = PARAMS) -> Mapping[str, Any]:
     folder = models.parent
     evaluate(
-        Inputs(models, packed, folder / "raw", folder / "handpicked.csv", folder / "crops"),
+        Inputs(
+            models,
+            packed,
+            *(folder / name for name in ("raw", "handpicked.csv", "notes.csv", "crops")),
+        ),
         folder / "metrics" / "test.json",
         folder / "plots",
         params,
@@ -312,7 +317,8 @@ def test_command_line(
     monkeypatch.chdir(tmp_path)
     command = (
         "evaluate --model models --data data/packed --raw data/raw --crops data/crops "
-        "--handpicked data/handpicked.csv --metrics metrics/test.json --plots plots"
+        "--handpicked data/handpicked.csv --notes data/label_notes.csv "
+        "--metrics metrics/test.json --plots plots"
     )
     monkeypatch.setattr("sys.argv", command.split())
     values = params()

@@ -1,6 +1,7 @@
 """evaluate: whole tiles, from a net whose answers are known."""
 
 import csv
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 from sklearn import metrics as oracle
 
+from roads.dataset.label_notes import Box
 from roads.dataset.tiles import Tile, read_pair, read_tiles, write_tiles
 from roads.dataset.whole_tiles import find_whole_tiles
 from roads.imagery.pictures import read_map
@@ -25,19 +27,20 @@ from roads.params.evaluate import EvaluateParams
 from roads.params.handpick import HandpickParams
 from roads.params.pack import PackParams
 from roads.params.split import SplitParams
-from roads.runtime.arrays import Image8
+from roads.runtime.arrays import Float32, Image8
 from roads.runtime.errors import UserError
 from stages.binarize import binarize
 from stages.crop import crop
-from stages.evaluate import Inputs, evaluate
+from stages.evaluate import Inputs, evaluate, evaluate_tiles
 from stages.handpick_filter import handpick_filter
 from stages.pack_h5 import pack_h5
 from tests.stages.test_evaluate import make_model
 from tests.tiles import picture, road_map, save_tile
 
 PARAMS = EvaluateParams(
-    batch_size=4, overlays=2, window=64, overlap=16, tta=False, spur=10, tolerance=1, join=5
-)
+    batch_size=4, overlays=2, window=64, overlap=16, tta=False, spur=10, tolerance=1, join=5,
+    disagreements="test", disagreement_pictures=2,
+)  # fmt: skip
 BINARIZE = BinarizeParams(threshold=100)
 SIZES = {  # two that no grid of windows fits, one smaller than a window, one with a blank corner
     "train": [(96, 96)] * 3,
@@ -90,7 +93,9 @@ def make_project(folder: Path, by: str = "official") -> Inputs:
     pack_h5(crops, masks, handpicked, {}, packed, folder / "data.json", params)
     (folder / "models").mkdir()
     make_model(folder / "models", bias=-0.4)
-    return Inputs(folder / "models", packed, raw, handpicked, crops)
+    notes = folder / "notes.csv"
+    notes.write_text("name,top,left,bottom,right,reason\n")
+    return Inputs(folder / "models", packed, raw, handpicked, notes, crops)
 
 
 def split_params(by: str) -> SplitParams:
@@ -286,6 +291,45 @@ def test_thresholds_are_kept_with_the_hash_of_the_weights(project: Inputs) -> No
     assert found == {key: {"threshold": values[key]["threshold"]} for key in ("crops", "tiles")}
 
 
+def test_noted_pixels_are_left_out_of_a_second_score_alone(
+    project: Inputs, values: Mapping[str, Any], tmp_path: Path
+) -> None:
+    assert "without_ignored" not in values["tiles"]
+    notes = tmp_path / "notes.csv"
+    notes.write_text("name,top,left,bottom,right,reason\ntest2,20,30,90,100,\nvalid0,0,0,9,9,\n")
+    noted = run(dataclasses.replace(project, notes=notes), overlays=0)
+    got = noted["tiles"].pop("without_ignored")
+    assert noted == values
+    tiles = truth(project, "test")
+    counted = [np.ones(road.shape, np.bool_) for _, _, road in tiles]
+    counted[2][20:90, 30:100] = False
+    probability, road = flat([(n, p[c], r[c]) for (n, p, r), c in zip(tiles, counted, strict=True)])
+    assert got["ignored"] == pytest.approx(70 * 70 / sum(each.size for each in counted), abs=1e-6)
+    iou = oracle.jaccard_score(road, probability >= values["tiles"]["threshold"])
+    assert got["iou"] == pytest.approx(iou, abs=1e-3)
+    few = json.loads((project.raw.parent / "metrics/test.json").read_text())
+    assert few["tile_iou_without_ignored"] == got["iou"]
+
+
+def test_disagreements_are_of_the_test_tiles_or_of_all_that_were_kept(project: Inputs) -> None:
+    def predict_nothing(image: Image8) -> Float32:
+        return np.zeros(image.shape[:2], np.float32)
+
+    tiles = find_whole_tiles(project.raw, project.handpicked, project.crops, "official")
+    notes = {"test0": [Box(0, 0, 150, 101)]}
+    found = {}
+    for which in ("test", "all"):
+        params = PARAMS.model_copy(update={"disagreements": which})
+        _, listed = evaluate_tiles(predict_nothing, project.raw, tiles, BINARIZE, notes, params)
+        assert {piece.kind for piece in listed.each} == {"not predicted"}
+        found[which] = {piece.tile for piece in listed.each}
+    assert found["test"] == {"test1", "test2"}
+    others = {
+        f"{split}{number}" for split in ("train", "valid") for number in range(len(SIZES[split]))
+    }
+    assert found["all"] == found["test"] | others
+
+
 @pytest.mark.slow
 def test_dropped_tiles_are_named(project: Inputs, capsys: pytest.CaptureFixture[str]) -> None:
     run(project)
@@ -301,6 +345,8 @@ def test_table_and_pictures(project: Inputs) -> None:
         "crops/test0_top64_left32.png",
         "crops/test2_top32_left32.png",
         "curves.png",
+        "disagreements.csv",
+        "disagreements/rank1_test0.png",
         "relaxed_centre_crop.csv",
         "relaxed_full_tile.csv",
         "scores.json",
@@ -379,7 +425,7 @@ def test_a_window_that_the_net_does_not_take_is_an_error(project: Inputs, tmp_pa
     description = json.loads((project.models / "unet.json").read_text())
     assert description["unet"]["depth"] == 1  # takes any size
     make_model(tmp_path, depth=3)
-    other = Inputs(tmp_path, project.packed, project.raw, project.handpicked, project.crops)
+    other = dataclasses.replace(project, models=tmp_path)
     with pytest.raises(UserError, match=r"evaluate\.window is 66: .* a multiple of 4"):
         evaluate(
             other,
