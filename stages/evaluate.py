@@ -231,18 +231,16 @@ def evaluate_tiles(
     tracing = Tracing(params.spur, params.tolerance, params.join)
     scores = TileScores(choose_level(pooled, "tile"), tracing)
     disagreements = Disagreements(params.disagreement_pictures)
-    for tile, image, road in read_labelled(raw, tiles.test, binarize, "predicting test tiles"):
+    others = [*tiles.train, *tiles.valid] if params.disagreements == "all" else []
+    which = f"predicting {params.disagreements} tiles"
+    for tile, image, road in read_labelled(raw, tiles.test + others, binarize, which):
         probability, blank = predict(image), blank_mask(image)
         ignored = ignored_pixels(notes.get(tile.name, ()), road.shape)
-        match = scores.add(tile.name, probability, road, blank, ignored)
+        if tile in others:
+            match = match_graphs(trace_both(probability >= scores.level / LEVELS, road, tracing))
+        else:
+            match = scores.add(tile.name, probability, road, blank, ignored)
         disagreements.add(tile.name, match, image, road, probability, blank | ignored)
-    others = [*tiles.train, *tiles.valid] if params.disagreements == "all" else []
-    for tile, image, road in read_labelled(raw, others, binarize, "predicting other tiles"):
-        probability = predict(image)
-        match = match_graphs(trace_both(probability >= scores.level / LEVELS, road, tracing))
-        ignored = ignored_pixels(notes.get(tile.name, ()), road.shape)
-        skipped = blank_mask(image) | ignored
-        disagreements.add(tile.name, match, image, road, probability, skipped)
     return scores, disagreements
 
 

@@ -24,11 +24,8 @@ class Box(NamedTuple):
 
     def within(self, top: int, left: int, side: int) -> "Box | None":
         """The part in the crop (side, side) at a corner, in its pixels; None if there is none."""
-        rows = (max(self.top - top, 0), min(self.bottom - top, side))
-        columns = (max(self.left - left, 0), min(self.right - left, side))
-        if rows[0] >= rows[1] or columns[0] >= columns[1]:
-            return None
-        return Box(rows[0], columns[0], rows[1], columns[1])
+        box = Box(*np.subtract(self, (top, left, top, left)).clip(0, side).tolist())
+        return box if box.top < box.bottom and box.left < box.right else None
 
 
 Notes = dict[str, list[Box]]  # by the name of the tile

@@ -50,17 +50,11 @@ class Disagreement:
         sure = self.probability if self.kind == NOT_IN_LABEL else 1 - self.probability
         return self.length * sure
 
-
-@dataclass(frozen=True)
-class View:
-    """What is around a disagreement: the part of the tile from `top` and `left` on."""
-
-    piece: Disagreement
-    top: int
-    left: int
-    image: Image8
-    road: Bool
-    probability: Float32
+    @property
+    def surroundings(self) -> Box:
+        """What its picture shows; it may go on beyond the tile's last row and column."""
+        top, left = (max(0, first - SURROUNDINGS) for first in self.box[:2])
+        return Box(top, left, self.box.bottom + SURROUNDINGS, self.box.right + SURROUNDINGS)
 
 
 class Disagreements:
@@ -73,7 +67,7 @@ class Disagreements:
     def __init__(self, pictures: int):
         self.pictures = pictures
         self.each: list[Disagreement] = []
-        self.views: list[View] = []
+        self.views: list[tuple[Disagreement, Image8, Bool, Float32]] = []
 
     def add(
         self,
@@ -97,13 +91,11 @@ class Disagreements:
         found = sorted(_pieces(tile, match, probability, skipped), key=_order)
         self.each += found
         for piece in found[: self.pictures]:
-            top, left = (max(0, start - SURROUNDINGS) for start in piece.box[:2])
-            bottom, right = (end + SURROUNDINGS for end in piece.box[2:])
+            top, left, bottom, right = piece.surroundings
             cut = np.s_[top:bottom, left:right]
-            self.views.append(
-                View(piece, top, left, image[cut].copy(), road[cut].copy(), probability[cut].copy())
-            )
-        self.views = sorted(self.views, key=lambda view: _order(view.piece))[: self.pictures]
+            view = piece, image[cut].copy(), road[cut].copy(), probability[cut].copy()
+            self.views.append(view)
+        self.views = sorted(self.views, key=lambda view: _order(view[0]))[: self.pictures]
 
     def write(self, folder: Path, threshold: float) -> None:
         """Write FILE, and the pictures to a folder `disagreements`.
@@ -120,19 +112,18 @@ class Disagreements:
             for rank, piece in enumerate(sorted(self.each, key=_order), 1)
         )  # fmt: skip
         write_csv(folder / FILE, COLUMNS, rows)
-        for rank, view in enumerate(self.views, 1):
-            piece = view.piece
+        for rank, (piece, image, road, probability) in enumerate(self.views, 1):
             top, left, bottom, right = piece.box
             draw_overlay(
                 folder / "disagreements" / f"rank{rank}_{file_name(piece.tile)}.png",
-                view.image,
-                view.road,
-                view.probability,
+                image,
+                road,
+                probability,
                 threshold,
                 f"Rank {rank}: {piece.length:.0f} m {piece.kind}, probability "
                 f"{piece.probability:.2f}; tile {piece.tile}, rows {top} to {bottom}, columns "
                 f"{left} to {right}",
-                line=piece.line - (view.top, view.left),
+                line=piece.line - piece.surroundings[:2],
             )
 
 
