@@ -38,7 +38,7 @@ def test_the_readme_is_short_and_names_every_page() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_have_options_and_params_that_there_are(
+def test_commands_have_valid_options_and_params(
     page: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("roads.__main__.exit_status", lambda command: 0)  # parse only

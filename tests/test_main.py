@@ -43,7 +43,7 @@ def command(*words: object, backend: str = "tensorflow") -> subprocess.Popen[str
     )  # fmt: skip
 
 
-def test_help_needs_nothing_heavy() -> None:
+def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys, roads.__main__ as m\n"
         "try: m.main(['predict', '--help'])\n"
@@ -92,7 +92,7 @@ def test_bad_arguments_are_named(
         (["--model", "nobody"], "no net `nobody`"),
     ],
 )
-def test_what_does_not_go_together_takes_one_line(
+def test_contradicting_options_are_refused_in_one_line(
     words: list[str], complaint: str, weights: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -107,7 +107,7 @@ def test_what_does_not_go_together_takes_one_line(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_bands_that_a_message_asks_for_are_taken_and_remembered(
+def test_the_bands_that_a_message_asks_for_are_used_and_recorded(
     weights: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -202,7 +202,7 @@ def test_a_script_loads_a_net_and_predicts_arrays(
             net.predict(odd)
 
 
-def test_a_net_is_loaded_by_a_name_or_a_path_alone(
+def test_a_net_is_loaded_only_by_a_name_or_a_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -222,7 +222,7 @@ def test_flips_and_turns_are_averaged(weights: Path) -> None:
     np.testing.assert_allclose(np.rot90(averaged(image), axes=(1, 2)), averaged(turned), atol=1e-5)
 
 
-def test_the_threshold_is_validations_if_it_was_of_that_model(
+def test_the_threshold_is_from_validation_if_it_is_of_that_model(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -240,7 +240,7 @@ def test_the_threshold_is_validations_if_it_was_of_that_model(
     assert validation_threshold(weights, "1") is None  # it does not say of which weights
 
 
-def test_released_weights_bring_their_threshold(weights: Path, tmp_path: Path) -> None:
+def test_released_weights_have_their_threshold(weights: Path, tmp_path: Path) -> None:
     (tmp_path / "scores.json").write_text('{"tiles": {"threshold": 0.4}, "crops": {}}')
     assert validation_threshold(tmp_path / weights.name, "1") == 0.4
     thresholds = ("NaN", "-5", "0", "1", "1e9", "9" * 400, '"0.4"', "null")

@@ -18,7 +18,7 @@ TESTS = [
 
 @pytest.mark.slow
 @pytest.mark.skipif(backend_name() == "jax", reason="they run on JAX anyway")
-def test_they_pass_on_jax() -> None:
+def test_tests_pass_on_jax() -> None:
     answer = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *TESTS],
         cwd=ROOT, env=os.environ | {"KERAS_BACKEND": "jax"}, capture_output=True, text=True,

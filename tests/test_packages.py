@@ -92,11 +92,11 @@ def test_arrows_between_packages_go_one_way(package: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(ON_TOP))
-def test_what_is_on_top_imports_packages_alone(name: str) -> None:
+def test_modules_on_top_import_only_packages(name: str) -> None:
     assert packages_imported(ROOT / "roads" / name) <= {*ARROWS, "recipes", "verify"}
 
 
-def test_the_arrows_have_no_circle() -> None:
+def test_the_arrows_have_no_cycle() -> None:
     above: set[str] = set()
     for package, imported in ARROWS.items():
         assert set(imported.split()) <= above, package
@@ -104,7 +104,7 @@ def test_the_arrows_have_no_circle() -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_imports_packages_alone(stage: str) -> None:
+def test_a_stage_imports_only_packages(stage: str) -> None:
     modules = modules_imported((ROOT / stage_module(stage)).read_text(encoding="utf-8"))
     assert {module.split(".")[0] for module in modules} == {"roads"}
     assert {module.split(".")[1] for module in modules} <= set(ARROWS)
@@ -119,7 +119,7 @@ def test_packages_say_what_they_may_import(package: str) -> None:
 
 
 @pytest.mark.parametrize("package", [f"roads.{name}" for name in ARROWS])
-def test_packages_say_what_they_hold_and_hold_no_code_themselves(package: str) -> None:
+def test_packages_have_a_docstring_and_no_code_in_init(package: str) -> None:
     module = importlib.import_module(package)
     assert module.__doc__
     assert all(isinstance(node, ast.Expr) for node in ast.parse(inspect.getsource(module)).body)

@@ -33,7 +33,7 @@ def test_every_recipe_has_valid_params_and_says_what_it_is_for(path: Path) -> No
     assert max(map(len, text.splitlines())) <= 100
 
 
-def test_documents_name_recipes_that_there_are() -> None:
+def test_documents_name_existing_recipes() -> None:
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         text = page.read_text(encoding="utf-8")
         named = re.findall(r"roads run ([a-z]+)|recipes/([a-z]+)\.yaml", text)
@@ -46,7 +46,7 @@ def test_the_page_of_the_best_recipe_has_its_repeats() -> None:
     assert f"drawn {repeats} times an epoch" in text
 
 
-def test_changes_are_numbers_truth_values_nothing_or_text() -> None:
+def test_changes_are_numbers_booleans_null_or_text() -> None:
     words = [
         "a.b=3", "a.c=1e-4", "a.d=true", "a.e=null", "a.f=/my tiles", "a.g=0.5", "a.h=2.e-3",
         "a.i=010", "a.j=1:30", "a.k='123'", "a.l=2024-12-31", "a.m=2024-13-45",
@@ -83,7 +83,7 @@ def test_changes_are_numbers_truth_values_nothing_or_text() -> None:
         r"/tmp/a\b",
     ],
 )
-def test_a_value_reaches_params_yaml_as_it_is(value: Any, tmp_path: Path) -> None:
+def test_a_value_reaches_params_yaml_unchanged(value: Any, tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text("section: {key: 0}\n")
     apply_overrides(path, [_as_dvc_reads_it("section.key", value)])
@@ -92,13 +92,13 @@ def test_a_value_reaches_params_yaml_as_it_is(value: Any, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("value", ["/tmp/${sample.seed}", "yes", "1:30", "ends with \\"])
-def test_a_value_that_would_reach_params_yaml_as_another_is_refused(value: str) -> None:
+def test_a_value_that_would_change_in_params_yaml_is_refused(value: str) -> None:
     with pytest.raises(UserError, match=r"^DVC cannot set download\.folder to '"):
         _as_dvc_reads_it("download.folder", value)
 
 
 @pytest.mark.parametrize("line", ["3: 4", "true: 3", "null: 1", "train: {epochs: 3}"])
-def test_a_recipe_is_of_lines_of_keys(line: str, tmp_path: Path) -> None:
+def test_a_recipe_consists_of_lines_with_keys(line: str, tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(line)
     with pytest.raises(UserError, match=r"must hold lines such as `train\.epochs: 3`"):
         read_recipe(tmp_path / "a.yaml")
@@ -187,12 +187,12 @@ def test_a_recipe_starts_from_the_committed_params(
     assert "no recipe other" in refused(edited, "other")
 
 
-def test_without_a_commit_it_says_what_git_says(project: Path, tmp_path: Path) -> None:
+def test_without_a_commit_the_message_is_gits(project: Path, tmp_path: Path) -> None:
     shutil.copytree(project, tmp_path / "bare", ignore=shutil.ignore_patterns(".git"))
     assert "Git says: fatal: not a git repository" in refused(tmp_path / "bare", "best")
 
 
-def test_a_section_that_is_none_is_named(project: Path, tmp_path: Path) -> None:
+def test_an_unknown_section_is_named(project: Path, tmp_path: Path) -> None:
     edited = Path(shutil.copytree(project, tmp_path / "edited"))
     values = yaml.safe_load((edited / "params.yaml").read_text(encoding="utf-8"))
     write_params(edited, values | {"train": 3})
@@ -200,5 +200,5 @@ def test_a_section_that_is_none_is_named(project: Path, tmp_path: Path) -> None:
     assert "the section `train:` is missing" in refused(edited, "best")
 
 
-def test_elsewhere_it_says_where_it_belongs(tmp_path: Path) -> None:
+def test_outside_the_project_the_message_says_where_to_run(tmp_path: Path) -> None:
     assert f"{tmp_path} is not the project's folder" in refused(tmp_path, "best")

@@ -97,7 +97,7 @@ def test_a_flipped_byte_is_named_and_quarantined(repository: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_missing_is_named_and_made_again(repository: Path) -> None:
+def test_missing_files_are_named_and_created_again(repository: Path) -> None:
     cached(repository, TWO).unlink()
     (repository / "copy").unlink()
     said = verify(repository)
@@ -124,7 +124,7 @@ def test_a_broken_manifest_and_a_changed_workspace_are_named(repository: Path) -
 
 
 @pytest.mark.slow
-def test_other_commits_are_looked_at_on_request(repository: Path) -> None:
+def test_other_commits_are_checked_on_request(repository: Path) -> None:
     other = cached(repository, "0" * 32)
     other.parent.mkdir()
     other.write_text("of another commit")
@@ -144,7 +144,9 @@ def test_a_file_that_dvc_does_not_know_is_named(repository: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("committed", [False, True])
-def test_after_a_power_cut_one_round_gives_the_same_lock(repository: Path, committed: bool) -> None:
+def test_after_a_power_failure_one_repair_gives_the_same_lock(
+    repository: Path, committed: bool
+) -> None:
     """What the last stage and DVC wrote is empty: outputs, objects of the cache, and dvc.lock."""
     if committed:
         run(repository, "git", "add", "dvc.lock")
@@ -218,7 +220,7 @@ def test_damaged_files_of_one_name_are_all_kept(repository: Path) -> None:
     assert sorted(path.read_text() for path in moved) == ["a.org", "b.org"]
 
 
-def test_elsewhere_it_says_what_is_missing(tmp_path: Path) -> None:
+def test_outside_the_project_the_message_says_what_is_missing(tmp_path: Path) -> None:
     said = verify(tmp_path)
     assert (said.returncode, said.stdout) == (1, "")
     assert said.stderr.startswith("error: this is not a DVC repository")

@@ -59,7 +59,7 @@ def test_the_record_says_how_to_repeat_the_run(tmp_path: Path) -> None:
     assert str(tmp_path) not in json.dumps(plan["record"])
 
 
-def test_a_wheel_becomes_importable_and_without_any_what_is_installed_must_do(
+def test_wheels_become_importable_or_the_installed_packages_are_used(
     tmp_path: Path,
 ) -> None:
     assert unpack_wheels(None, tmp_path / "site") == []
@@ -93,7 +93,7 @@ def script(tmp_path: Path) -> Script:
         ("import time; print('the first steps took 1 s', flush=True); time.sleep(60)", "late"),
     ],
 )
-def test_how_a_process_ends_is_told_and_none_outlives_its_time(
+def test_the_end_of_a_process_is_reported_and_none_exceeds_its_time(
     script: Script, tmp_path: Path, code: str, reason: str
 ) -> None:
     start = time.monotonic()
@@ -135,7 +135,7 @@ if kind == "bfloat16" and params["train"]["precision"] != "float32":
         ("bfloat16", FIT | {"train.precision": "float32", "train.initial_weights": "last"}, 3),
     ],
 )
-def test_a_training_that_fails_is_tried_again_otherwise(
+def test_a_failed_training_is_tried_again_with_changes(
     script: Script, monkeypatch: pytest.MonkeyPatch, kind: str, changes: dict[str, Any], tries: int
 ) -> None:
     monkeypatch.setattr(gpu_run, "TRAINER", [sys.executable, "-c", TRAINER, kind])
@@ -155,7 +155,7 @@ def test_a_training_that_fails_is_tried_again_otherwise(
     assert not difference(records[0][0], params).keys() - {"train.minutes"}
 
 
-def test_nothing_is_tried_twice(tmp_path: Path) -> None:
+def test_no_change_is_tried_twice(tmp_path: Path) -> None:
     params = changed_params({"train.loop": "fit", "train.precision": "float32"})
     assert after("failed", params, tmp_path) is None
     assert after("no first step", changed(params, SMALL_NET), tmp_path) is None
@@ -163,14 +163,14 @@ def test_nothing_is_tried_twice(tmp_path: Path) -> None:
     assert after("late", params, tmp_path) is None
 
 
-def test_the_roofline_is_bandwidth_by_bytes_where_both_are_known() -> None:
+def test_the_roofline_is_bandwidth_over_bytes_if_both_are_known() -> None:
     params = changed_params({"unet.filters": 32, "unet.encoder": "residual"})
     assert roofline(params, "NVIDIA H100 80GB HBM3") == pytest.approx(4380, abs=1)
     assert roofline(params, "CPU") is None
     assert roofline(changed(params, {"unet.filters": 24}), "NVIDIA H100") is None
 
 
-def test_an_epoch_is_made_to_last_half_a_minute_by_the_speed_that_was_measured(
+def test_the_length_of_an_epoch_follows_the_measured_speed(
     script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     params = changed_params(read_recipe(ROOT / "recipes/article.yaml"))
@@ -252,7 +252,7 @@ def test_from_tiles_to_weights_that_can_be_released(
 
 
 @pytest.mark.slow
-def test_a_wrong_key_is_told_before_anything_starts(tmp_path: Path) -> None:
+def test_a_wrong_key_is_reported_before_anything_starts(tmp_path: Path) -> None:
     folders = [f"--{name}={tmp_path}" for name in ("tiles", "work", "out")]
     answer = subprocess.run(
         [sys.executable, "-m", "benchmarks.gpu_run", *folders, "--minutes=1", "-Sunet.filter=4"],

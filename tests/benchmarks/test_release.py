@@ -37,7 +37,7 @@ RECORD: dict[str, Any] = {
 }  # fmt: skip
 
 
-def test_kernels_are_halved_and_everything_else_stays(tmp_path: Path) -> None:
+def test_kernels_become_float16_and_everything_else_stays(tmp_path: Path) -> None:
     weights = save_tiny_net(tmp_path)
     half = tmp_path / "half" / weights.name
     half.parent.mkdir()
@@ -59,7 +59,7 @@ def test_kernels_are_halved_and_everything_else_stays(tmp_path: Path) -> None:
     assert kinds == {(True, "float16"), (False, "float32")}
 
 
-def test_to_score_it_nothing_is_trained_and_the_data_stays_as_it_was(tmp_path: Path) -> None:
+def test_scoring_trains_nothing_and_uses_the_same_data(tmp_path: Path) -> None:
     params = evaluation(CHANGES, tmp_path, "new")
     assert params["train"]["epochs"] == 0
     assert params["train"]["initial_weights"] == "new"
@@ -101,7 +101,9 @@ def test_the_card_has_the_numbers_and_how_to_get_them(tmp_path: Path) -> None:
     assert "{" not in card
 
 
-def test_what_cannot_be_released_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nets_that_cannot_be_released_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     net, recorded = tmp_path / "last", tmp_path / "record.json"
     net.mkdir()
     save_tiny_net(net)

@@ -22,7 +22,7 @@ def stages_run(said: str) -> list[str]:
     return [line.split(":")[0] for line in said.splitlines() if ": " in line]
 
 
-def test_what_is_copied_is_what_git_holds() -> None:
+def test_only_files_in_git_are_copied() -> None:
     listed = subprocess.check_output(["git", "ls-files", "data", "models"], cwd=ROOT, text=True)
     tracked = {Path(name) for name in listed.splitlines()}
     assert {p for p in tracked if not any(p.is_relative_to(name) for name in GIVEN)} == set()
@@ -30,7 +30,7 @@ def test_what_is_copied_is_what_git_holds() -> None:
 
 
 @pytest.mark.slow
-def test_only_what_params_change_is_run_again(
+def test_only_stages_with_changed_params_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", "")  # no Git
@@ -61,7 +61,7 @@ StagesAlone(Path(sys.argv[1])).run(json.loads(sys.argv[2]), last="download")
 
 
 @pytest.mark.slow
-def test_a_killed_run_takes_its_stage_along(tmp_path: Path) -> None:
+def test_a_killed_run_ends_its_stage(tmp_path: Path) -> None:
     params = json.dumps(changed_params({"sample.train": 1000}))
     command = [sys.executable, "-c", ALONE, str(tmp_path), params]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE)

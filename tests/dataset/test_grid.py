@@ -21,7 +21,9 @@ def test_a_side_shorter_than_a_window(edge: str, starts: list[int]) -> None:
 
 
 @given(st.integers(1, 400), st.integers(1, 100), st.data())
-def test_windows_cover_what_they_promise(length: int, size: int, data: st.DataObject) -> None:
+def test_windows_cover_a_side_by_the_rule_for_its_edge(
+    length: int, size: int, data: st.DataObject
+) -> None:
     stride = data.draw(st.integers(1, size))
     dropped = window_starts(length, size, stride, "drop")
     assert all(start + size <= length for start in dropped)

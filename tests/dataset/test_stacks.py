@@ -143,7 +143,7 @@ FOREIGN: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_what_is_no_stack_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_file_that_is_not_a_stack_is_refused(tmp_path: Path, name: str) -> None:
     FOREIGN[name](tmp_path / "a.tif")
     with pytest.raises(UserError, match=r"a\.tif is broken"):
         list(read_stack(tmp_path / "a.tif"))
@@ -157,9 +157,7 @@ def test_a_compressed_page_is_refused_before_it_is_decoded(tmp_path: Path, name:
 
 
 @pytest.mark.parametrize(("page", "goes_on_at"), [(2, 0), (2, 2), (199, 150)])
-def test_a_chain_of_pages_without_end_is_refused(
-    tmp_path: Path, page: int, goes_on_at: int
-) -> None:
+def test_an_endless_chain_of_pages_is_refused(tmp_path: Path, page: int, goes_on_at: int) -> None:
     write_stack(tmp_path / "a.tif", COLOURS + [COLOURS[0]] * (page - 2))
     with tifffile.TiffFile(tmp_path / "a.tif") as stack:
         starts = [one.offset for one in stack.pages]

@@ -67,7 +67,7 @@ def test_pixels_are_taken_as_stored(tmp_path: Path, suffix: str, orientation: in
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
-def test_a_turned_image_with_an_unturned_map_is_refused_until_it_is_turned(
+def test_an_image_with_another_orientation_than_its_map_is_refused(
     tmp_path: Path, suffix: str
 ) -> None:
     image_path, map_path = tmp_path / f"it's.{suffix}", tmp_path / "map.png"
@@ -144,7 +144,7 @@ def test_small_bright_things_are_not_blank() -> None:
 
 
 @pytest.mark.parametrize("shape", [(90, 120), (40, 15), (7, 200), (1, 1)])
-def test_blank_is_what_filters_of_the_window_say(shape: tuple[int, int]) -> None:
+def test_blank_agrees_with_filters_of_the_window(shape: tuple[int, int]) -> None:
     draw = np.random.default_rng(sum(shape))
     image = np.where(draw.random((*shape, 1)) < 0.08, 200, 255).astype(np.uint8).repeat(3, axis=2)
     image[: shape[0] // 2, : shape[1] // 3] = picture(shape[0] // 2, shape[1] // 3)

@@ -33,7 +33,7 @@ def test_the_same_map_matches_itself() -> None:
     assert (found.completeness, found.correctness, found.quality) == (1, 1, 1)
 
 
-def test_a_road_that_was_removed_is_missing_though_another_crosses_it() -> None:
+def test_a_removed_road_is_missing_although_another_crosses_it() -> None:
     found = match(GRID, [STREET])
     assert lengths(found.missing) == [200]  # both arms are one road
     assert found.missing.lines[0].equals(LineString([(100, -100), (100, 0), (100, 100)]))
@@ -84,20 +84,20 @@ def test_a_road_that_was_doubled_is_matched_twice() -> None:
 @pytest.mark.parametrize(
     ("degrees", "matched"), [(29, True), (31, False), (149, False), (151, True)]
 )
-def test_a_road_in_another_direction_is_no_match(degrees: float, matched: bool) -> None:
+def test_a_road_in_another_direction_does_not_match(degrees: float, matched: bool) -> None:
     short = LineString([(-8, 0), (8, 0)])
     found = match([affinity.rotate(short, degrees)], [short])
     assert lengths(found.matched) == ([16] if matched else [])
 
 
-def test_a_road_that_goes_on_is_cut_where_the_other_ends() -> None:
+def test_a_longer_road_is_cut_where_the_other_ends() -> None:
     found = match([STREET], [LineString([(0, 3), (100, 3)])])
     (missing,) = lengths(found.missing)
     assert missing == pytest.approx(100 - np.sqrt(8**2 - 3**2), abs=0.5)  # the end is a half circle
 
 
 @pytest.mark.parametrize(("gap", "missing"), [(31, []), (34, [34 - 16])])
-def test_pieces_of_less_than_twice_the_distance_join_their_neighbours(
+def test_pieces_shorter_than_twice_the_distance_are_merged(
     gap: float, missing: list[float]
 ) -> None:
     parts = [LineString([(0, 0), (100, 0)]), LineString([(100 + gap, 0), (300, 0)])]
@@ -126,7 +126,7 @@ def test_maps_without_roads_have_no_scores() -> None:
     assert (found.completeness, found.correctness, found.quality) == (None, None, None)
 
 
-def test_a_circle_matches_a_rounder_one() -> None:
+def test_circles_of_few_and_many_points_match() -> None:
     coarse, fine = (Polygon(STREET.centroid.buffer(40, quad_segs=n)).exterior for n in (4, 64))
     found = match([LineString(coarse)], [LineString(fine)])
     assert found.correctness == found.completeness == 1

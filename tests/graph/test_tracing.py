@@ -114,7 +114,7 @@ def test_a_crossing_joins_four_roads() -> None:
     assert graph.nodes[middle].tolist() == [2, 3]
 
 
-def test_a_bend_is_no_node_and_a_straight_line_has_two_points() -> None:
+def test_a_bend_is_not_a_node_and_a_straight_line_has_two_points() -> None:
     (bent,) = trace(drawn(".#....", ".#....", ".#....", "..####", "......"), tolerance=0.5).edges
     assert bent.line.tolist() == [[0, 1], [2, 1], [3, 2], [3, 5]]
     assert bent.length == 5 + DIAGONAL
@@ -151,7 +151,7 @@ def test_circles_parallel_roads_and_roads_back_to_their_crossing_are_kept() -> N
     assert sum(edge.start == edge.end for edge in graph.edges) == 1
 
 
-def test_a_short_spur_goes_and_the_road_it_hung_on_is_one_again() -> None:
+def test_a_short_spur_is_pruned_and_its_road_is_joined() -> None:
     mask = np.zeros((30, 60), np.bool_)
     mask[20] = True
     mask[14:20, 25] = True
@@ -161,7 +161,7 @@ def test_a_short_spur_goes_and_the_road_it_hung_on_is_one_again() -> None:
     assert road.length == 59
 
 
-def test_of_a_fork_at_a_roads_end_the_longer_prong_stays() -> None:
+def test_the_longer_branch_of_a_fork_at_a_dead_end_is_kept() -> None:
     mask = np.zeros((40, 80), np.bool_)
     mask[20, :60] = True
     for step in range(1, 9):
@@ -171,7 +171,7 @@ def test_of_a_fork_at_a_roads_end_the_longer_prong_stays() -> None:
     assert road.line.tolist() == [[20, 0], [20, 59], [28, 67]]
 
 
-def test_specks_go_and_short_roads_between_crossings_stay() -> None:
+def test_specks_are_dropped_but_short_roads_between_crossings_are_kept() -> None:
     mask = np.zeros((40, 80), np.bool_)
     mask[3, 5:12] = True
     mask[30, 60] = True
@@ -180,7 +180,7 @@ def test_specks_go_and_short_roads_between_crossings_stay() -> None:
     assert lengths(trace(mask, spur=10)) == [6, 19, 20, 30, 43]
 
 
-def test_crossings_less_than_a_roads_width_apart_are_one() -> None:
+def test_crossings_closer_than_a_road_width_are_merged() -> None:
     mask = np.zeros((81, 81), np.bool_)
     mask[40] = mask[:40, 38] = mask[40:, 42] = True  # 4 metres
     assert lengths(trace(mask, spur=20)) == [4, 38, 38, 40, 40]
@@ -216,7 +216,7 @@ def test_a_short_loop_is_pruned_with_the_spur_that_it_hangs_on() -> None:
     assert road.line.tolist() == [[30, 0], [30, 59]]
 
 
-def test_no_road_is_no_graph(tmp_path: Path) -> None:
+def test_a_mask_without_road_has_an_empty_graph(tmp_path: Path) -> None:
     for shape in ((1, 1), (5, 9)):
         graph = trace(np.zeros(shape, np.bool_))
         assert (graph.edges, graph.nodes.shape) == ([], (0, 2))
@@ -233,14 +233,14 @@ def test_agrees_with_a_tracer_that_goes_pixel_by_pixel(mask: Bool) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_agrees_with_it_on_larger_pictures(seed: int) -> None:
+def test_agrees_with_that_tracer_on_larger_pictures(seed: int) -> None:
     mask = np.pad(blotches(150, 130, seed), 1)
     assert outline(trace(mask)) == reference(skeletonize(mask))
 
 
 @pytest.mark.parametrize("merge", [0, 3])
 @pytest.mark.parametrize("strip", [1, 2, 23, 64])
-def test_strips_do_not_show(strip: int, merge: float) -> None:
+def test_the_graph_does_not_depend_on_strips(strip: int, merge: float) -> None:
     mask = blotches(200, 90, 5)
     probability = np.random.default_rng(0).integers(0, 65_536, mask.shape, np.uint16)
 
@@ -350,7 +350,7 @@ def test_probability_is_the_mean_along_the_road() -> None:
 
 @pytest.mark.parametrize("merge", [0, 1])
 @pytest.mark.parametrize("spur", [0, 2, 5])
-def test_what_a_pruned_graph_promises(spur: float, merge: float) -> None:
+def test_a_pruned_graph_has_no_short_edges(spur: float, merge: float) -> None:
     for seed in range(3):
         mask = blotches(150, 130, seed)
         graph = trace_mask(mask, metres=(0.3, 0.7), spur=spur, tolerance=0.5, merge=merge)
@@ -412,7 +412,7 @@ def test_a_dead_end_is_joined_to_the_road_ahead_which_is_cut_there() -> None:
         assert edge.line[[0, -1]].tolist() == graph.nodes[[edge.start, edge.end]].tolist()
 
 
-def test_roads_beside_a_dead_end_and_further_ahead_are_not_joined() -> None:
+def test_roads_next_to_a_dead_end_or_further_ahead_are_not_joined() -> None:
     mask = np.zeros((60, 120), np.bool_)
     mask[30, 40:80] = mask[22, 40:80] = mask[26, 85:] = True  # 16 and 8 metres to the side
     mask[:, 30] = True  # 20 metres ahead
@@ -461,7 +461,7 @@ def test_without_a_georeference_geojson_is_in_pixels_and_says_so(tmp_path: Path)
     assert feature["geometry"]["coordinates"] == [[2.5, 1.5], [6.5, 1.5]]
 
 
-def test_lines_over_the_180th_meridian_are_cut_there(tmp_path: Path) -> None:
+def test_lines_across_the_180th_meridian_are_cut(tmp_path: Path) -> None:
     """RFC 7946, 3.1.9: a line over it is two that end on it, at 180 and at -180."""
 
     def fiji(columns: Float64, rows: Float64) -> tuple[Float64, Float64]:

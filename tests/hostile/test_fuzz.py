@@ -15,7 +15,9 @@ from tests.hostile.readers import SUBJECTS
     ("seed", "count"),
     [(1, 200), pytest.param(2, 12_000, marks=pytest.mark.soak)],
 )
-def test_damaged_files_are_read_or_refused_in_a_line(tmp_path: Path, seed: int, count: int) -> None:
+def test_damaged_files_are_read_or_refused_in_one_line(
+    tmp_path: Path, seed: int, count: int
+) -> None:
     """No other error, no crash, no hang, no memory without end, nothing outside the folder."""
     counts, findings = run_inputs(tmp_path, seed, 0, count)
     assert not findings, "\n".join(findings)
@@ -24,7 +26,7 @@ def test_damaged_files_are_read_or_refused_in_a_line(tmp_path: Path, seed: int, 
         assert counts.get(f"{name} refused"), f"no damage to {name} was found"
 
 
-def test_damage_depends_on_the_draw_alone() -> None:
+def test_damage_depends_only_on_the_seed() -> None:
     whole = bytes(range(256)) * 8
     damaged = [mutate(whole, random.Random(f"3/{number}"), True) for number in range(50)]
     assert damaged == [mutate(whole, random.Random(f"3/{number}"), True) for number in range(50)]

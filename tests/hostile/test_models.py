@@ -117,7 +117,7 @@ def attack(
 
 @pytest.mark.parametrize("how", ATTACKS)
 @pytest.mark.parametrize("file", [IMAGES_FILE, MASKS_FILE])
-def test_a_pack_holds_all_that_is_read_of_it(
+def test_packs_with_data_elsewhere_are_refused(
     packed: Path, file: str, how: Callable[[h5py.File, str, Path, h5py.Dataset], None]
 ) -> None:
     attack(packed / file, "train", how)
@@ -126,7 +126,7 @@ def test_a_pack_holds_all_that_is_read_of_it(
 
 
 @pytest.mark.parametrize("how", ATTACKS)
-def test_weights_hold_all_that_is_read_of_them(
+def test_weights_with_data_elsewhere_are_refused(
     weights: Path, how: Callable[[h5py.File, str, Path, h5py.Dataset], None]
 ) -> None:
     attack(weights, KERNEL, how)
@@ -153,7 +153,7 @@ def many(file: h5py.File, name: str, secret: Path, old: h5py.Dataset) -> None:
     ("how", "told"),
     [(deep, "over 20 deep"), (cyclic, "over 20 deep"), (many, "over 20,000 groups")],
 )
-def test_groups_without_end_are_refused_soon(
+def test_endless_groups_are_refused_soon(
     weights: Path, how: Callable[[h5py.File, str, Path, h5py.Dataset], None], told: str
 ) -> None:
     attack(weights, KERNEL, how)
@@ -163,7 +163,7 @@ def test_groups_without_end_are_refused_soon(
     assert time.monotonic() - begun < 10
 
 
-def test_a_device_is_no_description(weights: Path) -> None:
+def test_a_device_is_not_read_as_a_description(weights: Path) -> None:
     description = weights.with_name("unet.json")
     description.unlink()
     description.symlink_to("/dev/zero")
@@ -199,7 +199,7 @@ def test_boxes_that_are_none_are_refused(packed: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_encoders_weights_are_looked_at_before_they_are_read(tmp_path: Path) -> None:
+def test_an_encoders_weights_are_checked_before_they_are_loaded(tmp_path: Path) -> None:
     model, name = keras.Model(), "efficientnetv2b0"  # it is not come to
     file = tmp_path / "own.weights.h5"
     with h5py.File(file, "w") as stream:
@@ -252,7 +252,7 @@ def test_a_model_with_code_in_it_is_never_run(weights: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("change", ['"filters": 512', '"encoder": "__main__.Evil"'])
-def test_a_description_names_no_class_and_no_net_beyond_memory(weights: Path, change: str) -> None:
+def test_a_description_cannot_name_a_class_or_a_huge_net(weights: Path, change: str) -> None:
     path = weights.with_name("unet.json")
     text = path.read_text()
     old = '"filters": 1' if "filters" in change else '"encoder": "plain"'

@@ -181,7 +181,7 @@ def save_pair(own: Path, image: bytes, map_: bytes) -> None:
 
 @pytest.mark.parametrize("place", ["sat", "map"])
 @pytest.mark.parametrize("what", REFUSED)
-def test_refused_in_a_line_that_names_it(
+def test_bad_pictures_are_refused_in_one_line_with_their_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str, place: str
 ) -> None:
     make, told = REFUSED[what]
@@ -195,7 +195,9 @@ def test_refused_in_a_line_that_names_it(
 
 
 @pytest.mark.parametrize("what", READ)
-def test_read_as_documented(tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str) -> None:
+def test_odd_pictures_are_read_as_documented(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
     make, image, map_ = READ[what]
     save_pair(tmp_path, make(), encoded(ROAD) if map_ is None else make())
     assert outcome(tmp_path, tmp_path / "raw", capsys) == (0, "")
@@ -226,7 +228,7 @@ def test_a_pipe_a_folder_and_a_dead_link_are_no_pictures(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\x1b[2J", os.fsdecode(b"\xff\xfe"), "x" * 220])
-def test_names_that_make_no_file_names(tmp_path: Path, name: str) -> None:
+def test_names_that_are_not_valid_file_names(tmp_path: Path, name: str) -> None:
     save_pair(tmp_path, encoded(IMAGE), encoded(ROAD))
     (tmp_path / "sat" / "a.png").rename(tmp_path / "sat" / f"{name}.png")
     with pytest.raises(UserError, match="Rename the file") as error:
@@ -274,7 +276,7 @@ def read_as_evaluate(raw: Path) -> None:
 
 @pytest.mark.parametrize("read", [read_as_handpick, read_as_crop, read_as_evaluate])
 @pytest.mark.parametrize("what", ["no bytes", "half a TIFF", "a bomb of TIFF", "two pages"])
-def test_a_tile_that_breaks_later_stops_each_stage_by_name(
+def test_a_tile_that_is_damaged_later_is_named_by_each_stage(
     tmp_path: Path, read: Callable[[Path], None], what: str
 ) -> None:
     raw = tmp_path / "raw"

@@ -114,7 +114,7 @@ def read_both(path: Path) -> tuple[Image8, Image8, Bool]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_same_pixels_are_missing_to_stages_and_predict(tmp_path: Path, kind: str) -> None:
+def test_stages_and_predict_agree_on_missing_pixels(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "picture"
     KINDS[kind](path)
     staged, predicted, missing = read_both(path)
@@ -165,7 +165,7 @@ def test_the_black_around_a_rotated_orthophoto_is_missing(tmp_path: Path, mode: 
 
 
 @pytest.mark.parametrize("kind", ["RGB", "JPEG"])
-def test_a_picture_all_black_is_all_missing(tmp_path: Path, kind: str) -> None:
+def test_an_all_black_picture_is_all_missing(tmp_path: Path, kind: str) -> None:
     black = np.zeros((30, 10, 3), np.uint8)
     Image.fromarray(black).save(tmp_path / "a", "PNG" if kind == "RGB" else "JPEG")
     staged, predicted, missing = read_both(tmp_path / "a")
@@ -261,7 +261,7 @@ def test_an_opaque_alpha_band_of_a_map_does_not_matter(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_map(tmp_path / "a.png"), ROAD)
 
 
-def test_nodata_and_what_is_masked_out_are_no_road(tmp_path: Path) -> None:
+def test_nodata_and_masked_pixels_are_not_road(tmp_path: Path) -> None:
     zero_or_one = np.minimum(ROAD, 1)[..., None].copy()
     zero_or_one[:4, :4] = 255
     tiff(zero_or_one, nodata=255)(tmp_path / "nodata.tif")

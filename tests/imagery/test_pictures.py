@@ -116,7 +116,7 @@ def test_a_png_of_16_bits_is_converted_to_a_tiff(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_what_was_converted_before_is_kept(tmp_path: Path) -> None:
+def test_an_earlier_original_is_kept(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "a.tif", np.ones((4, 5, 3), np.uint16))
     before = path.read_bytes()
     rewrite_image(path)
@@ -130,20 +130,20 @@ def test_what_was_converted_before_is_kept(tmp_path: Path) -> None:
     assert names == {"a.tif", "a.tif.original", "a.png"}
 
 
-def test_complex_numbers_are_not_told_to_be_converted(tmp_path: Path) -> None:
+def test_no_command_is_offered_for_complex_numbers(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "a.tif", np.ones((4, 5, 1), np.complex64))
     with pytest.raises(UserError, match=r"complex64 .*Convert it to 8-bit RGB or grey\.$"):
         read_image(path)
 
 
 @pytest.mark.parametrize("content", [b"II*\0", b"<html>404"])
-def test_what_is_no_picture_is_not_converted(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_picture_is_not_converted(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.tif").write_bytes(content)
     with pytest.raises(UserError, match=r"is not a picture that Pillow can read\. Run `dvc repro"):
         read_image(tmp_path / "a.tif")
 
 
-def test_a_command_that_fails_says_so_in_a_line_and_keeps_the_file(tmp_path: Path) -> None:
+def test_a_failing_command_prints_one_line_and_keeps_the_file(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "a.tif", np.ones((4, 5, 8), np.uint16))
     command = [sys.executable, "-m", "roads.mapping.eight_bits", "image", str(path)]
     answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -58,7 +58,7 @@ def lengths(comparison: Comparison) -> dict[str, list[float]]:
 
 @pytest.mark.parametrize("suffix", DRIVERS)
 @pytest.mark.parametrize("crs", [UTM, "EPSG:4326", "EPSG:3857", "EPSG:2249"])  # the last in feet
-def test_lines_are_compared_in_metres_whatever_their_file(
+def test_lines_in_any_format_and_system_are_compared_in_metres(
     suffix: str, crs: str, tmp_path: Path
 ) -> None:
     ours = write_lines(tmp_path / "ours.gpkg", [STREET, ALLEY], probability=[0.9, 0.6])
@@ -71,7 +71,7 @@ def test_lines_are_compared_in_metres_whatever_their_file(
     assert found.match.completeness == 1
 
 
-def test_a_map_of_roads_predict_is_compared_where_its_picture_is(tmp_path: Path) -> None:
+def test_a_map_of_roads_predict_is_compared_where_it_has_imagery(tmp_path: Path) -> None:
     image = crossing(300, 280, 100, 150)
     image[:, 220:] = 255  # no imagery
     picture = write_tiff(tmp_path / "a.tif", image, metres=1)
@@ -88,7 +88,7 @@ def test_a_map_of_roads_predict_is_compared_where_its_picture_is(tmp_path: Path)
     assert found.area == f"where {tmp_path / 'out/a_probability.tif'} has data"
 
 
-def test_raster_maps_are_traced_and_compared_where_both_are(tmp_path: Path) -> None:
+def test_raster_maps_are_traced_and_compared_where_both_have_data(tmp_path: Path) -> None:
     bright = (crossing(300, 280, 100, 150) > 200) * np.uint8(255)
     ours = write_tiff(tmp_path / "ours_mask.tif", bright[..., :1], metres=1)
     Image.fromarray(bright[:200, :, 0] // 255 * 200).save(tmp_path / "theirs.png")  # shorter
@@ -104,7 +104,7 @@ def test_raster_maps_are_traced_and_compared_where_both_are(tmp_path: Path) -> N
     assert found.match.matched.distances.max() < 0.5
 
 
-def test_the_first_are_those_to_look_at_first(tmp_path: Path) -> None:
+def test_the_most_interesting_pieces_come_first(tmp_path: Path) -> None:
     roads = [[(0, y), (x, y)] for x, y in ((100, 0), (200, 100), (150, 200))]
     ours = write_lines(tmp_path / "ours.gpkg", [STREET, *roads], probability=[1, 1, 0.4, 0.9])
     theirs = write_lines(tmp_path / "theirs.gpkg", [[(0, 300), (40, 300)], [(0, 390), (90, 390)]])
@@ -117,7 +117,7 @@ def test_the_first_are_those_to_look_at_first(tmp_path: Path) -> None:
     assert lengths(found)["missing_in_map"] == [280, 150, 200]  # × 1, 0.9 and 0.4
 
 
-def test_one_layer_of_a_geopackage_is_taken(tmp_path: Path) -> None:
+def test_one_layer_of_a_geopackage_is_read(tmp_path: Path) -> None:
     path = tmp_path / "extract.gpkg"
     for layer, lines in {
         "railways": [ALLEY], "osm_roads": [STREET], "nodes": [shapely.Point(1, 1)],
@@ -134,7 +134,7 @@ def test_one_layer_of_a_geopackage_is_taken(tmp_path: Path) -> None:
         read_lines(path, "x")
 
 
-def test_other_geometries_are_passed_over(tmp_path: Path) -> None:
+def test_other_geometries_are_ignored(tmp_path: Path) -> None:
     shapes = [
         STREET,
         shapely.Point(1, 1),
@@ -176,7 +176,9 @@ def geojson(**members: Any) -> bytes:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_cannot_be_compared_takes_one_line(content: bytes, told: str, tmp_path: Path) -> None:
+def test_files_that_cannot_be_compared_are_refused_in_one_line(
+    content: bytes, told: str, tmp_path: Path
+) -> None:
     ours = write_lines(tmp_path / "ours.gpkg", [STREET])
     (tmp_path / "theirs").write_bytes(content)
     with pytest.raises(UserError, match=told) as error:
@@ -184,7 +186,7 @@ def test_what_cannot_be_compared_takes_one_line(content: bytes, told: str, tmp_p
     assert "\n" not in str(error.value)
 
 
-def test_a_name_of_2008_says_the_coordinate_system(tmp_path: Path) -> None:
+def test_the_crs_member_of_older_geojson_is_read(tmp_path: Path) -> None:
     name = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::26986"}}
     (tmp_path / "a.json").write_bytes(geojson(crs=name))
     assert read_lines(tmp_path / "a.json").crs == CRS.from_epsg(26986)

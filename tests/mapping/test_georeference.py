@@ -93,7 +93,7 @@ def test_control_points_place_a_picture(tmp_path: Path, off: float) -> None:
     assert float(found[1]) <= 2 * off
 
 
-def test_control_points_that_bend_a_picture_are_refused_with_a_command(tmp_path: Path) -> None:
+def test_control_points_without_an_affine_fit_are_refused_with_a_command(tmp_path: Path) -> None:
     path = with_points(tmp_path / "a b.tif", 8)
     with pytest.raises(UserError, match=r"a b\.tif has 6 control points, .* \d+\.\d pixels") as no:
         place(path)
@@ -109,7 +109,7 @@ def test_control_points_that_bend_a_picture_are_refused_with_a_command(tmp_path:
 
 
 @pytest.mark.parametrize(("count", "off", "crs"), [(2, 0, UTM), (1, 0, UTM), (6, 8, None)])
-def test_control_points_that_place_nothing_are_told(
+def test_control_points_that_do_not_place_a_picture_are_reported(
     tmp_path: Path, count: int, off: float, crs: str | None
 ) -> None:
     raster = place(with_points(tmp_path / "a.tif", off, crs, count))
@@ -126,7 +126,7 @@ def test_control_points_without_a_coordinate_system_give_a_scale(tmp_path: Path)
     assert place(path, UTM).to_lonlat is not None
 
 
-def test_rpcs_are_told_with_a_command(tmp_path: Path) -> None:
+def test_rpcs_are_reported_with_a_command(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "a b.tif", noise(40, 50))
     one = [1.0] + [0.0] * 19
     terms: dict[str, Any] = dict.fromkeys(
@@ -185,7 +185,7 @@ def test_a_local_coordinate_system_gives_a_scale(tmp_path: Path) -> None:
     assert place(path).to_lonlat is None
 
 
-def test_a_coordinate_system_without_a_place_in_it_is_told(tmp_path: Path) -> None:
+def test_a_coordinate_system_without_a_transform_is_reported(tmp_path: Path) -> None:
     raster = place(write_tiff(tmp_path / "a.tif", noise(4, 5), crs=UTM))
     assert (raster.metres, raster.to_lonlat) == (None, None)
     assert "has a coordinate system but no transform" in raster.notes[0]

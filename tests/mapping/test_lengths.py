@@ -71,7 +71,7 @@ def mapped(code: int, place: Affine) -> tuple[RoadGraph, RoadGraph, ToLonLat]:
         (32619, Affine(1, -0.2, 300_000, 0, -1, 4_690_000)),  # sheared
     ],
 )
-def test_where_pixels_differ_lengths_are_those_of_the_lines(code: int, place: Affine) -> None:
+def test_lengths_follow_the_lines_where_pixel_sizes_vary(code: int, place: Affine) -> None:
     before, after, to_lonlat = mapped(code, place)
     off = []
     for old, new, line in zip(before.edges, after.edges, LINES, strict=True):
@@ -85,7 +85,7 @@ def test_where_pixels_differ_lengths_are_those_of_the_lines(code: int, place: Af
 
 
 @pytest.mark.parametrize("code", [32619, 26919])
-def test_where_pixels_are_of_one_size_lengths_are_theirs(code: int) -> None:
+def test_lengths_follow_the_pixels_where_their_size_is_constant(code: int) -> None:
     place = Affine(0.1, 0, 500_000, 0, -0.1, 4_690_000)
     before, after, _ = mapped(code, place)
     for old, new in zip(before.edges, after.edges, strict=True):

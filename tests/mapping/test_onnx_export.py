@@ -89,7 +89,7 @@ def test_deepness_finds_its_settings_in_the_file(
 
 
 @pytest.mark.slow
-def test_what_stands_in_the_way_is_named(
+def test_obstacles_to_an_export_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file, model = tmp_path / "net.onnx", str(save_tiny_net(tmp_path))

@@ -105,7 +105,7 @@ def test_a_large_picture_is_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (shown.data["width"], shown.data["height"]) == (150, 300)
 
 
-def test_no_name_is_taken_for_code(tmp_path: Path) -> None:
+def test_names_are_never_run_as_code(tmp_path: Path) -> None:
     name = "\"'<!--<script>&amp;{{data}}ü.tif"
     layer = LineLayer("</script><b>", [np.array([[0.0, 0], [9, 9]])], [{"<i>": "</script>"}], "red")
     with open_raster(write_tiff(tmp_path / name, crossing(60, 50, 20, 25))) as raster:

@@ -99,7 +99,7 @@ def test_a_threshold_far_below_one_byte_finds_its_road(tmp_path: Path, threshold
     assert not mask[0, probability < threshold - half].any()
 
 
-def test_place_and_form_are_kept(tmp_path: Path) -> None:
+def test_place_size_and_format_of_a_picture_are_kept(tmp_path: Path) -> None:
     picture = write_tiff(tmp_path / "a.tif", crossing(300, 280, 100, 150), metres=1)
     facts = map_one(picture, tmp_path / "out")
     for kind in ("probability", "mask"):
@@ -134,7 +134,7 @@ def test_centrelines_are_where_the_roads_are_on_the_earth(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("metres", [0.25, 0.5, 0.99, 2.0])
-def test_roads_land_where_they_were_whatever_the_size_of_a_pixel(
+def test_roads_keep_their_place_for_any_pixel_size(
     tmp_path: Path, metres: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("roads.mapping.resampling.STRIP_PIXELS", 5000)
@@ -179,7 +179,7 @@ def spy(function: Callable[..., Any], seen: list[tuple[int, ...]]) -> Callable[.
     return noting
 
 
-def test_gsd_is_taken_where_the_picture_does_not_say_it(
+def test_gsd_is_used_if_the_pixel_size_is_unknown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Image.fromarray(crossing(100, 100, 50, 50)).save(tmp_path / "a.png")
@@ -264,7 +264,7 @@ def test_only_a_size_that_differs_is_resampled() -> None:
 
 
 @pytest.mark.parametrize("metres", [0.001, 30])
-def test_pixels_in_which_no_road_is_seen_are_refused(
+def test_pixel_sizes_out_of_range_are_refused(
     tmp_path: Path, metres: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
     picture = write_tiff(tmp_path / "a.tif", noise(30, 30), metres=metres)
@@ -329,7 +329,7 @@ def test_the_black_collar_of_an_orthophoto_has_no_road(tmp_path: Path, dtype: An
 
 
 @pytest.mark.parametrize(("rows", "said"), [(0, ""), (50, "12.5%"), (1, "0.2%"), (400, "100.0%")])
-def test_the_fraction_without_imagery_is_said(
+def test_the_fraction_without_imagery_is_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: int, said: str
 ) -> None:
     image = crossing(400, 100, 300, 50)
@@ -341,7 +341,7 @@ def test_the_fraction_without_imagery_is_said(
 
 
 @pytest.mark.parametrize("value", [0, 255])
-def test_a_picture_without_imagery_has_an_empty_map_and_asks_no_net(
+def test_a_picture_without_imagery_is_mapped_without_running_the_net(
     tmp_path: Path, value: int
 ) -> None:
     def never(windows: Image8) -> Float32:
@@ -353,7 +353,7 @@ def test_a_picture_without_imagery_has_an_empty_map_and_asks_no_net(
     assert lines(tmp_path / "out/a_roads.geojson") == []
 
 
-def test_windows_without_imagery_are_skipped_without_a_trace(tmp_path: Path) -> None:
+def test_skipping_windows_without_imagery_does_not_change_the_map(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 240, (300, 64, 3), np.uint8)
     image[100:] = 255
     asked: list[int] = []
@@ -486,7 +486,7 @@ def test_the_overlay_shows_road_over_the_picture_and_is_small(
     assert overlay[57:63, 25, 2].min() < 90  # the centreline is yellow
 
 
-def test_broken_pictures_take_a_line_each_and_the_rest_goes_on(
+def test_broken_pictures_are_reported_and_the_others_are_mapped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "in"
@@ -540,7 +540,7 @@ def test_names_are_printed_escaped_on_any_terminal(tmp_path: Path) -> None:
     ]
 
 
-def test_what_is_done_is_left_and_what_changed_is_redone(
+def test_finished_maps_are_kept_and_changed_pictures_mapped_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     picture = write_tiff(tmp_path / "a.tif", crossing(70, 70, 30, 30), metres=1)
@@ -580,7 +580,7 @@ def test_what_is_done_is_left_and_what_changed_is_redone(
     assert not list(out.glob("*.p*g*"))
 
 
-def test_a_run_that_fails_midway_leaves_the_old_map_and_no_part_of_a_new_one(
+def test_a_failed_run_keeps_the_old_map_and_leaves_no_part_of_a_new_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     picture = write_tiff(tmp_path / "a.tif", crossing(70, 70, 30, 30))
@@ -617,7 +617,7 @@ def test_leftovers_are_removed_and_a_second_writer_is_refused(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("moved", range(7))
-def test_a_map_is_whole_after_a_kill_while_its_files_get_their_names(
+def test_a_map_is_complete_after_a_kill_while_files_are_moved(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], moved: int
 ) -> None:
     picture = write_tiff(tmp_path / "a.tif", crossing(70, 70, 30, 30))
@@ -661,7 +661,7 @@ def test_files_of_the_user_are_not_replaced(tmp_path: Path, format: str, name: s
         find_pictures([picture], out, format)
 
 
-def test_facts_that_list_files_of_another_name_are_not_ours(tmp_path: Path) -> None:
+def test_facts_with_files_of_another_name_are_not_trusted(tmp_path: Path) -> None:
     picture, out = write_tiff(tmp_path / "a.tif", noise(40, 40)), tmp_path / "out"
     facts = map_one(picture, out)
     facts["files"] |= {"../a.tif": picture.stat().st_size}
@@ -686,7 +686,7 @@ def test_a_result_that_the_user_edited_is_kept(
     assert lines(out / "a_roads.geojson") == []
 
 
-def test_pictures_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_pictures_with_the_same_name_are_refused(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     Image.fromarray(noise(4, 4)).save(tmp_path / "in/a.tif")
     for other in ("a.png", "A.png"):
@@ -702,7 +702,7 @@ def test_pictures_of_one_name_are_refused(tmp_path: Path) -> None:
         find_pictures([tmp_path / "empty"], tmp_path / "out", "tif")
 
 
-def test_of_a_folder_only_pictures_are_taken_and_the_others_named(
+def test_only_pictures_of_a_folder_are_used_and_other_files_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, out = tmp_path / "in", tmp_path / "in/deep/out"

@@ -107,7 +107,7 @@ def test_a_tiff_of_jpegs_is_read_as_the_stages_read_it(tmp_path: Path, how: dict
     assert raster.transform == place_of(1)
 
 
-def test_a_jpeg_too_large_for_memory_is_read_by_parts_and_told(
+def test_a_jpeg_too_large_for_memory_is_read_in_parts_with_a_note(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Image.fromarray(IMAGE).save(tmp_path / "a.jpg", subsampling="4:4:4")
@@ -132,7 +132,7 @@ def test_grey_and_palette_become_rgb(tmp_path: Path, mode: str, suffix: str) -> 
     assert raster.notes == ([] if mode == "P" else [GREY_NOTE])
 
 
-def test_a_fourth_band_that_is_no_alpha_is_left_out_and_told(tmp_path: Path) -> None:
+def test_a_fourth_band_without_alpha_is_ignored_with_a_note(tmp_path: Path) -> None:
     infrared = noise(40, 50, 4)
     path = write_tiff(tmp_path / "a.tif", infrared, photometric="RGB", alpha="unspecified")
     image, missing, raster = read(path)
@@ -142,7 +142,7 @@ def test_a_fourth_band_that_is_no_alpha_is_left_out_and_told(tmp_path: Path) -> 
     assert "4 bands: 1, 2, 3" in raster.notes[0]
 
 
-def test_bands_that_say_their_colour_are_found(tmp_path: Path) -> None:
+def test_bands_are_found_by_their_colour_tags(tmp_path: Path) -> None:
     bands = noise(40, 50, 6)
     path = write_tiff(tmp_path / "a.tif", bands)
     with quiet_gdal(), rasterio.open(path, "r+") as dataset:
@@ -182,7 +182,7 @@ def test_bands_are_found_by_their_descriptions(
     )
 
 
-def test_false_colours_are_not_taken_for_colours(tmp_path: Path) -> None:
+def test_false_colour_bands_are_refused(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "a.tif", noise(40, 50), photometric="RGB")
     with quiet_gdal(), rasterio.open(path, "r+") as dataset:
         dataset.descriptions = ("NIR", "red", "green")
@@ -191,7 +191,7 @@ def test_false_colours_are_not_taken_for_colours(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wanted", [[3, 2, 1], [1, 1, 4], [2]])
-def test_bands_are_chosen(tmp_path: Path, wanted: list[int]) -> None:
+def test_bands_can_be_chosen(tmp_path: Path, wanted: list[int]) -> None:
     path = write_tiff(tmp_path / "a.tif", noise(40, 50, 8))
     with open_raster(path, wanted) as raster:
         image, _ = raster.read_rows(0, 40)
@@ -202,7 +202,7 @@ def test_bands_are_chosen(tmp_path: Path, wanted: list[int]) -> None:
         open_raster(path, [1, 9, 2]).__enter__()
 
 
-def test_bands_of_a_jpeg_are_chosen(tmp_path: Path) -> None:
+def test_bands_of_a_jpeg_can_be_chosen(tmp_path: Path) -> None:
     Image.fromarray(COLOURFUL).save(tmp_path / "a.jpg")
     with open_raster(tmp_path / "a.jpg", [3, 2, 1]) as raster:
         image, _ = raster.read_rows(0, 40)
@@ -231,7 +231,7 @@ def test_an_alpha_of_two_values_is_a_mask(
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
-def test_infrared_that_is_called_alpha_masks_nothing(tmp_path: Path, dtype: str) -> None:
+def test_infrared_tagged_as_alpha_masks_nothing(tmp_path: Path, dtype: str) -> None:
     alpha = np.random.default_rng(1).integers(0, 200, (40, 50)).astype(dtype)
     alpha[:20] = 200
     path = with_alpha(tmp_path / "a.tif", alpha)
@@ -268,7 +268,7 @@ def test_sixteen_bits_are_stretched_by_percentiles_of_the_imagery(
 
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
 @pytest.mark.parametrize("value", [0, 500])
-def test_pixels_of_one_value_are_no_error(tmp_path: Path, value: int, dtype: str) -> None:
+def test_a_constant_picture_is_not_an_error(tmp_path: Path, value: int, dtype: str) -> None:
     image, _, _ = read(write_tiff(tmp_path / "a.tif", np.full((40, 50, 1), value, dtype), nodata=0))
     assert len(np.unique(image)) == 1
 
@@ -335,9 +335,7 @@ def test_a_place_is_read_from_geotiff_and_world_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".msk", ".MSK", ".ovr"])
 @pytest.mark.parametrize("name", NAMES)
-def test_files_beside_a_picture_lead_to_no_other_file(
-    tmp_path: Path, name: str, suffix: str
-) -> None:
+def test_sidecars_cannot_open_other_files(tmp_path: Path, name: str, suffix: str) -> None:
     Image.fromarray(IMAGE).save(tmp_path / name)
     expected, _, _ = read(tmp_path / name)
     other = write_tiff(tmp_path / "other.tif", np.zeros((40, 50, 1), np.uint8))
@@ -379,7 +377,7 @@ def test_a_mask_file_by_gdal_is_read(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.tif"])
-def test_a_turned_photograph_is_read_as_stored_and_told(tmp_path: Path, name: str) -> None:
+def test_an_exif_orientation_is_not_applied_with_a_note(tmp_path: Path, name: str) -> None:
     turned = Image.Exif()
     turned[0x0112] = 6
     Image.fromarray(IMAGE).save(tmp_path / name, exif=turned)
@@ -407,7 +405,7 @@ def test_a_tiff_of_two_pictures_is_refused_with_a_command_that_helps(tmp_path: P
     np.testing.assert_array_equal(read(run_command_of(str(refused.value), tmp_path))[0], IMAGE)
 
 
-def test_smaller_copies_and_a_mask_within_a_tiff_are_no_further_pictures(tmp_path: Path) -> None:
+def test_overviews_and_masks_in_a_tiff_do_not_count_as_pictures(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "a.tif", noise(600, 600))
     with quiet_gdal(), rasterio.open(path, "r+") as dataset:
         dataset.write_mask(np.ones((600, 600), np.bool_))
@@ -492,7 +490,7 @@ def test_broken_files_are_named_in_one_line(
 @pytest.mark.parametrize(
     "name", ["/vsicurl/http://127.0.0.1/a.tif", "http://127.0.0.1/a.tif", "/vsizip/a.zip/a.tif"]
 )
-def test_addresses_are_not_opened(name: str) -> None:
+def test_urls_are_not_opened(name: str) -> None:
     with pytest.raises(UserError, match="no URLs"):
         read(Path(name))
 
@@ -532,7 +530,7 @@ def save_in_one_strip_of_jpeg(path: Path) -> None:
     "save",
     [save_interlaced, save_progressive, save_webp, save_in_one_strip, save_in_one_strip_of_jpeg],
 )
-def test_what_cannot_be_read_by_parts_is_refused_where_it_is_large(
+def test_large_files_that_cannot_be_read_in_parts_are_refused(
     tmp_path: Path, save: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "it's"
@@ -548,7 +546,7 @@ def test_what_cannot_be_read_by_parts_is_refused_where_it_is_large(
     np.testing.assert_allclose(image.astype(int), expected, atol=atol)
 
 
-def test_others_are_read_by_parts_however_large(
+def test_other_files_are_read_in_parts_at_any_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(opening, "DECODED_AT_ONCE", 5000)

@@ -15,7 +15,7 @@ SHAPES = [
 @pytest.mark.parametrize(("source", "target"), SHAPES)
 @pytest.mark.parametrize("rows", [1, 7, 1000])
 @pytest.mark.parametrize("kind", ["rgb", "grey", "float"])
-def test_strips_give_what_the_whole_gives(
+def test_strips_give_the_same_result_as_the_whole(
     source: tuple[int, int], target: tuple[int, int], rows: int, kind: str
 ) -> None:
     rng = np.random.default_rng(0)
@@ -39,7 +39,7 @@ def test_strips_give_what_the_whole_gives(
 
 
 @pytest.mark.parametrize("target", [(91, 71), (45, 35), (182, 142), (13, 300), (333, 11)])
-def test_nearest_is_the_pixel_under_the_centre_and_comes_at_the_same_time(
+def test_nearest_is_the_pixel_under_the_centre_in_the_same_strips(
     target: tuple[int, int],
 ) -> None:
     source = (91, 71)  # odd, so that no centre lies between two pixels

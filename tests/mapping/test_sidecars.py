@@ -64,7 +64,7 @@ def test_a_world_file_is_read_as_gdal_does(
 
 
 @pytest.mark.parametrize("text", ["nan\n0\n0\n1\n0\n0\n", "1\n0\n0\n1\ninf\n0\n", "ä" * 600])
-def test_what_holds_no_six_numbers_is_no_world_file(tmp_path: Path, text: str) -> None:
+def test_a_world_file_needs_six_numbers(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.tfw").write_text(text)
     assert read_sidecars(tmp_path / "a.tif").world is None
 
@@ -109,7 +109,7 @@ def test_control_points_of_an_aux_xml_are_read_as_gdal_does(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif"])
-def test_files_that_contradict_each_other_count_as_in_gdal(tmp_path: Path, name: str) -> None:
+def test_contradicting_files_have_the_order_of_gdal(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     Image.fromarray(noise(2, 3)).save(path)
     if name == "a.tif":
@@ -170,7 +170,7 @@ BOMB = "".join(f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 20))
     ],
     ids=range(12),
 )
-def test_an_odd_file_is_passed_over_and_told(
+def test_an_odd_file_is_ignored_with_a_note(
     tmp_path: Path, name: str, text: str, why: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / name).write_text(text)

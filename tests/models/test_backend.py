@@ -54,7 +54,7 @@ def test_a_named_precision_is_taken_as_it_is(precision: str) -> None:
     assert backend.resolve_precision(precision) == precision
 
 
-def test_only_chatter_is_held_back(capfd: pytest.CaptureFixture[str]) -> None:
+def test_only_chatter_is_suppressed(capfd: pytest.CaptureFixture[str]) -> None:
     def fail() -> None:
         with backend._without_chatter():
             os.write(2, b"I0000 00:00:1 port.cc:153] oneDNN custom operations are on.\n")

@@ -45,7 +45,7 @@ def test_each_encoder_sees_what_its_weights_were_trained_on() -> None:
 
 
 @pytest.mark.slow
-def test_weights_of_a_file_reach_the_encoder_and_come_back(tmp_path: Path) -> None:
+def test_weights_of_a_file_reach_the_encoder(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"weights": None, "include_top": False}
     whole = keras.applications.EfficientNetV2B0(**settings, include_preprocessing=True)
     draw = np.random.default_rng(0)
@@ -75,7 +75,7 @@ def test_weights_of_a_file_reach_the_encoder_and_come_back(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_without_a_network_it_is_said_how_to_bring_the_file(
+def test_without_a_network_the_message_says_how_to_provide_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
@@ -97,7 +97,7 @@ def test_without_a_network_it_is_said_how_to_bring_the_file(
 
 
 @pytest.mark.slow
-def test_the_seed_draws_the_encoder_too_and_a_depth_too_many_is_refused() -> None:
+def test_the_seed_sets_the_encoder_and_too_much_depth_is_refused() -> None:
     params = unet_params(encoder="efficientnetv2b0", depth=3)
     one, same, other = (build_unet(params, seed=seed).get_weights() for seed in (1, 1, 2))
     assert all(np.array_equal(a, b) for a, b in zip(one, same, strict=True))
@@ -106,7 +106,7 @@ def test_the_seed_draws_the_encoder_too_and_a_depth_too_many_is_refused() -> Non
         unet_params(encoder="efficientnetv2b0", depth=7)
 
 
-def test_a_residual_net_adds_a_way_past_each_level_down() -> None:
+def test_a_residual_net_adds_a_shortcut_at_each_encoder_level() -> None:
     model = build_unet(unet_params(encoder="residual"))
     added = [layer.name for layer in model.layers if isinstance(layer, keras.layers.Add)]
     assert added == ["down1_add", "down2_add", "bottom_add"]

@@ -32,7 +32,7 @@ def inputs(dtype: str = "float32") -> Any:
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("trainable", [True, False])
-def test_it_computes_what_keras_does(training: bool, trainable: bool) -> None:
+def test_normalization_agrees_with_keras(training: bool, trainable: bool) -> None:
     results = []
     for layer in layers(momentum=0.8):
         layer.trainable = trainable
@@ -51,7 +51,7 @@ def test_it_computes_what_keras_does(training: bool, trainable: bool) -> None:
         np.testing.assert_allclose(one, other, rtol=1e-5)
 
 
-def test_in_bfloat16_it_keeps_statistics_in_float32() -> None:
+def test_statistics_stay_float32_in_bfloat16() -> None:
     for training in (True, False):
         ours, theirs = layers(momentum=0.8, dtype="mixed_bfloat16")
         one, other = (layer(inputs("bfloat16"), training=training) for layer in (ours, theirs))

@@ -30,7 +30,7 @@ SMALLEST = "massachusetts-cpu"  # the others take a minute on real tiles
 each = pytest.mark.parametrize("name", NAMES)
 
 
-def test_there_are_some() -> None:
+def test_there_are_released_nets() -> None:
     assert NAMES
 
 
@@ -40,7 +40,7 @@ def scores_of(name: str) -> dict[str, Any]:
 
 
 @each
-def test_it_is_small_complete_and_without_the_optimizer(name: str) -> None:
+def test_weights_are_small_complete_and_without_the_optimizer(name: str) -> None:
     weights = find_weights(name, RELEASED)
     assert weights.stat().st_size <= LARGEST
     with h5py.File(weights) as file:
@@ -51,7 +51,7 @@ def test_it_is_small_complete_and_without_the_optimizer(name: str) -> None:
 
 
 @each
-def test_its_card_has_its_scores(name: str) -> None:
+def test_a_card_has_the_scores(name: str) -> None:
     scores, card = scores_of(name), (RELEASED / name / "README.md").read_text(encoding="utf-8")
     for found in (scores, scores["tta"]):
         tiles = found["tiles"]
@@ -79,7 +79,7 @@ def measured(name: str, raw: Path, tiles: list[Tile]) -> dict[str, Any]:
 
 @pytest.mark.slow
 @each
-def test_it_scores_as_its_card_says_on_generated_tiles(name: str, tmp_path: Path) -> None:
+def test_scores_on_generated_tiles_are_those_of_the_card(name: str, tmp_path: Path) -> None:
     section = params()["sample"] | {key.removeprefix("sample."): v for key, v in SAMPLE.items()}
     tiles = sample.fetch(tmp_path, **section)
     told = scores_of(name)["sample"]["tiles"]
@@ -92,7 +92,7 @@ def test_it_scores_as_its_card_says_on_generated_tiles(name: str, tmp_path: Path
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[pytest.mark.soak] * (n != SMALLEST)) for n in NAMES]
 )
-def test_it_scores_as_its_card_says_on_real_tiles(name: str, tmp_path: Path) -> None:
+def test_scores_on_real_tiles_are_those_of_the_card(name: str, tmp_path: Path) -> None:
     for split in ("valid", "test"):
         shutil.copytree(Path(str(REAL)) / split, tmp_path / "own" / split)
     raw = tmp_path / "raw"

@@ -41,7 +41,7 @@ def test_a_net_of_one_level_is_two_convolutions_and_a_sigmoid() -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
-def test_any_multiple_of_the_step_goes_in_and_float32_comes_out(precision: str) -> None:
+def test_any_multiple_of_the_step_is_accepted_and_float32_returned(precision: str) -> None:
     params = unet_params()
     assert size_step(params) == 4
     image = np.zeros((2, 12, 20, 3), np.uint8)
@@ -65,7 +65,7 @@ def test_the_seed_draws_the_weights() -> None:
     assert not np.array_equal(one[0], other[0])
 
 
-def test_no_two_layers_start_alike() -> None:
+def test_no_two_layers_start_with_the_same_weights() -> None:
     model = build_unet(unet_params(filters=3, depth=2))
     assert not np.array_equal(
         model.get_layer("down1_1_convolution").get_weights()[0],
@@ -73,7 +73,7 @@ def test_no_two_layers_start_alike() -> None:
     )
 
 
-def test_without_normalization_there_is_none() -> None:
+def test_normalization_can_be_turned_off() -> None:
     model = build_unet(unet_params(normalization="none", dropout=0))
     kinds = {type(layer).__name__ for layer in model.layers}
     assert not kinds & {"BatchNormalization", "Dropout"}

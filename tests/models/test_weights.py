@@ -47,7 +47,7 @@ def saved(model: keras.Model, tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_what_is_saved_comes_back(model: keras.Model, saved: Path) -> None:
+def test_saved_weights_are_loaded_unchanged(model: keras.Model, saved: Path) -> None:
     loaded, description = load_model(saved)
     assert description == DESCRIPTION
     np.testing.assert_array_equal(
@@ -116,7 +116,7 @@ def test_weights_of_another_net_are_refused(saved: Path, change: dict[str, objec
         load_weights(build_unet(unet_params(**change)), saved)
 
 
-def test_weights_of_as_many_numbers_are_refused(tmp_path: Path) -> None:
+def test_weights_of_another_net_with_the_same_size_are_refused(tmp_path: Path) -> None:
     wide = unet_params(filters=1, depth=1, normalization="none")
     save_model(build_unet(wide), tmp_path / "unet.weights.h5", DESCRIPTION)
     net = keras.Sequential([keras.Input((39,)), keras.layers.Dense(1)])
@@ -138,7 +138,7 @@ def test_a_missing_description_is_named(saved: Path) -> None:
         load_model(saved)
 
 
-def test_weights_that_are_no_numbers_are_not_saved(model: keras.Model, tmp_path: Path) -> None:
+def test_weights_with_nan_are_not_saved(model: keras.Model, tmp_path: Path) -> None:
     model.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
     with pytest.raises(UserError, match="not finite"):
         save_model(model, tmp_path / "unet.weights.h5", DESCRIPTION)

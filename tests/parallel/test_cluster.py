@@ -217,7 +217,7 @@ def refuse(item: int) -> None:
 
 
 @pytest.mark.slow
-def test_what_a_worker_refuses_is_refused_here(address: str) -> None:
+def test_an_error_in_a_worker_is_raised_here(address: str) -> None:
     with pytest.raises(UserError, match=r"^raw/7\.tiff is broken$"):
         list(on_cluster(refuse, range(4), address))
 
@@ -228,7 +228,7 @@ def test_workers_with_other_code_are_refused(address: str, monkeypatch: pytest.M
         list(on_cluster(refuse, range(4), address))
 
 
-def test_the_facts_tell_whether_the_folder_is_seen(tmp_path: Path) -> None:
+def test_worker_facts_say_whether_a_folder_exists(tmp_path: Path) -> None:
     facts = worker_facts(str(tmp_path)), worker_facts(str(tmp_path / "elsewhere"))
     assert [next(iter(each.values())) for each in facts] == ["there", "missing"]
 
@@ -238,7 +238,7 @@ def die(item: int) -> None:
 
 
 @pytest.mark.slow
-def test_an_item_that_kills_its_workers_is_an_error_and_no_hang(address: str) -> None:
+def test_an_item_that_kills_its_workers_is_an_error(address: str) -> None:
     with pytest.raises(UserError, match=r"died one after the other.*more memory"):
         list(on_cluster(die, range(4), address))
 
@@ -262,7 +262,7 @@ def wait_a_little(item: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_lost_scheduler_is_an_error_and_no_hang(processes: Processes, address: str) -> None:
+def test_a_lost_scheduler_is_an_error(processes: Processes, address: str) -> None:
     """The last test: there is no cluster after it."""
     results = on_cluster(wait_a_little, range(1000), address)
     next(results)

@@ -37,22 +37,20 @@ def test_results_come_in_order(monkeypatch: pytest.MonkeyPatch, workers: str) ->
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_what_a_worker_refuses_is_refused_here(
-    monkeypatch: pytest.MonkeyPatch, workers: str
-) -> None:
+def test_an_error_in_a_worker_is_raised_here(monkeypatch: pytest.MonkeyPatch, workers: str) -> None:
     monkeypatch.setenv(WORKERS_VARIABLE, workers)
     with pytest.raises(UserError, match=r"^data/raw/train/sat/7\.tiff is broken$"):
         list(in_order(refuse, ITEMS, "tiles"))
 
 
-def test_a_killed_worker_is_an_error_and_no_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_worker_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(WORKERS_VARIABLE, "2")
     with pytest.raises(UserError, match=r"crop: a worker process was killed.*ROADS_WORKERS=1"):
         list(in_order(die, ITEMS, "crop"))
 
 
 @pytest.mark.parametrize("told", ["abc", "0", "-1", "1.5", "²"])
-def test_a_number_of_workers_that_is_none_is_told(
+def test_an_invalid_number_of_workers_is_refused(
     monkeypatch: pytest.MonkeyPatch, told: str
 ) -> None:
     monkeypatch.setenv(WORKERS_VARIABLE, told)
@@ -70,7 +68,7 @@ def process_id(item: int) -> int:
     return os.getpid()
 
 
-def test_no_more_is_computed_than_is_soon_taken(
+def test_results_are_not_computed_far_ahead(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv(WORKERS_VARIABLE, "2")

@@ -79,7 +79,7 @@ def test_keys_that_contradict_each_other_are_both_named(
     assert "{" not in str(error.value)
 
 
-def test_with_no_epochs_sizes_need_not_suit_the_net_of_params_yaml(tmp_path: Path) -> None:
+def test_without_epochs_sizes_need_not_fit_the_net_of_params_yaml(tmp_path: Path) -> None:
     values = params()
     values["train"] |= {"epochs": 0, "initial_weights": "massachusetts-cpu"}
     values["unet"] |= {"depth": 7, "encoder_weights": "imagenet"}

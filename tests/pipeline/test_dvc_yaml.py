@@ -56,7 +56,7 @@ def reruns_on_edit(module: str) -> set[str]:
     return {stage for stage in STAGES if any(covers(dep, module) for dep in code_deps(stage))}
 
 
-def test_the_stages_stand_in_order() -> None:
+def test_the_stages_are_in_order() -> None:
     assert list(pipeline()["stages"]) == STAGES
 
 
@@ -68,13 +68,13 @@ def test_every_imported_module_lies_in_a_dep(stage: str) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_dep_holds_something_that_the_stage_imports(stage: str) -> None:
+def test_every_dep_contains_an_imported_module(stage: str) -> None:
     modules = imported_modules(stage_module(stage))
     for dep in code_deps(stage):
         assert any(covers(dep, module) for module in modules), dep
 
 
-def test_train_reruns_after_an_edit_of_what_a_reader_would_expect() -> None:
+def test_train_reruns_after_an_edit_of_its_code() -> None:
     modules = [path.relative_to(ROOT).as_posix() for path in ROOT.glob("roads/**/*.py")]
     found = {module for module in modules if "train" in reruns_on_edit(module)}
     packages = {m for m in modules if m.startswith(("roads/models/", "roads/training/"))}
@@ -95,13 +95,13 @@ def test_an_edit_of_a_section_reruns_the_stages_that_read_it() -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_sections_read_are_sections_declared(stage: str) -> None:
+def test_a_stage_declares_the_sections_that_it_reads(stage: str) -> None:
     declared = pipeline()["stages"][stage]["params"]
     assert {name.partition(".")[0] for name in declared} == sections_read(stage)
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_dvc_run_cache_tells_every_param_from_another(stage: str) -> None:
+def test_the_run_cache_distinguishes_every_param(stage: str) -> None:
     """Inside a section it overlooks keys that are called as what it notes of files."""
     declared = pipeline()["stages"][stage]["params"]
     for section in sections_read(stage) & set(declared):
@@ -109,7 +109,7 @@ def test_dvc_run_cache_tells_every_param_from_another(stage: str) -> None:
             assert f"{section}.{key}" in declared
 
 
-def test_evaluate_reads_of_the_split_what_it_declares() -> None:
+def test_evaluate_reads_only_the_split_params_that_it_declares() -> None:
     """Of other keys of `split:` only crop and what it then changes run again."""
     declared = pipeline()["stages"]["evaluate"]["params"]
     assert [name for name in declared if "." in name] == ["split.by"]
@@ -118,14 +118,14 @@ def test_evaluate_reads_of_the_split_what_it_declares() -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_keys_stand_in_one_order_and_the_stage_is_described(stage: str) -> None:
+def test_keys_have_one_order_and_stages_a_description(stage: str) -> None:
     keys = list(pipeline()["stages"][stage])
     assert keys == [k for k in ("desc", "cmd", "deps", "params", "outs", "metrics") if k in keys]
     assert keys[0] == "desc"
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_takes_the_place_of_the_shell_that_dvc_starts(stage: str) -> None:
+def test_a_stage_replaces_the_shell_that_dvc_starts(stage: str) -> None:
     module = stage_module(stage).removesuffix(".py").replace("/", ".")
     assert pipeline()["stages"][stage]["cmd"].split()[:4] == ["exec", "python", "-m", module]
 
@@ -165,7 +165,7 @@ def test_no_dep_lies_inside_an_out() -> None:
         assert not outs & set(Path(dep).parents), dep
 
 
-def test_what_stages_share_runs_without_dvc_and_loads_tensorflow_only_as_a_backend() -> None:
+def test_shared_code_runs_without_dvc_and_loads_tensorflow_only_as_a_backend() -> None:
     for path in sorted((ROOT / "roads").rglob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.Import | ast.ImportFrom):

@@ -122,7 +122,7 @@ def check_full_then_mended(name: str, kilobytes: int, inputs: Path, folder: Path
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "kilobytes"), [("stages.crop", 600), ("stages.pack_h5", 1060)])
-def test_a_full_disk_is_said_in_a_line_and_can_be_mended(
+def test_a_full_disk_is_reported_in_one_line_and_can_be_fixed(
     name: str, kilobytes: int, inputs: Path, tmp_path: Path
 ) -> None:
     check_full_then_mended(name, kilobytes, inputs, tmp_path / "disk")
@@ -139,9 +139,7 @@ def test_a_full_disk_at_several_moments(
 
 
 @pytest.mark.soak
-def test_a_training_goes_on_from_its_backup_once_there_is_room(
-    inputs: Path, tmp_path: Path
-) -> None:
+def test_a_training_resumes_once_there_is_space(inputs: Path, tmp_path: Path) -> None:
     said = check_full_then_mended("stages.train", 240, inputs, tmp_path / "disk")
     assert "resuming after epoch" in said
 
@@ -172,19 +170,19 @@ def check_full_then_mapped(kilobytes: int, folder: Path, inputs: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_picture_for_which_there_is_no_room_is_mapped_later(tmp_path: Path) -> None:
+def test_a_picture_without_space_is_mapped_later(tmp_path: Path) -> None:
     check_full_then_mapped(400, tmp_path / "disk", tmp_path)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("kilobytes", [500, 700, 900, 1100, 1200, 1300])
-def test_no_room_for_a_picture_at_several_moments(kilobytes: int, tmp_path: Path) -> None:
+def test_a_full_disk_at_several_moments_of_mapping(kilobytes: int, tmp_path: Path) -> None:
     check_full_then_mapped(kilobytes, tmp_path / "disk", tmp_path)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 @pytest.mark.parametrize("write_aside", [replacing, replacing_folder])
-def test_what_was_there_before_stays(
+def test_earlier_files_are_kept(
     write_aside: Callable[[Path], Any], number: int, tmp_path: Path
 ) -> None:
     before = tmp_path / "before"

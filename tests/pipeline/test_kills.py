@@ -111,7 +111,7 @@ def last_stage(said: Sequence[str]) -> str:
 
 
 @pytest.mark.soak
-def test_killed_twenty_times_it_ends_as_undisturbed(
+def test_a_run_killed_twenty_times_ends_like_an_uninterrupted_one(
     server: TileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = small_project(tmp_path / "whole", server)

@@ -53,7 +53,7 @@ def ran(output: str) -> list[str]:
     return [name for name in STAGES if f"Running stage '{name}'" in output]
 
 
-def test_git_is_left_clean_and_holds_the_metrics(project: Path) -> None:
+def test_git_stays_clean_and_has_the_metrics(project: Path) -> None:
     assert run(project, "git", "status", "--porcelain").stdout == ""
     tracked = run(project, "git", "ls-files", "metrics", "dvc.lock", "data").stdout.split()
     assert {"metrics/data.json", "metrics/train.json", "metrics/test.json"} <= set(tracked)
@@ -86,13 +86,13 @@ def test_one_page_shows_every_curve_and_picture(project: Path) -> None:
         assert str(picture.relative_to(project)) in page
 
 
-def test_nothing_half_done_is_left_behind(project: Path) -> None:
+def test_no_unfinished_file_is_left(project: Path) -> None:
     assert list(project.rglob("*.partial")) == []
     backups = project / ".dvc" / "roads" / "training"
     assert list(backups.iterdir()) == []
 
 
-def test_an_experiment_reruns_what_it_must_and_branches_compare(project: Path) -> None:
+def test_an_experiment_reruns_what_it_must_and_branches_can_be_compared(project: Path) -> None:
     answer = run(project, "dvc", "exp", "run", "-S", "train.learning_rate=0.00001")
     assert ran(answer.stdout) == ["train", "evaluate"]
     text = (project / "params.yaml").read_text(encoding="utf-8")
@@ -144,7 +144,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("evaluate", None, "the section `evaluate:` is missing"),
     ],
 )
-def test_bad_params_of_a_later_stage_are_refused_before_the_first_has_worked(
+def test_bad_params_of_a_later_stage_are_refused_by_the_first(
     fresh: Path, section: str, change: dict[str, object] | None, told: str
 ) -> None:
     values = yaml.safe_load((fresh / "params.yaml").read_text(encoding="utf-8"))
@@ -189,7 +189,7 @@ def test_status_names_exactly_the_stages_that_read_a_section(
         assert status == readers, section
 
 
-def test_the_seed_of_a_draw_that_is_not_made_reruns_crop_alone(project: Path) -> None:
+def test_an_unused_split_seed_reruns_only_crop(project: Path) -> None:
     set_param(project, "split", seed=3)
     assert ran(run(project, "dvc", "repro").stdout) == ["crop"]
 
@@ -200,7 +200,7 @@ def test_a_users_folder_is_noticed_when_it_changes(project: Path, tmp_path: Path
     assert "download" in run(project, "dvc", "status").stdout
 
 
-def test_a_users_weights_are_scored_as_they_are(project: Path, tmp_path: Path) -> None:
+def test_a_users_weights_are_scored_unchanged(project: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     for name in ("unet.weights.h5", "unet.json"):
         shutil.copyfile(project / "models" / name, tmp_path / "mine" / name)
@@ -237,7 +237,7 @@ def test_a_recipe_is_one_command_and_the_next_starts_from_the_committed_params(
 
 
 @pytest.mark.soak
-def test_a_killed_run_keeps_others_out_goes_on_and_ends_in_the_same_weights(
+def test_a_killed_run_resumes_and_ends_with_the_same_weights(
     project: Path,
 ) -> None:
     set_param(project, "train", epochs=10, seed=5, early_stopping_patience=0)
@@ -276,7 +276,7 @@ def test_a_killed_run_keeps_others_out_goes_on_and_ends_in_the_same_weights(
 @pytest.mark.parametrize(  # DVC runs a stage in $SHELL
     "shell", ["/bin/bash", pytest.param("/bin/sh", marks=pytest.mark.soak)]
 )
-def test_a_stage_ends_with_its_dvc_and_leaves_nothing_to_the_next(
+def test_a_stage_ends_with_its_dvc_and_leaves_nothing_behind(
     project: Path, shell: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SHELL", shell)
@@ -325,9 +325,7 @@ def test_another_machine_pulls_and_computes_nothing_again(project: Path, tmp_pat
     assert run(second, "git", "status", "--porcelain").stdout == ""
 
 
-def test_what_was_run_and_not_committed_comes_with_the_run_cache(
-    project: Path, tmp_path: Path
-) -> None:
+def test_uncommitted_runs_are_shared_by_the_run_cache(project: Path, tmp_path: Path) -> None:
     set_param(project, "binarize", threshold=120)
     run(project, "dvc", "repro", "binarize")
     run(project, "dvc", "push", "--run-cache")  # the files are those of the dvc.lock at hand

@@ -56,7 +56,7 @@ def test_a_constant_stays_constant_and_a_probability(shape: tuple[int, int], val
 
 @given(st.integers(1, 300), st.integers(2, 64), st.data())
 @settings(deadline=None)
-def test_windows_cover_a_side_evenly_and_weigh_one_at_every_pixel(
+def test_windows_cover_a_side_evenly_with_weights_that_sum_to_one(
     length: int, size: int, data: st.DataObject
 ) -> None:
     overlap = data.draw(st.integers(0, size - 1))
@@ -73,7 +73,7 @@ def test_windows_cover_a_side_evenly_and_weigh_one_at_every_pixel(
     np.testing.assert_allclose(total, 1, atol=1e-6)
 
 
-def test_weights_fall_to_the_edge_of_a_window() -> None:
+def test_weights_decrease_towards_the_edge_of_a_window() -> None:
     first, middle, last = blend_weights([0, 12, 24], 16)
     assert (first[:12] == 1).all()
     assert (np.diff(first[12:]) < 0).all()
@@ -94,7 +94,7 @@ def test_seams_are_blended_away() -> None:
     assert probability[2:-2, 2:-2].min() > 0.7
 
 
-def test_rows_come_as_they_are_finished_and_are_read_only_where_needed() -> None:
+def test_rows_are_returned_when_finished_and_read_only_where_needed() -> None:
     image = picture(200, 50)
     asked: list[tuple[int, int]] = []
 
@@ -120,9 +120,7 @@ def leaning(windows: Image8) -> Float32:
 
 @pytest.mark.parametrize("turns", [1, 2, 3])
 @pytest.mark.parametrize("flip", [False, True])
-def test_with_all_turns_a_turned_picture_gives_the_turned_prediction(
-    turns: int, flip: bool
-) -> None:
+def test_with_all_turns_prediction_commutes_with_turns(turns: int, flip: bool) -> None:
     image = picture(80, 80)  # windows at 0, 24 and 48: the same from either end
     turned = np.rot90(image[:, ::-1] if flip else image, turns)
     windows = Windows(32, 8, 4)

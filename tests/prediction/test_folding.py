@@ -40,7 +40,7 @@ def test_a_folded_net_predicts_the_same_without_normalization(changes: dict[str,
     assert own == []
 
 
-def test_the_precision_stays_and_a_net_without_normalization_is_left_alone() -> None:
+def test_folding_keeps_the_precision_and_a_net_without_normalization() -> None:
     params = unet_params()
     folded = fold(build_unet(params, "mixed_bfloat16"), params)
     assert folded.get_layer("bottom_1_convolution").compute_dtype == "bfloat16"

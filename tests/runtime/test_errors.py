@@ -30,7 +30,7 @@ sys.exit(exit_status(main))
     ("error", "status"),
     [("SystemExit(0)", 0), ("OSError(28, 'full', 'a')", 1), ("KeyboardInterrupt", 130)],
 )
-def test_the_status_is_the_same_whatever_is_closed(closed: str, error: str, status: int) -> None:
+def test_the_status_does_not_depend_on_closed_streams(closed: str, error: str, status: int) -> None:
     command = f"exec {sys.executable} -c '{RUN.format(error=error).replace(chr(39), chr(34))}'"
     answer = subprocess.run(
         ["/bin/sh", "-c", f"{command} {closed}"],
@@ -43,7 +43,7 @@ def test_the_status_is_the_same_whatever_is_closed(closed: str, error: str, stat
 @pytest.mark.parametrize(
     ("to", "reason"), [("| true", "Broken pipe"), (">/dev/full", "No space left on device")]
 )
-def test_output_that_cannot_be_written_is_told_once(to: str, reason: str) -> None:
+def test_output_that_cannot_be_written_is_reported_once(to: str, reason: str) -> None:
     code = (
         "import time; from roads.runtime.errors import exit_status; time.sleep(0.5); "
         "raise SystemExit(exit_status(lambda: print(1)))"

@@ -10,7 +10,7 @@ from roads.runtime.errors import UserError
 from roads.runtime.locks import HeldError, held
 
 
-def test_who_comes_second_is_told(tmp_path: Path) -> None:
+def test_a_second_holder_is_refused(tmp_path: Path) -> None:
     lock = tmp_path / "here" / "lock"
     with held(lock), pytest.raises(HeldError, match="wait"), held(lock, "wait"):
         pass

@@ -19,7 +19,7 @@ def read(tmp_path: Path, text: str) -> Oven:
     return read_section(Oven, "oven", path)
 
 
-def test_a_float_that_dvc_wrote_back_is_a_number(tmp_path: Path) -> None:
+def test_a_float_written_by_dvc_is_a_number(tmp_path: Path) -> None:
     assert read(tmp_path, "oven: {degrees: 1e-05, trays: 2}").degrees == 1e-5
 
 
@@ -86,9 +86,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     ],
     ids=lambda text: text[:30],
 )
-def test_what_is_meant_to_break_the_reader_is_one_short_line(
-    tmp_path: Path, text: str, told: str
-) -> None:
+def test_hostile_params_are_refused_in_one_short_line(tmp_path: Path, text: str, told: str) -> None:
     with pytest.raises(UserError) as error:
         read(tmp_path, text)
     assert told in str(error.value)
@@ -96,7 +94,7 @@ def test_what_is_meant_to_break_the_reader_is_one_short_line(
     assert len(str(error.value)) < 1500
 
 
-def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+def test_bytes_that_are_not_text_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_bytes("oven: {degrees: 5, trays: 1} # café".encode("latin-1"))
     with pytest.raises(UserError, match=r"params\.yaml is not valid YAML: 'utf-8' codec"):

@@ -55,7 +55,7 @@ def test_a_stage_runs_once_at_a_time_in_a_folder(tmp_path: Path) -> None:
     assert "params.yaml is missing" in binarize(tmp_path)[1]  # now it is let in
 
 
-def test_a_stage_does_not_begin_when_its_dvc_has_ended(tmp_path: Path) -> None:
+def test_a_stage_does_not_start_if_its_dvc_has_ended(tmp_path: Path) -> None:
     status, said = binarize(tmp_path, start_new_session=True)  # as an orphan it has another's
     assert status == 1
     assert said == "error: the `dvc` that started this stage has ended. Run `dvc repro`.\n"
@@ -165,7 +165,7 @@ sys.exit(stage_status(main))
         ),
     ],
 )
-def test_what_changes_under_a_running_stage_fails_it(
+def test_a_change_under_a_running_stage_is_an_error(
     tmp_path: Path, path: str, text: str, told: str
 ) -> None:
     for folder in (".dvc", "data", "mine"):

@@ -36,7 +36,7 @@ def test_folders_by_split(tmp_path: Path, val: str, names: tuple[str, str]) -> N
 
 
 @pytest.mark.parametrize("inside", ["", "tiff"])
-def test_kaggles_form(tmp_path: Path, inside: str) -> None:
+def test_kaggles_layout(tmp_path: Path, inside: str) -> None:
     for number, split in enumerate(["train", "val", "test"]):
         put(tmp_path / "own" / inside / split / f"{number}.tiff")
         put(tmp_path / "own" / inside / f"{split}_labels" / f"{number}.tif", "map")
@@ -111,7 +111,7 @@ def test_deepglobes_splits_without_maps_are_left_out(
     assert "3 pictures in" in capsys.readouterr().err
 
 
-def test_linked_and_hidden_pictures_are_not_told_to_be_left_out(
+def test_linked_and_hidden_pictures_are_not_reported_as_ignored(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     put(tmp_path / "own" / "real" / "a.png")
@@ -170,7 +170,7 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_of_an_unknown_form_the_nearest_is_named(
+def test_the_nearest_layout_is_named_for_an_unknown_one(
     tmp_path: Path, paths: tuple[str, ...], told: str
 ) -> None:
     (tmp_path / "own").mkdir()

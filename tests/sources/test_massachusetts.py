@@ -228,7 +228,7 @@ WHOLE, REST = (None, None), ("bytes=5000-", strong_etag(tile(0)[0])["ETag"])
         (None, [CUT, sends(ranges=False)], [WHOLE, REST]),
     ],
 )
-def test_a_file_comes_whole(
+def test_an_interrupted_file_is_completed(
     server: TileServer,
     run: Run,
     version: dict[str, str] | None,
@@ -243,7 +243,7 @@ def test_a_file_comes_whole(
     assert [(seen.range, seen.if_range) for seen in server.asked(SAT)] == asked
 
 
-def test_goes_on_from_an_earlier_run(server: TileServer, run: Run) -> None:
+def test_a_download_resumes_an_earlier_run(server: TileServer, run: Run) -> None:
     server.faults[SAT] = iter([sends(stop=3000), sends(stop=3000)])
     assert re.search(r"a_15 \(image: .* after 6,000 bytes\)", run.refusal(server, retries=1))
     run.check(server, run(server))
@@ -251,7 +251,7 @@ def test_goes_on_from_an_earlier_run(server: TileServer, run: Run) -> None:
     assert len(server.asked(MAP)) == 1
 
 
-def test_a_server_that_cuts_often_is_not_given_up(server: TileServer, run: Run) -> None:
+def test_a_server_that_often_disconnects_is_not_given_up(server: TileServer, run: Run) -> None:
     add_tile(server, "train", "a_15", 1500)
     server.faults[SAT] = iter([sends(stop=1_200_000)] * 5)
     run.check(server, run(server, retries=1))
@@ -286,7 +286,7 @@ LOGIN_PAGE = answers(200, b"<p>Log in", Content_Type="text/html; charset=utf-8")
         (sends(body=b""), 1, "is not a picture"),
     ],
 )
-def test_what_cannot_be_had_is_refused(
+def test_unavailable_files_are_refused(
     server: TileServer, run: Run, fault: Fault, tries: int, reason: str
 ) -> None:
     server.faults[SAT] = itertools.repeat(fault)
@@ -311,7 +311,9 @@ def test_endless_bodies_are_cut_off(
     assert run.cached() == ["a_15.tif", "a_15.tif.json"]
 
 
-def test_server_errors_pass(server: TileServer, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_temporary_server_errors_are_retried(
+    server: TileServer, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(http, "MAX_WAIT", 0.2)
     server.faults[SAT] = iter([answers(500), answers(429, Retry_After="x")])
     server.faults[MAP] = iter([answers(503, Retry_After="100")])
@@ -364,7 +366,7 @@ def test_https_is_verified_and_does_not_become_http(
         run.check(server, run(server))
 
 
-def test_missing_tiles_are_told_by_name(
+def test_missing_tiles_are_named(
     server: TileServer, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number in range(25):
@@ -415,7 +417,7 @@ def test_a_server_that_cannot_be_reached_is_given_up_soon(
     assert [tile.name for tile in run(gone, allow_missing=True)] == ["t000"]
 
 
-def test_a_damaged_cache_mends_itself(server: TileServer, run: Run) -> None:
+def test_a_damaged_cache_is_repaired(server: TileServer, run: Run) -> None:
     run(server)
     (image,) = run.folder.glob("cache/*/train/sat/a_15.tiff")
     (record,) = run.folder.glob("cache/*/train/map/a_15.tif.json")
@@ -475,7 +477,7 @@ def test_two_runs_at_once_fetch_each_file_once(
     second.check(server, tiles)
 
 
-def test_a_file_that_the_disk_does_not_take(server: TileServer, run: Run) -> None:
+def test_a_file_that_does_not_fit_on_the_disk(server: TileServer, run: Run) -> None:
     """A limit on the size of files stands for a disk that is full."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -532,9 +534,7 @@ def test_the_official_list() -> None:
     assert Counter(split for split, _ in first) == {"train": 2, "valid": 2, "test": 2}
 
 
-def test_half_files_that_nobody_came_back_for_go_after_a_month(
-    server: TileServer, run: Run
-) -> None:
+def test_unfinished_downloads_are_removed_after_a_month(server: TileServer, run: Run) -> None:
     month = time.time() - 31 * 86_400
     folder = run.folder / "cache" / "another address" / "train"
     folder.mkdir(parents=True)

@@ -19,7 +19,7 @@ RANGE = {"Content-Range": "bytes 4-9/10"}
         ({"ETag": '"x"', "Content-Range": "bytes 4-10/11"}, False),
     ],
 )
-def test_only_what_is_said_to_be_the_same_version_is_joined(
+def test_only_parts_of_the_same_version_are_joined(
     headers: dict[str, str], continues: bool
 ) -> None:
     answer = requests.Response()

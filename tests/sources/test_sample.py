@@ -80,7 +80,7 @@ def test_bytes_do_not_depend_on_the_number_of_workers(
     assert fetch(tmp_path / "pair", train=3) == alone
 
 
-def test_a_tile_does_not_depend_on_how_many_there_are(tmp_path: Path) -> None:
+def test_a_tile_does_not_depend_on_the_number_of_tiles(tmp_path: Path) -> None:
     few, more = fetch(tmp_path / "few"), fetch(tmp_path / "more", test=2)
     assert more[:3] == few
     digests = {tile.image.sha256 for tile in more} | {tile.map.sha256 for tile in more}
@@ -119,7 +119,7 @@ def test_bytes_do_not_depend_on_the_processor() -> None:
     assert answer.stdout.strip() == digest(*sample.generate(SEED, 300, "train", 2))
 
 
-def test_one_training_tile_misses_much_and_one_a_little() -> None:
+def test_one_training_tile_lacks_much_imagery_and_one_a_little() -> None:
     shares = [blank_fraction(sample.generate(SEED, 300, "train", number)[0]) for number in range(5)]
     assert 0.25 < shares[1] < 0.5
     assert 0.05 <= shares[2] <= 0.1
