@@ -34,12 +34,12 @@ ROAD = graph([(0, 0), (0, 1000)])
 CROSS = graph([(0, 0), (0, 100)], [(0, 0), (0, -100)], [(0, 0), (100, 0)], [(0, 0), (-100, 0)])
 
 
-def test_identical_graphs_are_as_similar_as_can_be() -> None:
+def test_identical_graphs_score_one() -> None:
     for one in (ROAD, CROSS, trace_mask(blotches(200, 150, 0), metres=METRES, spur=5, tolerance=1)):
         assert apls(one, one) == pytest.approx(1)
 
 
-def test_no_roads() -> None:
+def test_graphs_without_roads() -> None:
     assert apls(EMPTY, EMPTY) == 1
     assert apls(EMPTY, ROAD) == apls(ROAD, EMPTY) == 0
 
@@ -58,7 +58,7 @@ def test_a_missing_road_loses_its_routes() -> None:
     )
 
 
-def test_a_detour_costs_its_share_of_the_route() -> None:
+def test_a_detour_costs_its_fraction_of_the_route() -> None:
     # A square of 40 m without one side: of its six routes one is three times as long, which
     # costs 1. Back, that route of 120 m is 40 m long, which costs 2 / 3.
     a, b, c, d = (0.0, 0.0), (0.0, 40.0), (40.0, 40.0), (40.0, 0.0)

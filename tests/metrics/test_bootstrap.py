@@ -29,7 +29,7 @@ def test_agrees_with_a_loop_over_draws() -> None:
     assert low < pooled(tiles).dice < high
 
 
-def test_twice_the_same_and_narrower_with_more_tiles() -> None:
+def test_intervals_repeat_and_narrow_with_more_tiles() -> None:
     assert dice_interval(some_tiles(5)) == dice_interval(some_tiles(5))
     few, many = (dice_interval(some_tiles(count)) for count in (5, 200))
     assert many[1] - many[0] < few[1] - few[0]

@@ -73,7 +73,7 @@ def test_without_road_nothing_is_complete_and_without_predicted_road_nothing_cor
 
 @given(MAPS)
 @settings(deadline=None)
-def test_near_is_within_the_reach_as_the_crow_flies(maps: tuple[Bool, Bool]) -> None:
+def test_near_is_a_euclidean_distance(maps: tuple[Bool, Bool]) -> None:
     lines, others = maps
     distance = ndimage.distance_transform_edt(~others)
     near = lines & (distance <= REACH) if others.any() else np.zeros_like(lines)

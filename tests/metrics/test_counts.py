@@ -85,7 +85,7 @@ def test_iou_follows_from_dice_and_symmetry_swaps_precision_and_recall(counts: C
         assert 0 <= score <= 1
 
 
-def test_what_is_not_defined_is_reported_as_none() -> None:
+def test_undefined_scores_are_none() -> None:
     names = ("dice", "iou", "precision", "recall")
     assert reported(Counts(3, 1, 2), *names) == {
         "dice": 0.666667, "iou": 0.5, "precision": 0.75, "recall": 0.6,
@@ -111,7 +111,7 @@ def test_a_level_is_exactly_a_threshold(pictures: tuple[Float32, Bool], level: i
 
 @given(PICTURES)
 @settings(max_examples=30)
-def test_rising_threshold_never_finds_more(pictures: tuple[Float32, Bool]) -> None:
+def test_a_higher_threshold_never_finds_more(pictures: tuple[Float32, Bool]) -> None:
     every = counted(*pictures).every()
     assert len(every) == LEVELS
     for lower, higher in itertools.pairwise(every):
@@ -120,7 +120,7 @@ def test_rising_threshold_never_finds_more(pictures: tuple[Float32, Bool]) -> No
         assert higher.false_negatives >= lower.false_negatives
 
 
-def test_batches_add_up_whatever_their_size() -> None:
+def test_batches_of_any_size_add_up() -> None:
     probabilities, road = random_pictures(1, 7, 16, 16)
     whole, parts = counted(probabilities, road), LevelCounts()
     for start in (0, 3, 5):

@@ -113,7 +113,7 @@ def test_the_window_is_a_square_so_the_far_corner_counts() -> None:
     assert counted((predicted.astype(np.float32), road)).break_even()[0] == 1
 
 
-def test_width_is_forgiven() -> None:
+def test_a_line_of_another_width_scores_one() -> None:
     """A 1-pixel centreline and a 13-pixel band both score 1 against a 7-pixel road."""
     road = np.zeros((20, 40), np.bool_)
     road[:, 17:24] = True
@@ -145,7 +145,7 @@ def test_break_even_of_extremes() -> None:
 
 
 @pytest.mark.parametrize("predicted", [0, 1])
-def test_without_road_there_is_no_break_even_and_no_curve(predicted: int) -> None:
+def test_without_road_break_even_and_curve_are_undefined(predicted: int) -> None:
     road = np.zeros((20, 20), np.bool_)
     for counts in (counted((np.full(road.shape, predicted, np.float32), road)), RelaxedCounts()):
         assert counts.break_even() == (None, None)

@@ -66,7 +66,7 @@ def test_blank_crops_are_dropped_and_pages_stay_in_step(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("nodata", ["0", "7"])
-def test_crops_that_the_file_says_are_missing_are_dropped(tmp_path: Path, nodata: str) -> None:
+def test_crops_masked_out_by_the_file_are_dropped(tmp_path: Path, nodata: str) -> None:
     image = picture(128, 128)
     image[:64] = 0  # a black collar, or nodata
     image[64:, 64:] = int(nodata)

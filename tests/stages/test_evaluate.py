@@ -155,7 +155,7 @@ def test_threshold_is_chosen_on_validation_not_on_test(models: Path, tmp_path: P
 
 
 @pytest.mark.slow
-def test_article_measures_are_its_formulas_whatever_the_batch_size(
+def test_article_measures_follow_its_formulas_for_any_batch_size(
     models: Path, tmp_path: Path
 ) -> None:
     packed = make_pack(tmp_path / "packed")
@@ -184,7 +184,7 @@ def test_crops_one_by_one_add_up_to_the_pooled_counts() -> None:
 
 
 @pytest.mark.slow
-def test_curve_and_pictures_replace_those_of_the_last_run(models: Path, tmp_path: Path) -> None:
+def test_curve_and_pictures_replace_earlier_ones(models: Path, tmp_path: Path) -> None:
     packed = make_pack(tmp_path / "packed")
     run(models, packed, PARAMS.model_copy(update={"overlays": 9}))
     run(models, packed)
@@ -208,7 +208,7 @@ def test_curve_and_pictures_replace_those_of_the_last_run(models: Path, tmp_path
     assert recall == sorted(recall, reverse=True)
 
 
-def test_pictures_are_of_the_same_places_whatever_the_scores(
+def test_pictures_show_the_same_places_for_any_scores(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packed = make_pack(tmp_path / "packed")
@@ -266,7 +266,7 @@ def test_a_model_that_has_learned_nothing_is_named(
 
 
 @pytest.mark.slow
-def test_a_model_that_has_learned_is_not_named_so(
+def test_a_model_that_has_learned_is_not_named(
     models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(models, make_pack(tmp_path / "packed"))

@@ -146,7 +146,7 @@ SCORES = {
 
 
 @pytest.mark.slow
-def test_groups_stand_in_order(values: Mapping[str, Any]) -> None:
+def test_groups_are_in_order(values: Mapping[str, Any]) -> None:
     groups = ["crops", "article", "tiles", "relaxed", "centreline", "graph"]
     assert list(values) == ["dice", "iou", *groups]
     assert values["tiles"]["count"] == 3
@@ -411,7 +411,7 @@ def test_an_official_tile_too_small_for_a_crop_is_still_one_of_its_split(tmp_pat
 
 
 @pytest.mark.slow
-def test_where_crops_are_drawn_no_whole_tile_is_scored(
+def test_with_a_split_by_crop_no_whole_tile_is_scored(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     inputs = make_project(tmp_path, by="crop")
@@ -421,7 +421,7 @@ def test_where_crops_are_drawn_no_whole_tile_is_scored(
     assert not (tmp_path / "plots" / "tiles.csv").exists()
 
 
-def test_a_window_that_the_net_does_not_take_is_an_error(project: Inputs, tmp_path: Path) -> None:
+def test_a_window_that_does_not_fit_the_net_is_an_error(project: Inputs, tmp_path: Path) -> None:
     description = json.loads((project.models / "unet.json").read_text())
     assert description["unet"]["depth"] == 1  # takes any size
     make_model(tmp_path, depth=3)

@@ -54,7 +54,7 @@ def test_a_tile_with_much_missing_is_dropped(raw: Path) -> None:
     assert judge(raw, max_blank=0.1)["some"] == ("no", "blank")
 
 
-def test_a_person_decides_against_the_rule(raw: Path) -> None:
+def test_a_decision_of_the_user_takes_precedence(raw: Path) -> None:
     verdicts = judge(raw, "much,keep,rare coast\nwhole,drop,clouds\n")
     assert verdicts["much"] == ("yes", "by hand: rare coast")
     assert verdicts["whole"] == ("no", "by hand: clouds")
@@ -114,7 +114,7 @@ def test_a_wrong_decision_is_named(raw: Path, picks: str, told: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["nodata", "alpha", "collar"])
-def test_imagery_that_the_file_says_is_missing_is_blank(raw: Path, how: str) -> None:
+def test_imagery_masked_out_by_the_file_is_blank(raw: Path, how: str) -> None:
     image, path = picture(100, 100), raw / "train/sat/whole.tiff"
     image[:67] = 0 if how != "alpha" else 90
     if how == "alpha":

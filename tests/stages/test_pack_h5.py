@@ -150,14 +150,14 @@ def test_packing_twice_gives_the_same_bytes(crops: Path) -> None:
     assert digests(pack(crops, "second")) == first
 
 
-def test_crops_with_little_road_leave_training_only(crops: Path) -> None:
+def test_crops_with_little_road_are_dropped_from_training_only(crops: Path) -> None:
     assert counts(pack(crops, min_road=0.01)) == (2, 2, 2)
     assert counts(pack(crops, min_road=0.01, min_road_everywhere=True)) == (2, 1, 1)
     with pytest.raises(UserError, match=r"pack\.min_road=0\.9 leaves no train crops"):
         pack(crops, min_road=0.9)
 
 
-def test_the_counts_tell_what_was_dropped(crops: Path) -> None:
+def test_the_counts_include_dropped_crops(crops: Path) -> None:
     packed = pack(crops, min_road=0.01)
     assert json.loads((crops.parent / "data.json").read_text(encoding="utf-8")) == {
         "train_crops": 2, "valid_crops": 2, "test_crops": 2,
@@ -188,7 +188,7 @@ def test_a_pack_that_is_broken_is_named(crops: Path, tmp_path: Path) -> None:
         PackReader(packed)
 
 
-def test_a_pack_that_is_not_filled_never_takes_its_name(tmp_path: Path) -> None:
+def test_an_incomplete_pack_never_gets_its_name(tmp_path: Path) -> None:
     rows = {"train": 2, "valid": 1, "test": 1}
     with pytest.raises(AssertionError, match="train: 0 of 2"), pack_writer(tmp_path, rows, 8):
         pass

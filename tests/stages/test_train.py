@@ -256,7 +256,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, packed: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("state")
-def test_no_epochs_pass_the_initial_weights_on_with_their_own_net(
+def test_without_epochs_the_initial_weights_keep_their_net(
     trained: Path, packed: Path, tmp_path: Path
 ) -> None:
     params = train_params(epochs=0, **starting_from(trained))
@@ -286,7 +286,7 @@ def test_training_starts_from_the_initial_weights(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("state")
-def test_initial_weights_of_another_net_are_refused_with_the_way_out(
+def test_initial_weights_of_another_net_are_refused_with_a_remedy(
     trained: Path, packed: Path, tmp_path: Path
 ) -> None:
     params = train_params(**starting_from(trained))
@@ -300,7 +300,7 @@ def test_initial_weights_of_another_net_are_refused_with_the_way_out(
 
 
 @pytest.mark.usefixtures("state")
-def test_initial_weights_that_are_not_there_are_named(packed: Path, tmp_path: Path) -> None:
+def test_missing_initial_weights_are_named(packed: Path, tmp_path: Path) -> None:
     for epochs in (0, 1):
         with pytest.raises(UserError, match="no net `absent`"):
             run_here(tmp_path, packed, train_params(initial_weights="absent", epochs=epochs))

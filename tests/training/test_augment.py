@@ -55,9 +55,7 @@ def eight(picture: np.ndarray) -> set[bytes]:
 @pytest.mark.parametrize(
     ("flips", "turns", "ways"), [(True, True, 8), (False, True, 4), (True, False, 4)]
 )
-def test_flips_and_turns_lay_crops_down_in_every_way_there_is(
-    flips: bool, turns: bool, ways: int
-) -> None:
+def test_flips_and_turns_give_all_eight_orientations(flips: bool, turns: bool, ways: int) -> None:
     image, mask = batch(1)
     params = augment_params(flips=flips, turns=turns)
     drawn = draw(params, SIZE, 200, seed=0, epoch=0)
@@ -82,7 +80,7 @@ def test_a_window_is_cut_where_it_was_drawn() -> None:
         np.testing.assert_array_equal(mask, masks[place][window])
 
 
-def test_every_window_comes_up() -> None:
+def test_every_window_is_drawn() -> None:
     drawn = draw(augment_params(window=10), SIZE, 500, seed=0, epoch=0)
     places = set(zip(drawn.top.tolist(), drawn.left.tolist(), strict=True))
     assert places == set(itertools.product(range(3), range(3)))
@@ -114,7 +112,7 @@ def test_colours_change_as_drawn_and_masks_do_not(names: tuple[str, ...]) -> Non
 
 
 @pytest.mark.parametrize("rotation", [0, 30])
-def test_nothing_drawn_changes_nothing(rotation: float) -> None:
+def test_without_augmentation_nothing_changes(rotation: float) -> None:
     images, masks = batch(2)
     params = augment_params(**{**EVERYTHING, "window": SIZE, "rotation": rotation})
     got, same = as_arrays(augment(images, masks, drawn_for(2), params))
@@ -122,7 +120,7 @@ def test_nothing_drawn_changes_nothing(rotation: float) -> None:
     np.testing.assert_array_equal(same, masks)
 
 
-def test_a_draw_depends_on_seed_epoch_and_row_alone() -> None:
+def test_a_draw_depends_only_on_seed_epoch_and_row() -> None:
     params = augment_params(**EVERYTHING)
     many, few = draw(params, SIZE, 50, 3, 4), draw(params, SIZE, 20, 3, 4)
     for one, other in zip(many.of(np.arange(20)), few, strict=True):
@@ -136,7 +134,7 @@ def test_a_draw_depends_on_seed_epoch_and_row_alone() -> None:
 
 
 @pytest.mark.slow
-def test_batches_of_any_size_are_augmented_alike(tmp_path: Path) -> None:
+def test_augmentation_does_not_depend_on_the_batch_size(tmp_path: Path) -> None:
     write_pack(tmp_path, SIZE, train=10, valid=1)
     with PackReader(tmp_path) as pack:
         found: list[dict[int, bytes]] = []
@@ -155,7 +153,7 @@ def test_batches_of_any_size_are_augmented_alike(tmp_path: Path) -> None:
     assert found[0] == found[1]
 
 
-def test_rotated_and_scaled_pictures_are_what_scipy_makes_of_them() -> None:
+def test_rotation_and_scaling_agree_with_scipy() -> None:
     """Of a smooth picture: the two agree on where every pixel comes from, and on the outside."""
     y, x = np.mgrid[:SIZE, :SIZE]
     image = np.stack([10 * y + 5 * x, 200 - 9 * y, 20 + 14 * x], axis=-1)[None].astype(np.uint8)
@@ -208,7 +206,7 @@ def test_half_of_the_windows_are_rotated_and_stay_within_the_crop() -> None:
     assert masks.max() == 0  # nothing from outside
 
 
-def test_crops_come_as_often_as_repeats_says_each_time_changed_otherwise(tmp_path: Path) -> None:
+def test_crops_are_repeated_with_other_augmentations(tmp_path: Path) -> None:
     write_pack(tmp_path, SIZE, train=5, valid=1)
     with PackReader(tmp_path) as pack:
         augmentation = augment_params(**EVERYTHING, repeats=3)

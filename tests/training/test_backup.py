@@ -25,7 +25,7 @@ def same(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
     return all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def test_a_backup_comes_back_to_the_last_bit(tmp_path: Path) -> None:
+def test_a_backup_is_restored_bit_for_bit(tmp_path: Path) -> None:
     backup = Backup(tmp_path, "key")
     assert backup.load() is None
     backup.save(PROGRESS)
@@ -38,7 +38,7 @@ def test_a_backup_comes_back_to_the_last_bit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [0, 10, 500, -1])
-def test_a_damaged_backup_is_said_and_not_used(
+def test_a_damaged_backup_is_reported_and_not_used(
     tmp_path: Path, length: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     backup = Backup(tmp_path, "key")
@@ -63,7 +63,7 @@ def test_one_process_holds_a_backup_and_leaves_nothing_when_it_ends(tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_backup_outlives_a_crash_but_not_an_error_to_mend(tmp_path: Path) -> None:
+def test_a_backup_survives_a_crash_but_not_a_user_error(tmp_path: Path) -> None:
     backup = Backup(tmp_path, "key")
     backup.save(PROGRESS)
     with pytest.raises(KeyboardInterrupt, match="after epoch"), backup.held():
@@ -74,7 +74,7 @@ def test_a_backup_outlives_a_crash_but_not_an_error_to_mend(tmp_path: Path) -> N
     assert backup.load() is None
 
 
-def test_a_backup_outlives_a_full_disk(tmp_path: Path) -> None:
+def test_a_backup_survives_a_full_disk(tmp_path: Path) -> None:
     backup = Backup(tmp_path, "key")
     backup.save(PROGRESS)
     with pytest.raises(FullDiskError), backup.held():
@@ -82,7 +82,7 @@ def test_a_backup_outlives_a_full_disk(tmp_path: Path) -> None:
     assert backup.load() is not None
 
 
-def test_backups_that_nobody_came_back_for_go_after_a_month(tmp_path: Path) -> None:
+def test_unused_backups_are_removed_after_a_month(tmp_path: Path) -> None:
     month, names = time.time() - 31 * 86_400, ("old", "held", "new", "half")
     folder = tmp_path / "training"
     for name in names:
@@ -102,7 +102,7 @@ def test_backups_that_nobody_came_back_for_go_after_a_month(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("theirs", [[], ["mine"], ["training/mine"]])
-def test_only_a_root_that_was_made_here_is_marked(
+def test_only_a_root_created_here_is_marked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theirs: list[str]
 ) -> None:
     monkeypatch.setenv("ROADS_STATE", str(tmp_path / "state"))
@@ -113,7 +113,7 @@ def test_only_a_root_that_was_made_here_is_marked(
     assert (tmp_path / "state" / MARK).exists() == (not theirs)
 
 
-def test_whatever_decides_the_outcome_is_in_the_fingerprint(tmp_path: Path) -> None:
+def test_everything_that_affects_the_result_is_in_the_fingerprint(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     one.write_bytes(b"1")
     two.write_bytes(b"2")

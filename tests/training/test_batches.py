@@ -8,7 +8,7 @@ from roads.training.losses import IGNORED
 from tests.packed import augment_params, write_pack
 
 
-def test_every_crop_comes_once_an_epoch_in_an_order_of_seed_and_epoch(tmp_path: Path) -> None:
+def test_every_crop_comes_once_per_epoch_in_a_seeded_order(tmp_path: Path) -> None:
     write_pack(tmp_path, 16, train=11, valid=2)
     with PackReader(tmp_path) as pack:
         images, masks = pack.read("train", range(11))

@@ -36,7 +36,7 @@ def test_other_schedules_have_no_plateau_and_minutes_no_early_stop() -> None:
 
 @pytest.mark.parametrize("monitor", ["loss", "dice"])
 @pytest.mark.parametrize("patience", [1, 2, 3])
-def test_it_is_decided_as_keras_callbacks_do(monitor: str, patience: int) -> None:
+def test_the_decisions_are_those_of_keras_callbacks(monitor: str, patience: int) -> None:
     patiences = {"early_stopping_patience": patience, "plateau_patience": patience}
     recipe = train_params(monitor=monitor, plateau_min_delta=0.15, **patiences)
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])

@@ -30,7 +30,7 @@ def on_jax(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     [("auto", 1, 5, 1), ("auto", 4, 16, 4), (2, 4, 16, 2), (1, 4, 5, 1), ("auto", 8, 4, 4),
      ("auto", 3, 4, 2), ("auto", 2, 5, 1)],
 )  # fmt: skip
-def test_as_many_devices_as_asked_for_or_as_share_a_batch(
+def test_the_number_of_devices_is_as_asked_or_divides_the_batch(
     on_jax: Callable[[int], None],
     capsys: pytest.CaptureFixture[str],
     wanted: Any,
@@ -59,7 +59,7 @@ def test_each_process_gives_as_many_devices_as_wanted(monkeypatch: pytest.Monkey
     assert taken == ["gpu:0", "gpu:1", "gpu:4", "gpu:5"]
 
 
-def test_what_cannot_be_is_said_in_a_line(
+def test_impossible_devices_are_refused_in_one_line(
     on_jax: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on_jax(2)
@@ -86,7 +86,7 @@ def test_tensorflow_trains_on_one_gpu_and_says_how_to_use_all(
         find_devices(2, 16)
 
 
-def test_each_process_has_its_part_of_a_batch_and_all_of_one_that_divides_unevenly(
+def test_each_process_has_its_part_of_a_batch_or_all_of_an_uneven_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     rows = np.array([7, 1, 4, 9, 3, 2, 8, 0])

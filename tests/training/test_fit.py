@@ -145,7 +145,7 @@ def check_killed(broken: Training, kills: Iterable[int], whole: tuple[keras.Mode
         pytest.param((1,), CONSTANT, id="constant", marks=pytest.mark.soak),
     ],
 )
-def test_killed_and_started_again_it_ends_as_if_it_never_was(
+def test_a_killed_training_ends_like_an_uninterrupted_one(
     pack: PackReader, tmp_path: Path, changes: dict[str, Any], kills: tuple[int, ...]
 ) -> None:
     whole = Training(pack, tmp_path / "whole", **changes).start()
@@ -208,7 +208,9 @@ def test_an_encoder_keeps_its_weights_while_frozen_and_the_rate_goes_on(
 
 
 @pytest.mark.slow
-def test_killed_after_the_last_epoch_it_only_returns(pack: PackReader, tmp_path: Path) -> None:
+def test_a_training_killed_after_the_last_epoch_only_returns(
+    pack: PackReader, tmp_path: Path
+) -> None:
     training = Training(pack, tmp_path / "backup")
     model, fitted = training.start()
     resumed, again = training.start(extra=KillAt(len(fitted.rows)))
@@ -259,7 +261,7 @@ def test_the_weights_are_those_of_the_best_epoch_and_each_epoch_has_a_line(
         (None, ""),
     ],
 )
-def test_the_time_that_a_training_takes_is_told(
+def test_the_duration_of_a_training_is_printed(
     pack: PackReader,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -319,7 +321,7 @@ TIMED: dict[str, Any] = {
 
 
 @pytest.mark.slow
-def test_a_training_of_a_minute_ends_after_a_minute_with_its_rate_at_nothing(
+def test_a_timed_training_ends_in_time_with_a_rate_of_zero(
     pack: PackReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     late = Late(monkeypatch)
@@ -352,7 +354,7 @@ def test_a_timed_training_that_was_killed_has_only_the_minutes_left(
 
 
 @pytest.mark.slow
-def test_the_last_weights_are_kept_where_they_are_to_be(pack: PackReader, tmp_path: Path) -> None:
+def test_the_last_weights_are_kept_on_request(pack: PackReader, tmp_path: Path) -> None:
     changes: dict[str, Any] = {"learning_rate": 0.03, "early_stopping_patience": 0, "ema": 0.5}
     changes |= {"monitor": "dice", "schedule": "constant"}
     model, fitted = Training(pack, tmp_path / "last", keep="last", **changes).start()
@@ -378,9 +380,7 @@ def test_snapshots_are_of_the_weights_that_were_validated(pack: PackReader, tmp_
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_no_number_ends_training_with_a_way_out(
-    pack: PackReader, tmp_path: Path
-) -> None:
+def test_a_nan_loss_ends_training_with_a_remedy(pack: PackReader, tmp_path: Path) -> None:
     training = Training(pack, tmp_path / "backup", learning_rate=1, schedule="constant")
     training.recipe = training.recipe.model_copy(update={"learning_rate": math.inf})
     with pytest.raises(UserError, match=r"epoch 1: the loss is nan.*train\.learning_rate"):
@@ -397,7 +397,7 @@ class Finalized:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_ctrl_c_that_python_lost_ends_the_training(pack: PackReader, tmp_path: Path) -> None:
+def test_a_lost_ctrl_c_still_ends_the_training(pack: PackReader, tmp_path: Path) -> None:
     class Loses(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
             Finalized()
@@ -425,7 +425,7 @@ def test_a_net_that_sees_the_same_everywhere_is_named(
 
 
 @pytest.mark.slow
-def test_missing_imagery_has_no_part_in_training(tmp_path: Path) -> None:
+def test_missing_imagery_does_not_affect_training(tmp_path: Path) -> None:
     """Whatever the maps say there, the net ends the same."""
     trained = []
     for name, value in (("one", 0), ("other", 1)):

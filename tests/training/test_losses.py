@@ -101,7 +101,7 @@ def test_a_road_of_seven_pixels_has_a_skeleton_of_one() -> None:
     np.testing.assert_array_equal(np.flatnonzero(found[32]), [32 + 3])
 
 
-def test_cldice_minds_a_gap_more_than_a_thinner_road() -> None:
+def test_cldice_penalizes_a_gap_more_than_a_thinner_road() -> None:
     masks = road_map(64, 64)[None, ..., None] // 255
     thin, broken = masks.astype(np.float32), masks.astype(np.float32)
     thin[:, :, 32] = thin[:, :, 38] = 0
@@ -111,7 +111,7 @@ def test_cldice_minds_a_gap_more_than_a_thinner_road() -> None:
 
 
 @pytest.mark.parametrize("loss", [soft_dice, weighted_bce, bce_dice, cldice])
-def test_what_is_predicted_on_ignored_pixels_does_not_matter(loss: Loss) -> None:
+def test_predictions_on_ignored_pixels_do_not_matter(loss: Loss) -> None:
     masks, predicted = batch(4)
     other = predicted.copy()
     masks[:, :8], other[:, :8] = IGNORED, 0.99
@@ -122,7 +122,7 @@ def test_what_is_predicted_on_ignored_pixels_does_not_matter(loss: Loss) -> None
     assert np.isfinite(value(loss(np.full_like(masks, IGNORED), predicted)))
 
 
-def test_scores_leave_ignored_pixels_out() -> None:
+def test_scores_exclude_ignored_pixels() -> None:
     masks, predicted = batch(5)
     whole, cut = RoadScores(), RoadScores()
     cut.update_state(masks[:, 8:], predicted[:, 8:])
@@ -132,7 +132,7 @@ def test_scores_leave_ignored_pixels_out() -> None:
         assert value(score) == value(cut.result()[name])
 
 
-def test_a_loss_is_named_and_cldice_added() -> None:
+def test_a_loss_is_chosen_by_name_and_cldice_added() -> None:
     masks, predicted = batch(6)
     assert float(make_loss("soft_dice")(masks, predicted)) == float(soft_dice(masks, predicted))
     weighted = make_loss("weighted_bce", road_weight=3)

@@ -19,7 +19,7 @@ def test_cosine_decays_to_zero() -> None:
     assert rates((0, 50, 100), schedule="cosine") == pytest.approx([0.01, 0.005, 0], abs=1e-8)
 
 
-def test_a_warm_up_rises_from_zero_in_a_line() -> None:
+def test_a_warm_up_rises_linearly_from_zero() -> None:
     steps = (0, 10, 20, 60, 100)
     cosine = rates(steps, schedule="cosine", warmup_epochs=2)
     assert cosine == pytest.approx([0, 0.005, 0.01, 0.005, 0], abs=1e-8)
@@ -73,7 +73,7 @@ def test_weight_decay_spares_biases_and_normalization() -> None:
     np.testing.assert_array_equal(step(0.0, optimizer="adam", weight_decay=0.5)["kernel"], 1)
 
 
-def test_gradients_are_clipped_by_their_common_length() -> None:
+def test_gradients_are_clipped_by_their_global_norm() -> None:
     recipe = train_params(clip_norm=1.0)
     optimizer = make_optimizer(recipe, 0.1)
     assert optimizer.global_clipnorm == 1.0

@@ -177,7 +177,7 @@ def test_two_processes_train_as_one_does(pair: list[Host], alone: Host) -> None:
 
 
 @pytest.mark.soak
-def test_where_one_is_lost_the_other_ends_and_together_they_go_on(
+def test_a_lost_process_ends_the_other_and_both_resume(
     pair: list[Host], packed: Path, tmp_path: Path
 ) -> None:
     hosts = [Host(tmp_path / str(place), packed) for place in range(2)]
@@ -206,7 +206,7 @@ def test_where_one_is_lost_the_other_ends_and_together_they_go_on(
 
 
 @pytest.mark.slow
-def test_processes_that_differ_are_told_so(packed: Path, tmp_path: Path) -> None:
+def test_processes_with_differences_are_refused(packed: Path, tmp_path: Path) -> None:
     hosts = [Host(tmp_path / "0", packed), Host(tmp_path / "1", packed, learning_rate=0.1)]
     for process in start_all(hosts, by_variables()):
         _, errors = process.communicate(timeout=SECONDS)
@@ -225,12 +225,12 @@ def test_processes_that_differ_are_told_so(packed: Path, tmp_path: Path) -> None
         (("host", "2", "0"), "HOST:PORT"),
     ],
 )
-def test_wrong_settings_are_said(values: tuple[str, ...], complaint: str) -> None:
+def test_wrong_settings_are_refused(values: tuple[str, ...], complaint: str) -> None:
     with pytest.raises(UserError, match=complaint):
         _settings(dict(zip(VARIABLES, values, strict=True)))
 
 
-def test_a_process_is_alone_unless_it_is_told_otherwise() -> None:
+def test_by_default_there_is_a_single_process() -> None:
     assert _settings({}) is None
     assert _settings({SLURM_TASKS: "1"}) is None
     assert _settings(dict(zip(VARIABLES, ("host:1", "1", "0"), strict=True))) is None

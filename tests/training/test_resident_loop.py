@@ -63,7 +63,7 @@ def assert_close(one: tuple[keras.Model, Fitted], other: tuple[keras.Model, Fitt
 
 
 @on_jax
-def test_it_trains_as_fit_does_however_many_steps_a_call_has_and_wherever_the_crops_lie(
+def test_the_resident_loop_trains_like_fit(
     pack: PackReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = Training(pack, tmp_path / "fit", **{**AUGMENTED, "loop": "fit"}).start()
@@ -98,7 +98,7 @@ def test_it_trains_as_fit_does_however_many_steps_a_call_has_and_wherever_the_cr
         ),
     ],
 )
-def test_killed_and_started_again_it_ends_as_if_it_never_was(
+def test_a_killed_training_ends_like_an_uninterrupted_one(
     pack: PackReader, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     whole = Training(pack, tmp_path / "whole", loop="resident", **changes).start()
@@ -110,7 +110,7 @@ def test_killed_and_started_again_it_ends_as_if_it_never_was(
 
 
 @on_jax
-def test_the_rate_of_a_timed_training_is_set_between_calls_and_compiles_nothing_again(
+def test_a_changing_rate_does_not_recompile(
     pack: PackReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     programs: list[str] = []
@@ -140,7 +140,7 @@ def test_the_rate_of_a_timed_training_is_set_between_calls_and_compiles_nothing_
 
 
 @on_jax
-def test_a_loss_that_is_no_number_ends_it_and_early_stopping_too(
+def test_a_nan_loss_and_early_stopping_end_the_loop(
     pack: PackReader,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -157,7 +157,7 @@ def test_a_loss_that_is_no_number_ends_it_and_early_stopping_too(
 
 
 @pytest.mark.parametrize(("count", "most"), [(22, 64), (22, 2), (3, 2), (8, 64), (8, 1), (1, 1)])
-def test_calls_have_every_crop_once_in_batches_of_one_size_and_a_shorter_one(
+def test_calls_have_every_crop_once_in_equal_batches_and_a_shorter_one(
     count: int, most: int
 ) -> None:
     order = np.random.default_rng(0).permutation(count) + 100
@@ -171,13 +171,13 @@ def test_calls_have_every_crop_once_in_batches_of_one_size_and_a_shorter_one(
 
 
 @pytest.mark.skipif(backend_name() == "jax", reason="how it is elsewhere")
-def test_elsewhere_than_on_jax_it_is_refused() -> None:
+def test_the_resident_loop_is_refused_without_jax() -> None:
     assert resolve_loop("auto", ONE) == resolve_loop("fit", ONE) == "fit"
     with pytest.raises(UserError, match=r"^train.loop is resident, which needs JAX"):
         resolve_loop("resident", ONE)
 
 
-def test_it_is_chosen_with_jax_on_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_resident_loop_is_chosen_with_jax_on_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resident, "backend_name", lambda: "jax")
     assert resolve_loop("auto", ONE) == "fit"  # on a CPU
     assert resolve_loop("resident", ONE) == "resident"
