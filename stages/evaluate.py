@@ -1,8 +1,8 @@
 """evaluate: score the trained U-Net on the test crops and on whole test tiles.
 
 The result is `metrics/test.json`, the main scores, which DVC compares, and a folder with all scores
-(`scores.json`), curves, a table of the tiles, pictures of some, the chosen thresholds, and the
-roads on which net and label disagree.
+(`scores.json`), curves, a table of the tiles, pictures of some, the chosen thresholds, and a list
+of the roads on which net and labels disagree.
 """
 
 import argparse
@@ -88,6 +88,7 @@ def evaluate(
     model, description = load_folded(weights)
     check_window(params.window, description)
     tiles = find_tiles(inputs, split_by)
+    notes = read_notes(inputs.notes, inputs.raw) if tiles else {}
     with PackReader(inputs.packed) as pack:
         check_pack(pack, inputs.packed)
         places = read_places(inputs.packed)
@@ -96,7 +97,6 @@ def evaluate(
         crop_scores, tile_scores, disagreements = evaluate_crops(predictor, pack), None, None
         values = crop_metrics(crop_scores)
         if tiles:
-            notes = read_notes(inputs.notes, inputs.raw)
             tile_scores, disagreements = evaluate_tiles(
                 predict, inputs.raw, tiles, binarize, notes, params
             )
@@ -119,8 +119,8 @@ def evaluate(
             print(f"evaluate: {told(what, scores)}", file=sys.stderr)
     if disagreements:
         print(
-            f"evaluate: net and label disagree on {len(disagreements.each)} pieces of road, the "
-            f"first to look at come first: {plots / DISAGREEMENTS_FILE}",
+            f"evaluate: net and labels disagree on {len(disagreements.each)} pieces of road: "
+            f"{plots / DISAGREEMENTS_FILE}",
             file=sys.stderr,
         )
 
@@ -223,7 +223,8 @@ def evaluate_tiles(
 ) -> tuple[TileScores, Disagreements]:
     """Score the test tiles at the threshold that is best on the validation tiles.
 
-    Disagreements with the labels are those of the test tiles, or of all tiles.
+    The disagreements between net and labels are those of the test tiles, or of all tiles, as
+    `params.disagreements` says.
     """
     pooled = LevelCounts()
     for _, image, road in read_labelled(raw, tiles.valid, binarize, "predicting valid tiles"):

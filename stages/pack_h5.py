@@ -90,7 +90,7 @@ def pack_h5(
     print(f"pack-h5: {counts} crops", file=sys.stderr)
     if notes:
         touched = len({(split, row) for split, row, *_ in boxes.tolist()})
-        print(f"pack-h5: in {touched} crops pixels are ignored by label notes", file=sys.stderr)
+        print(f"pack-h5: label notes cover parts of {touched} crops", file=sys.stderr)
 
 
 def _road_enough(split: str, road: int, area: int, params: PackParams) -> bool:

@@ -1,7 +1,7 @@
 """The packed crops: two HDF5 files with matching rows.
 
-If a person noted that some labels are wrong, the masks' file also has a dataset of the boxes to
-ignore, `ignored`: (k, 6) int64, the split's number, row of the split, top, left, bottom, right.
+Where a person noted that labels are wrong, the masks' file also has a dataset `ignored` of the
+boxes to ignore, (k, 6) int64: number of the split, row in it, top, left, bottom, right.
 """
 
 import contextlib
@@ -158,12 +158,13 @@ class PackReader:
 
     def _read_ignored(self) -> dict[tuple[str, int], list[tuple[slice, slice]]]:
         boxes = self._masks.get(IGNORED_BOXES, NO_BOXES)
-        fits = isinstance(boxes, h5py.Dataset | np.ndarray) and boxes.dtype == np.int64
-        if (
-            not fits
-            or boxes.shape[1:] != (6,)
-            or not np.isin(boxes[:, 0], range(len(SPLITS))).all()
-        ):
+        fits = (
+            isinstance(boxes, h5py.Dataset | np.ndarray)
+            and boxes.dtype == np.int64
+            and boxes.shape[1:] == (6,)
+            and np.isin(boxes[:, 0], range(len(SPLITS))).all()
+        )
+        if not fits:
             raise UserError(
                 f"{self._masks.filename} has a dataset `{IGNORED_BOXES}` that is not of boxes "
                 f"(k, 6). {WAY_OUT}"

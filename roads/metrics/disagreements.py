@@ -1,4 +1,4 @@
-"""The roads on which net and label disagree, for a person who cleans the labels."""
+"""Lists the roads on which net and labels disagree, for a person who cleans the labels."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
