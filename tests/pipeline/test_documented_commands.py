@@ -87,7 +87,7 @@ def script(page: Path) -> tuple[str, str]:
     shell = [block.replace("\\\n", " ") for block in blocks if COMMANDS.match(block)]
     lines = [line for line in "".join(shell).splitlines() if not ELSEWHERE.search(line)]
     python = [block for block in blocks if not COMMANDS.match(block) and _parses(block)]
-    return "\n".join(lines), "".join(python)
+    return "\n".join(lines), "".join(python) if any("import" in block for block in python) else ""
 
 
 def _parses(block: str) -> bool:
