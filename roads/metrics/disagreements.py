@@ -112,11 +112,10 @@ class Disagreements:
             for rank, piece in enumerate(sorted(self.each, key=_order), 1)
         )  # fmt: skip
         write_csv(folder / FILE, COLUMNS, rows)
-        digits = len(str(self.pictures))
         for rank, (piece, image, road, probability) in enumerate(self.views, 1):
             top, left, bottom, right = piece.box
-            draw_overlay(
-                folder / "disagreements" / f"rank{rank:0{digits}}_{file_name(piece.tile)}.png",
+            draw_overlay(  # named by place, so that `dvc plots diff` shows one place of two nets
+                folder / "disagreements" / f"{file_name(piece.tile)}_top{top}_left{left}.png",
                 image,
                 road,
                 probability,

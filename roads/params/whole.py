@@ -17,6 +17,7 @@ from roads.params.sample import SampleParams
 from roads.params.split import SplitParams
 from roads.params.train import NO_NET, TrainParams
 from roads.params.unet import NO_WEIGHTS, PRETRAINED, UnetParams, size_step
+from roads.runtime.errors import excerpt
 from roads.runtime.params import PARAMS_FILE, Section, load_params, validated
 
 
@@ -70,11 +71,14 @@ class Params(Section):
             if self.unet.encoder not in PRETRAINED:
                 other = f"unet.encoder {self.unet.encoder}, which has no such weights"
             elif self.train.initial_weights != NO_NET:
-                other = f"train.initial_weights {self.train.initial_weights}, which overrides them"
+                other = (
+                    f"train.initial_weights {excerpt(self.train.initial_weights)}, which overrides "
+                    "them"
+                )
             if other:
                 raise ValueError(
-                    f"unet.encoder_weights {self.unet.encoder_weights} cannot be combined with "
-                    f"{other}. Set unet.encoder_weights to {NO_WEIGHTS}"
+                    f"unet.encoder_weights {excerpt(self.unet.encoder_weights)} cannot be combined "
+                    f"with {other}. Set unet.encoder_weights to {NO_WEIGHTS}"
                 )
         return self
 

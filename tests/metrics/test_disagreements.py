@@ -58,7 +58,7 @@ def test_the_longest_and_surest_come_first_with_a_box_that_holds_the_road(tmp_pa
         assert not outside.any()
         assert (bottom - top) * (right - left) < 4 * 7 * (length + 20)
     (picture,) = (tmp_path / "disagreements").iterdir()
-    assert picture.name == "rank1_a_b.png"
+    assert picture.name == "a_b_top{top}_left{left}.png".format(**rows[0])
     with Image.open(picture) as opened:
         pixels = np.asarray(opened.convert("RGB")).reshape(-1, 3)
     assert (pixels == (255, 208, 0)).all(axis=1).any()  # its line

@@ -37,7 +37,7 @@ from tests.project import params, write_params
         ({"train.freeze_encoder_epochs": 2}, "2, but unet.encoder plain has no pretrained"),
         (
             {"unet.encoder_weights": "imagenet"},
-            "unet.encoder_weights imagenet cannot be combined with unet.encoder plain",
+            "unet.encoder_weights 'imagenet' cannot be combined with unet.encoder plain",
         ),
         (
             {
@@ -45,7 +45,7 @@ from tests.project import params, write_params
                 "unet.encoder_weights": "imagenet",
                 "train.initial_weights": "mine",
             },
-            "unet.encoder_weights imagenet cannot be combined with train.initial_weights mine",
+            "unet.encoder_weights 'imagenet' cannot be combined with train.initial_weights 'mine'",
         ),
         ({"train.devices": True}, "train.devices is True: should be auto or a number from 1 on"),
         ({"train.devices": "all"}, "train.devices is 'all': should be auto or a number from 1 on"),

@@ -346,7 +346,7 @@ def test_table_and_pictures(project: Inputs) -> None:
         "crops/test2_top32_left32.png",
         "curves.png",
         "disagreements.csv",
-        "disagreements/rank1_test0.png",
+        "disagreements/test0_top0_left90.png",
         "relaxed_centre_crop.csv",
         "relaxed_full_tile.csv",
         "scores.json",
