@@ -49,12 +49,7 @@ class Edges(NamedTuple):
         )
 
     def join(self, places: Float64, through: Bool) -> "Edges":
-        """Join edges end to end at some nodes.
-
-        Args:
-            places: (nodes, 2), row and column.
-            through: (nodes,) bool, the nodes to join at; exactly two ends meet at each.
-        """
+        """Join edges at the nodes `through`, (nodes,) bool, where exactly two ends must meet."""
         order, bounds = _paths(self.start, self.end, through)
         turned = self.pick(order % len(self.start), order >= len(self.start))
         first, last = bounds[:-1], bounds[1:] - 1
@@ -137,18 +132,10 @@ def join_edges(edges: Edges, nodes: Float64) -> Edges:
 def merge_nodes(
     edges: Edges, inside: Bool, nodes: Float64, metres: tuple[float, float]
 ) -> tuple[Edges, Float64]:
-    """Drop some edges, and merge the nodes that they connect into one at their centre.
+    """Drop the edges `inside`, and merge the nodes that they connect into one at their centre.
 
-    The distance from a node to the centre is added to the lengths of its edges.
-
-    Args:
-        edges: the edges.
-        inside: (n,), the edges to drop.
-        nodes: (m, 2), row and column.
-        metres: height and width of a pixel.
-
-    Returns:
-        The other edges, and the new positions of the nodes.
+    The distance from a node, (m, 2) row and column, to the centre is added to the lengths of its
+    edges. Returns the other edges, and the new positions of the nodes.
     """
     node = components(edges.start[inside], edges.end[inside], len(nodes))
     sums = np.stack([np.bincount(node, axis) for axis in nodes.T], axis=1)
@@ -172,13 +159,7 @@ def merge_crossings(
 
 
 def prune_spurs(edges: Edges, nodes: Float64, spur: float) -> Edges:
-    """Drop each crossing's shortest dead end or loop below `spur` metres, join, and repeat.
-
-    Args:
-        edges: already joined.
-        nodes: (m, 2), row and column.
-        spur: the shortest length to keep, in metres.
-    """
+    """Drop each crossing's shortest dead end or loop below `spur` metres, join, and repeat."""
     while True:
         degree = edges.degree(len(nodes))
         start_is_tip = degree[edges.start] == 1

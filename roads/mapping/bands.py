@@ -40,12 +40,7 @@ class Bands(NamedTuple):
 
 
 def choose_bands(path: Path, dataset: DatasetReader, wanted: Sequence[int] | None) -> Bands:
-    """Identify the bands of a picture by their descriptions, or else by their colour tags.
-
-    Args:
-        path: the file.
-        dataset: the same, open.
-        wanted: the bands to use for grey, or for red, green and blue.
+    """Identify the bands of a picture: as wanted, or by descriptions, or else by colour tags.
 
     Raises:
         UserError: a wanted band does not exist, or the file has many bands without saying which

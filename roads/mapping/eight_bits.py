@@ -22,11 +22,7 @@ from roads.runtime.files import replacing
 
 
 def rewrite_image(path: Path, bands: Sequence[int] | None = None) -> None:
-    """Convert an image to RGB, white where imagery is missing, and print the raster's notes.
-
-    Raises:
-        UserError: as `open_raster`.
-    """
+    """Convert an image to RGB, white where imagery is missing, and print the raster's notes."""
     with open_raster(path, bands) as raster:
         for note in raster.notes:
             print(ascii_controls(f"{path} {note}"))
@@ -35,11 +31,7 @@ def rewrite_image(path: Path, bands: Sequence[int] | None = None) -> None:
 
 
 def rewrite_map(path: Path) -> None:
-    """Convert a map to one band, 255 where its first band is above 0 and not nodata.
-
-    Raises:
-        UserError: the file is missing or broken.
-    """
+    """Convert a map to one band, 255 where its first band is above 0 and not nodata."""
     with quiet_gdal(), naming_errors(path), rasterio.open(path, driver=driver_of(path)) as dataset:
         road = dataset.read(1, masked=True).filled(0)[..., None] > 0
         _replace(path, road * np.uint8(255), crs=dataset.crs, transform=dataset.transform)

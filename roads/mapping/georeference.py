@@ -55,10 +55,7 @@ def find_place(path: Path, dataset: DatasetReader, code: str | None) -> Place:
     file comes first. Control points are used only without a transform, and a `.prj` only if no
     other file names a coordinate system.
 
-    Args:
-        path: the picture.
-        dataset: the same, open.
-        code: the coordinate system of pictures without one, such as EPSG:26986.
+    `code` is the coordinate system of pictures without one, such as EPSG:26986.
 
     Raises:
         UserError: the picture has another coordinate system than `code`, control points that no

@@ -8,7 +8,7 @@ import math
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from shlex import quote
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,16 +22,6 @@ from roads.runtime.errors import UserError
 
 WHITE = 255
 MOST_OFF = 0.1  # pixels off the grid; world files in degrees are rounded about that much
-
-
-class Member(NamedTuple):
-    """A picture of a mosaic and the rows and columns that it covers, ends excluded."""
-
-    path: Path
-    top: int
-    left: int
-    bottom: int
-    right: int
 
 
 class Mosaic(Raster):
@@ -64,10 +54,8 @@ class Mosaic(Raster):
         assert first is not None
         tops, lefts, bottoms, rights = np.array(places).T
         row, column = int(tops.min()), int(lefts.min())
-        self._members = [
-            Member(each, top - row, left - column, bottom - row, right - column)
-            for each, (top, left, bottom, right) in zip(pictures, places, strict=True)
-        ]
+        boxes = np.array(places) - (row, column, row, column)
+        self._members = list(zip(pictures, boxes.tolist(), strict=True))
         shape = int(bottoms.max()) - row, int(rights.max()) - column
         transform = first.transform @ Affine.translation(column, row)
         self._lie_at(place_at(first.crs, transform, shape, []), shape)
@@ -81,12 +69,12 @@ class Mosaic(Raster):
             self.notes.append(f"has adjacent JPEGs {GDAL_DECODES}")
 
     def read_values(self, top: int, bottom: int) -> tuple[NDArray[Any], Bool]:
-        crossing = [each for each in self._members if each.top < bottom and top < each.bottom]
-        self.close(but={each.path for each in crossing})
+        crossing = [(path, box) for path, box in self._members if box[0] < bottom and top < box[2]]
+        self.close(but={path for path, _ in crossing})
         white = np.array(WHITE).astype(self.dtype)
         values = np.full((bottom - top, self.width, 3), white)
         missing = np.ones(values.shape[:2], np.bool_)
-        for path, first, left, last, right in crossing:
+        for path, (first, left, last, right) in crossing:
             start, end = max(top, first), min(bottom, last)
             new, without = self._open(path).read_values(start - first, end - first)
             rows, columns = slice(start - top, end - top), slice(left, right)
@@ -113,11 +101,7 @@ def _listed(paths: Sequence[Path]) -> str:
 
 
 def _corner(picture: FileRaster, first: FileRaster) -> tuple[int, int]:
-    """The row and column of a picture's upper left corner, relative to that of the first one.
-
-    Raises:
-        UserError: the picture does not fit the first one.
-    """
+    """The row and column of a picture's upper left corner, relative to that of the first one."""
     path = picture.path
     if picture.metres is None:
         raise UserError(
@@ -176,11 +160,7 @@ def _way_out(picture: FileRaster, first: FileRaster) -> str:
 def open_mosaic(
     path: Path, pictures: Sequence[Path], bands: Sequence[int] | None, crs: str | None
 ) -> Iterator[Raster]:
-    """Open pictures for reading as one, which is named `path`; see `open_raster`.
-
-    Raises:
-        UserError: as `Mosaic`.
-    """
+    """Open pictures for reading as one, which is named `path`; raises a UserError as `Mosaic`."""
     with quiet_gdal(), contextlib.closing(Mosaic(path, pictures, bands, crs)) as raster:
         raster.stretch()
         yield raster

@@ -172,11 +172,7 @@ def _comes_in_passes(path: Path, driver: str) -> bool:
 
 @contextlib.contextmanager
 def open_mask(path: Path | None, shape: tuple[int, int]) -> Iterator[DatasetReader | None]:
-    """Open a mask file written by GDAL for a picture of that shape; yield None if it is not one.
-
-    Raises:
-        UserError: it is broken.
-    """
+    """Open a mask file written by GDAL for a picture of that shape; yield None if it is not one."""
     if path is None or signature(path) != "GTiff":
         yield None
         return

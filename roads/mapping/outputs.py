@@ -152,11 +152,7 @@ def writing_to(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def finishing(facts: Path) -> Iterator[Path]:
-    """Yield a hidden folder to write to; on success its files are moved next to `facts`.
-
-    Raises:
-        FullDiskError: the disk is full.
-    """
+    """Yield a hidden folder to write to; on success its files are moved next to `facts`."""
     ready = _ready_folder(facts)
     with told_if_full(facts), partial_folder(ready) as partial:
         yield partial
@@ -284,14 +280,9 @@ def convert(tiff: Path, path: Path, like: Raster) -> None:
 
 
 def _place_by_files(path: Path, like: Raster, shape: Shape) -> None:
-    """Write the world file of a PNG or JPEG, and its coordinate system as a `.prj` in Esri's WKT.
+    """Write the world file of a PNG or JPEG of that shape, and a `.prj` in Esri's WKT.
 
     Nothing is written if the picture has no place, and no `.prj` if Esri's WKT has no such system.
-
-    Args:
-        path: the PNG or JPEG.
-        like: the picture that it shows.
-        shape: height and width of the PNG or JPEG.
     """
     if like.transform.is_identity:
         return
@@ -307,14 +298,7 @@ def _place_by_files(path: Path, like: Raster, shape: Shape) -> None:
 
 
 def draw_overlay(path: Path, raster: Raster, read_mask: ReadRows, graph: RoadGraph) -> None:
-    """Paint road red and centrelines yellow over a picture, as a JPEG with a world file.
-
-    Args:
-        path: the JPEG.
-        raster: the picture.
-        read_mask: returns rows [top, bottom) of the mask, (rows, width), ROAD on roads.
-        graph: the centrelines, in pixels of the picture.
-    """
+    """Paint road red and centrelines yellow over a picture, as a JPEG with a world file."""
     image = reduced(
         lambda top, bottom: raster.read_rows(top, bottom)[0], raster.shape, OVERLAY_SIDE
     )

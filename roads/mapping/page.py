@@ -71,7 +71,7 @@ def write_page(
 
     Args:
         path: the HTML file to write or replace.
-        raster: the picture, which is read a strip at a time.
+        raster: the picture.
         read_probability: returns rows [top, bottom), (rows, width) uint16, CERTAIN for 1.
         metres: height and width of a pixel; None if unknown.
         layers: the lines, from bottom to top.

@@ -50,12 +50,7 @@ class BlankRows:
 
 
 class PictureRows:
-    """Reads a picture once, from top to bottom, in strips.
-
-    Args:
-        raster: the picture.
-        shape: height and width at which the net sees it.
-    """
+    """Reads a picture once, in strips from top to bottom, resampled to `shape` for the net."""
 
     def __init__(self, raster: Raster, shape: Shape):
         self._raster, self._shape = raster, shape

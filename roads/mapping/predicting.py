@@ -72,8 +72,7 @@ class Options:
         spur: metres; shorter dead ends are pruned from the centrelines.
         tolerance: the largest error of simplified lines, in metres.
         join: dead ends are joined to a road at most this many metres straight ahead; 0: never.
-        bands: the numbers, from 1, of the grey band, or of red, green and blue; None takes them
-            from the picture.
+        bands: as in `open_raster`.
         html: also write a page for a browser.
         polygons: also write the areas of road as polygons.
     """
@@ -195,10 +194,9 @@ def map_roads(
 ) -> None:
     """Map the roads of each picture into the folder `out`; see `find_pictures`.
 
-    With `mosaic`, the pictures are mapped as one with that name.
-
-    An existing map from the same picture, model and options is kept, unless `force` is set. A map
-    with files that were changed since is an error.
+    With `mosaic`, the pictures are mapped as one with that name. An existing map from the same
+    picture, model and options is kept, unless `force` is set; it is an error if its files were
+    changed.
 
     Raises:
         UserError: some pictures failed, each with a line on stderr; or another run is writing to
@@ -279,8 +277,6 @@ def map_picture(
     raster: Raster, files: RoadMapFiles, model: Model, options: Options
 ) -> dict[str, Any]:
     """Write the map of one picture, except the facts, which are returned.
-
-    Only a few rows of windows are in memory, however high the picture is.
 
     Raises:
         UserError: the picture is broken or too wide, or its pixels are too large or too small.

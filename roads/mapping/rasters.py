@@ -256,8 +256,8 @@ def open_raster(
 
     Args:
         path: the file.
-        bands: the numbers, from 1, of its grey band, or of red, green and blue; None takes them
-            from the file.
+        bands: the numbers, from 1, of its grey band, or of red, green and blue; by default as
+            tagged in the file.
         crs: the coordinate system of a picture without one, such as EPSG:26986.
 
     Raises:

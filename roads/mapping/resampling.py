@@ -69,13 +69,7 @@ class RowResizer:
 
 
 def reduced(read: Callable[[int, int], NDArray[Pixel]], source: Shape, side: int) -> NDArray[Pixel]:
-    """A copy of a picture, at most `side` pixels high and wide.
-
-    Args:
-        read: returns rows [top, bottom) of the picture, as for `RowResizer.push`.
-        source: height and width of the picture.
-        side: the longest side of the copy.
-    """
+    """A copy of a picture of that shape, at most `side` pixels high and wide, read in strips."""
     shrink = min(1.0, side / max(source))
     resizer = RowResizer(
         source, (max(1, round(source[0] * shrink)), max(1, round(source[1] * shrink)))

@@ -45,11 +45,8 @@ def write_geojson(path: Path, roads: Roads, to_lonlat: ToLonLat | None) -> None:
 
     A line across the 180th meridian becomes a MultiLineString with its whole length.
 
-    Args:
-        path: the new file.
-        roads: the roads.
-        to_lonlat: as in `Place`. None writes pixels, x to the right and y down from the picture's
-            corner, and says so in the file.
+    `to_lonlat` is that of `Place`. Without it, the file has pixels, x to the right and y down from
+    the picture's corner, and a member that says so.
     """
     if to_lonlat:
         options = {"RFC7946": "YES"}  # seven decimals: about a centimetre
@@ -66,12 +63,7 @@ def write_geojson(path: Path, roads: Roads, to_lonlat: ToLonLat | None) -> None:
 def write_geopackage(path: Path, roads: Roads, transform: Affine, crs: CRS | None) -> None:
     """Write the layers `roads` and `nodes` of a new GeoPackage, in the picture's coordinates.
 
-    Args:
-        path: the new file.
-        roads: the roads.
-        transform: from columns and rows to coordinates. If it is the identity, y is negated, so
-            that the roads lie on the picture in QGIS.
-        crs: of the coordinates; None if unknown.
+    If `transform` is the identity, y is negated, so that the roads lie on the picture in QGIS.
     """
     to_xy = converter(Y_UP if transform.is_identity else transform)
     edges, nodes = roads.graph.edges, roads.graph.nodes
