@@ -115,45 +115,34 @@ def _corner(picture: FileRaster, first: FileRaster) -> tuple[int, int]:
         )
     as_first = lonlat_converter(first.crs, picture.transform, picture.shape)
     if picture.crs != first.crs and not same_place(as_first, picture.to_lonlat):
-        names = [
-            each.crs.to_string() if each.crs else "an unknown coordinate system"
-            for each in (picture, first)
-        ]
-        raise UserError(
-            f"{path} is in {names[0]}, but {first.path} is in {names[1]}. "
-            f"{_way_out(picture, first)}"
-        )
+        raise _misfit(picture, first, "has another coordinate system than")
     relative = ~first.transform @ picture.transform
     ends = np.array([[0, 1, 0, 1], [0, 0, 1, 1]]) * [[picture.width], [picture.height]]
     corners = np.array(relative @ ends)
     corner = corners[:, :1].round()
     if abs(corners - corners[:, :1] - ends).max() > MOST_OFF:
-        raise UserError(
-            f"{path} differs from {first.path} in the size or direction of its pixels. "
-            f"{_way_out(picture, first)}"
-        )
+        raise _misfit(picture, first, "has pixels of another size or direction than")
     if abs(corners - corner - ends).max() > MOST_OFF:
         right, down = corners[:, 0] - corner[:, 0]
-        raise UserError(
-            f"{path} is off the grid of {first.path}, by {right:.2f} pixels to the right and "
-            f"{down:.2f} down. {_way_out(picture, first)}"
-        )
+        off = f"is {right:.2f} pixels to the right of and {down:.2f} pixels below the grid of"
+        raise _misfit(picture, first, off)
     return int(corner[1, 0]), int(corner[0, 0])
 
 
-def _way_out(picture: FileRaster, first: FileRaster) -> str:
-    """The command or option that puts two pictures on the same grid, if there is one."""
+def _misfit(picture: FileRaster, first: FileRaster, problem: str) -> UserError:
+    """The error for a picture that is not on the grid of the first one, with a way out."""
+    way_out = "Leave --mosaic out."
+    known = picture.crs or first.crs
     if picture.crs and first.crs:
         crs, size = first.crs.to_string(), math.sqrt(abs(first.transform.determinant))
-        return (
+        way_out = (
             f"Warp each picture onto one grid, `rio warp --dst-crs {quote(crs)} --res {size:.15g} "
             f"--target-aligned-pixels --resampling bilinear {quote(str(picture.path))} OUT.tif`, "
             "or leave --mosaic out."
         )
-    known = picture.crs or first.crs
-    if known and (code := known.to_epsg()):
-        return f"If both are in EPSG:{code}, pass --crs EPSG:{code}, or leave --mosaic out."
-    return "Leave --mosaic out."
+    elif known and (code := known.to_epsg()):
+        way_out = f"If both are in EPSG:{code}, pass --crs EPSG:{code}, or leave --mosaic out."
+    return UserError(f"{picture.path} {problem} {first.path}. {way_out}")
 
 
 @contextlib.contextmanager

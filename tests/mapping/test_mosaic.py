@@ -113,10 +113,10 @@ def test_only_tiles_that_cross_the_rows_are_open(
 @pytest.mark.parametrize(
     ("place", "crs", "message"),
     [
-        (at(50.5, 0.25), UTM, r"b b\.tif is off the grid of .*a\.tif, by 0\.50 pixels"),
-        (at(50, 0, 0.5), UTM, r"differs from .*a\.tif in the size or direction of its pixels"),
-        (at(50, 0) @ Affine.rotation(5), UTM, r"in the size or direction of its pixels"),
-        (at(50, 0), "EPSG:32618", r"is in EPSG:32618, but .*a\.tif is in EPSG:32619"),
+        (at(50.5, 0.25), UTM, r"b b\.tif is 0\.50 pixels to the right of .* the grid of .*a\.tif"),
+        (at(50, 0, 0.5), UTM, r"pixels of another size or direction than .*a\.tif"),
+        (at(50, 0) @ Affine.rotation(5), UTM, r"pixels of another size or direction"),
+        (at(50, 0), "EPSG:32618", r"has another coordinate system than .*a\.tif"),
     ],
 )  # fmt: skip
 def test_a_tile_off_the_grid_is_refused_with_a_command_that_helps(
