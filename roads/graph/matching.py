@@ -26,7 +26,7 @@ from roads.runtime.arrays import Bool, Float64, Int64
 STEP = 1.0  # metres
 WITHIN = 8.0  # metres; the default of the largest distance between matched roads
 TURN = 30.0  # degrees; the largest angle between matched roads
-SHORTEST = 2.0  # a road that crosses at TURN is within the distance for 4 times its length
+SHORTEST = 2.0  # a road that crosses at TURN is that close for 4 times the distance
 SAME = 0.01  # metres; the largest error of a piece's simplified line
 ACROSS = 0.05  # a shift along a direction is known if at least this part of the roads crosses it
 

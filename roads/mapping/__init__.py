@@ -1,4 +1,4 @@
-"""Any picture in, road maps out: rasters, places on Earth, outputs.
+"""Road maps of any picture: rasters, georeferencing, outputs, comparison with other maps.
 
 Imports prediction, graph, imagery, models, params and runtime.
 """

@@ -42,7 +42,7 @@ from roads.runtime.arrays import Bool, Float64
 from roads.runtime.errors import UserError
 
 MAP_ENDINGS = ("_roads", "_mask")  # of the files of `roads predict` that show roads
-AREA_SIDE = 2048  # pixels; missing imagery is looked for in a copy of at most this size
+AREA_SIDE = 2048  # pixels; missing imagery is searched for in a copy of at most this size
 SIDE_STEPS = 100  # points on each side of an area, because a projection may bend it
 
 
@@ -187,7 +187,7 @@ def _open(path: Path) -> DatasetReader:
 
 
 def _trace(path: Path, dataset: DatasetReader, place: Place) -> LineMap:
-    """The centrelines of what is brighter than half of the brightest pixel, in any band."""
+    """The centrelines of pixels brighter than half of the brightest one, in any band."""
     check_size(path, dataset)
     if place.metres is None:
         raise UserError(f"{path} has no known place. Georeference it first.")

@@ -33,8 +33,8 @@ LISTS = {  # titles on the page, and colours on it and in chips
     "missing_in_map": ("missing in the map", "#ff3030"),
 }
 KINDS = ("matched", "missing_in_map", "matched_in_reference", "not_seen")  # as in a Match
-DIGITS, SCORE_DIGITS = 2, 4  # of metres; of probabilities and scores
-CHIP_MARGIN, CHIP_SIDE = 60, 500  # pixels around a piece; of each of a chip's two pictures
+DIGITS, SCORE_DIGITS = 2, 4  # decimals of metres; of probabilities and scores
+CHIP_MARGIN, CHIP_SIDE = 60, 500  # pixels around a piece; side of a chip's two pictures
 
 
 def run_comparison(

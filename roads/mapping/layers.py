@@ -175,9 +175,7 @@ def write_layer(
     try:
         with warnings.catch_warnings(), TemporaryDirectory() as plain:
             warnings.filterwarnings("ignore", "'crs' was not provided")
-            link = Path(
-                plain, f"{layer}{path.suffix}"
-            )  # pyogrio takes "!" in a path for an archive
+            link = Path(plain, f"{layer}{path.suffix}")  # for pyogrio, ! ends an archive's name
             link.symlink_to(path.resolve())
             pyogrio.raw.write(
                 link,

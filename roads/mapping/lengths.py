@@ -21,9 +21,7 @@ def measured(graph: RoadGraph, to_lonlat: ToLonLat | None) -> RoadGraph:
     else:
         distances = np.hypot(np.diff(rows), np.diff(columns))
     bounds = np.cumsum([len(edge.line) for edge in graph.edges])[:-1]
-    parts = np.split(
-        np.append(distances, 0), bounds
-    )  # the last of each is the distance to the next line
+    parts = np.split(np.append(distances, 0), bounds)  # each ends with the distance to the next
     edges = [
         replace(edge, length=float(part[:-1].sum()))
         for edge, part in zip(graph.edges, parts, strict=True)

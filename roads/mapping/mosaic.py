@@ -130,7 +130,7 @@ def _corner(picture: FileRaster, first: FileRaster) -> tuple[int, int]:
 
 
 def _misfit(picture: FileRaster, first: FileRaster, problem: str) -> UserError:
-    """The error for a picture that is not on the grid of the first one, with a way out."""
+    """The error for a picture that is not on the grid of the first one, with a remedy."""
     way_out = "Leave --mosaic out."
     known = picture.crs or first.crs
     if picture.crs and first.crs:

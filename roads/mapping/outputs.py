@@ -202,9 +202,7 @@ class RowWriter:
             self._dataset.descriptions = ("road probability" if probability else "road",)
             if probability:
                 self._dataset.scales = (1 / CERTAIN,)
-        self._rows = np.empty(
-            (0, like.width), self._dtype
-        )  # collected until they fill a row of tiles
+        self._rows = np.empty((0, like.width), self._dtype)  # until they fill a row of tiles
         self._valid = np.empty((0, like.width), np.bool_)
         self._top = 0  # rows written
 

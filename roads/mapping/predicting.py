@@ -43,7 +43,7 @@ from roads.runtime.files import write_json
 from roads.runtime.names import some
 from roads.runtime.progress import progress
 
-MODEL_METRES = 1.0  # a pixel of the tiles that nets are trained on (Mnih 2013, chapter 6)
+MODEL_METRES = 1.0  # per pixel of the tiles that nets are trained on (Mnih 2013, chapter 6)
 SAME = 0.02  # pixel sizes that differ by no more than this fraction count as equal
 FINEST, COARSEST = 0.01, 5.0  # metres per pixel; roads are 7 m wide
 ROW_MEMORY = 500_000_000  # bytes for rows of windows, at WINDOW_BYTES per pixel
@@ -252,7 +252,7 @@ def map_file(
             metres, gsd = raster.metres, options.gsd
             if gsd is None and raster.to_lonlat is None:
                 notes.append(f"{path} {WITHOUT_CRS.format(*metres)}" if metres else ASSUMED)
-            elif metres and gsd and raster.to_lonlat is None and _contradicts(gsd, metres):
+            elif metres and gsd and raster.to_lonlat is None and _differ(metres, gsd):
                 notes.append(
                     f"{path} has pixels of {metres[0]:.4g} × {metres[1]:.4g} in an unknown "
                     f"coordinate system: {gsd:g} m is used, as --gsd says"
@@ -393,16 +393,15 @@ def skip_blank(predict: Predict) -> Predict:
 
 def model_shape(shape: Shape, metres: tuple[float, float] | None) -> Shape:
     """Height and width of a picture in the model's pixels; unchanged if these have its size."""
-    if metres is None or all(abs(each / MODEL_METRES - 1) <= SAME for each in metres):
+    if metres is None or not _differ(metres, MODEL_METRES):
         return shape
     height, width = (
-        max(1, round(length * each / MODEL_METRES))
-        for length, each in zip(shape, metres, strict=True)
+        max(1, round(n * size / MODEL_METRES)) for n, size in zip(shape, metres, strict=True)
     )
     return height, width
 
 
-def _contradicts(gsd: float, metres: tuple[float, float]) -> bool:
+def _differ(metres: tuple[float, float], gsd: float) -> bool:
     return any(abs(each / gsd - 1) > SAME for each in metres)
 
 
@@ -411,7 +410,7 @@ def _metres(raster: Raster, gsd: float | None) -> tuple[float, float] | None:
     way_out = "If that is wrong, set their size with --gsd, or the coordinate system with --crs."
     if raster.to_lonlat:
         way_out = "If that is wrong, correct its coordinate system."
-        if metres and gsd and _contradicts(gsd, metres):
+        if metres and gsd and _differ(metres, gsd):
             raise UserError(
                 f"{path} is georeferenced with pixels of {metres[0]:.4g} × {metres[1]:.4g} m, but "
                 f"--gsd says {gsd:g}. Map it without --gsd."

@@ -71,9 +71,8 @@ class RowResizer:
 def reduced(read: Callable[[int, int], NDArray[Pixel]], source: Shape, side: int) -> NDArray[Pixel]:
     """A copy of a picture of that shape, at most `side` pixels high and wide, read in strips."""
     shrink = min(1.0, side / max(source))
-    resizer = RowResizer(
-        source, (max(1, round(source[0] * shrink)), max(1, round(source[1] * shrink)))
-    )
+    height, width = (max(1, round(length * shrink)) for length in source)
+    resizer = RowResizer(source, (height, width))
     step = strip_rows(source[1])
     strips = (read(top, min(top + step, source[0])) for top in range(0, source[0], step))
     return np.concatenate([rows for strip in strips for rows in resizer.push(strip)])
