@@ -109,7 +109,10 @@ def compare_maps(
     with quiet_gdal():
         ours, theirs = _read_map(prediction, crs, None), _read_map(reference, crs, layer)
         with naming_errors(prediction):
-            metric = _metric(ours)
+            points = shapely.get_coordinates(ours.lines)
+            middle = points[len(points) // 2, :, None]
+            (lon,), (lat,) = transform_coordinates(ours.crs, LONGITUDE_LATITUDE, *middle)
+            metric = CRS.from_dict(proj="tmerc", lon_0=lon, lat_0=lat, ellps="WGS84", units="m")
             found = projected(ours.lines, ours.crs, metric)
         area, said = _area(prediction, reference, found, metric, within, crs)
         with naming_errors(reference):
@@ -218,15 +221,6 @@ def _trace(path: Path, dataset: DatasetReader, place: Place) -> LineMap:
         raise UserError(f"{path} has no roads")
     lines = road_lines(graph, converter(place.transform))
     return LineMap(lines, place.crs, np.full(len(lines), np.nan), place.notes)
-
-
-def _metric(road_map: LineMap) -> CRS:
-    """A projection in metres around a point of a map."""
-    points = shapely.get_coordinates(road_map.lines)
-    (lon,), (lat,) = transform_coordinates(
-        road_map.crs, LONGITUDE_LATITUDE, *points[len(points) // 2, :, None]
-    )
-    return CRS.from_dict(proj="tmerc", lon_0=lon, lat_0=lat, ellps="WGS84", units="m")
 
 
 def _area(
