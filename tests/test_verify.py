@@ -143,7 +143,7 @@ def test_a_file_that_dvc_does_not_know_is_named(repository: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("committed", [False, True])
+@pytest.mark.parametrize("committed", [pytest.param(False, marks=pytest.mark.soak), True])
 def test_after_a_power_failure_one_repair_gives_the_same_lock(
     repository: Path, committed: bool
 ) -> None:

@@ -169,7 +169,7 @@ def predict_or_die(marker: Path, windows: Image8) -> Float32:
     return brightness(windows)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_pictures_are_mapped_on_a_cluster_that_loses_a_worker(
     tmp_path: Path, address: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

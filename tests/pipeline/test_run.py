@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import sys
 import time
@@ -200,22 +199,6 @@ def test_a_users_folder_is_noticed_when_it_changes(project: Path, tmp_path: Path
     assert "download" in run(project, "dvc", "status").stdout
 
 
-def test_a_users_weights_are_scored_unchanged(project: Path, tmp_path: Path) -> None:
-    (tmp_path / "mine").mkdir()
-    for name in ("unet.weights.h5", "unet.json"):
-        shutil.copyfile(project / "models" / name, tmp_path / "mine" / name)
-    before = (project / "metrics/test.json").read_text(encoding="utf-8")
-    changes = (f"train.weights_folder={tmp_path}", "train.initial_weights=mine", "train.epochs=0")
-    answer = run(project, "dvc", "exp", "run", *(f"-S{change}" for change in changes))
-    assert ran(answer.stdout) == ["train"]  # the same weights come out: nothing new to evaluate
-    assert (project / "metrics/test.json").read_text(encoding="utf-8") == before
-    assert not (project / "metrics/train/plots").exists()  # nothing was trained
-    for plots in (("show",), ("diff", "HEAD")):
-        assert "ERROR" not in run(project, "dvc", "plots", *plots).stderr
-        page = (project / "dvc_plots/index.html").read_text(encoding="utf-8")
-        assert "Dice and IoU of whole test tiles by threshold" in page
-
-
 def test_a_recipe_is_one_command_and_the_next_starts_from_the_committed_params(
     project: Path,
 ) -> None:
@@ -231,6 +214,11 @@ def test_a_recipe_is_one_command_and_the_next_starts_from_the_committed_params(
     released = project / "models/released/massachusetts-gpu/unet.json"
     assert net == json.loads(released.read_text(encoding="utf-8"))
     assert (project / "metrics/test.json").read_text(encoding="utf-8") != before
+    assert not (project / "metrics/train/plots").exists()  # nothing was trained
+    for plots in (("show",), ("diff", "HEAD")):
+        assert "ERROR" not in run(project, "dvc", "plots", *plots).stderr
+        page = (project / "dvc_plots/index.html").read_text(encoding="utf-8")
+        assert "Dice and IoU of whole test tiles by threshold" in page
     again = run(project, *roads, "released", check=False)
     assert again.returncode == 1
     assert "params.yaml has uncommitted changes" in again.stderr

@@ -220,7 +220,10 @@ def test_a_training_killed_after_the_last_epoch_only_returns(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("monitor", "ema"), [("loss", 0), ("dice", 0), ("loss", 0.8)])
+@pytest.mark.parametrize(
+    ("monitor", "ema"),
+    [("dice", 0), pytest.param("loss", 0, marks=pytest.mark.soak), ("loss", 0.8)],
+)
 def test_the_weights_are_those_of_the_best_epoch_and_each_epoch_has_a_line(
     pack: PackReader, tmp_path: Path, capsys: pytest.CaptureFixture[str], monitor: str, ema: float
 ) -> None:
