@@ -28,8 +28,8 @@ from roads.graph.skeleton import ReadRows
 from roads.graph.tracing import CERTAIN, RoadGraph
 from roads.mapping.opening import naming_errors
 from roads.mapping.rasters import Raster
-from roads.mapping.resampling import Shape, reduced
-from roads.runtime.arrays import Bool
+from roads.mapping.resampling import Shape
+from roads.runtime.arrays import Bool, Image8
 from roads.runtime.errors import UserError
 from roads.runtime.files import PARTIAL, check_room, partial_folder, take_name, told_if_full
 from roads.runtime.locks import held
@@ -39,7 +39,6 @@ MOST_UNWRITTEN = 300_000_000  # bytes that GDAL keeps in memory: its cache and a
 HEADERS = 65_536  # bytes, more than a TIFF needs besides the pixels
 COG_ROOM = 3  # times the tiled GeoTIFF: the file, its overviews, and a temporary copy of these
 ROAD = 255  # in the mask, as in the published maps
-OVERLAY_SIDE = 2048  # pixels; the longer side of an overlay is at most this
 OVERLAY_QUALITY = 90
 ROAD_COLOUR = (230, 30, 30)
 LINE_COLOUR = (255, 230, 0)
@@ -295,12 +294,12 @@ def _place_by_files(path: Path, like: Raster, shape: Shape) -> None:
             path.with_suffix(PRJ).write_text(wkt, encoding="utf-8")
 
 
-def draw_overlay(path: Path, raster: Raster, read_mask: ReadRows, graph: RoadGraph) -> None:
-    """Paint road red and centrelines yellow over a picture, as a JPEG with a world file."""
-    image = reduced(
-        lambda top, bottom: raster.read_rows(top, bottom)[0], raster.shape, OVERLAY_SIDE
-    )
-    road = reduced(read_mask, raster.shape, OVERLAY_SIDE)
+def draw_overlay(path: Path, raster: Raster, image: Image8, road: Image8, graph: RoadGraph) -> None:
+    """Paint road red and centrelines yellow over a picture, as a JPEG with a world file.
+
+    `image` is a reduced copy, (height, width, 3), and `road` the fraction of road in each of its
+    pixels, (height, width), 255 for 1.
+    """
     picture = Image.fromarray(image)
     picture.paste(ROAD_COLOUR, mask=Image.fromarray(road // 2))  # half transparent
     draw = ImageDraw.Draw(picture)

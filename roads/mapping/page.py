@@ -5,7 +5,7 @@ import html
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -20,7 +20,7 @@ from roads.graph.skeleton import ReadRows
 from roads.graph.tracing import CERTAIN, RoadGraph
 from roads.mapping.georeference import ToLonLat
 from roads.mapping.rasters import Raster
-from roads.mapping.resampling import Shape, reduced
+from roads.mapping.resampling import RowResizer, Shape, reduced_shape, strip_rows
 from roads.runtime.arrays import Float64, Image8
 from roads.runtime.files import replacing
 
@@ -76,11 +76,10 @@ def write_page(
         metres: height and width of a pixel; None if unknown.
         layers: the lines, from bottom to top.
     """
-    picture = reduced(lambda top, bottom: raster.read_rows(top, bottom)[0], raster.shape, SIDE)
-    probability = reduced(
-        lambda top, bottom: (read_probability(top, bottom) // (CERTAIN // 255)).astype(np.uint8),
+    picture = _reduced(raster.shape, lambda top, bottom: raster.read_rows(top, bottom)[0])
+    probability = _reduced(
         raster.shape,
-        SIDE,
+        lambda top, bottom: (read_probability(top, bottom) // (CERTAIN // 255)).astype(np.uint8),
     )
     data = {
         "name": raster.path.name,
@@ -106,6 +105,14 @@ def write_page(
     page = re.sub(r"\{\{(.+?)\}\}", lambda match: parts[match[1]], template)
     with replacing(path) as partial:
         partial.write_text(page, encoding="utf-8")
+
+
+def _reduced(shape: Shape, read: Callable[[int, int], Image8]) -> Image8:
+    """A picture, read in strips and reduced to at most SIDE pixels."""
+    resizer = RowResizer(shape, reduced_shape(shape, SIDE))
+    step = strip_rows(shape[1])
+    strips = (read(top, min(top + step, shape[0])) for top in range(0, shape[0], step))
+    return np.concatenate([rows for strip in strips for rows in resizer.push(strip)])
 
 
 def _probability_layer(probability: Image8) -> str:

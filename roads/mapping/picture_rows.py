@@ -50,11 +50,16 @@ class BlankRows:
 
 
 class PictureRows:
-    """Reads a picture once, in strips from top to bottom, resampled to `shape` for the net."""
+    """Reads a picture once, in strips from top to bottom, resampled to `shape` for the net.
 
-    def __init__(self, raster: Raster, shape: Shape):
+    Reading may take longer than predicting (JPEG 2000), so it also collects a `thumbnail`.
+    """
+
+    def __init__(self, raster: Raster, shape: Shape, thumbnail: Shape):
         self._raster, self._shape = raster, shape
         self._resizer = RowResizer(raster.shape, shape)
+        self._thumbnail_resizer = RowResizer(raster.shape, thumbnail)
+        self._thumbnail: list[Image8] = []
         self._strips = self._read_strips()
         # The rows that `read` last returned, which it may return again, and the strips after them.
         self._held: list[Image8] = [np.empty((0, shape[1], 3), np.uint8)]
@@ -77,6 +82,10 @@ class PictureRows:
         """Where imagery is missing in the picture's next rows: (count, width) bool."""
         return self._take(self._missing, count)
 
+    def thumbnail(self) -> Image8:
+        """The small copy, once all rows were read."""
+        return np.concatenate(self._thumbnail)
+
     def _take(self, queue: BitRows, count: int) -> Bool:
         while len(queue) < count:
             self._held += next(self._strips)
@@ -90,6 +99,7 @@ class PictureRows:
         for top in range(0, self._raster.height, step):
             image, missing = self._raster.read_rows(top, min(top + step, self._raster.height))
             self._missing.push(missing)
+            self._thumbnail.extend(self._thumbnail_resizer.push(image))
             strips = list(self._resizer.push(image))
             for strip in strips:
                 done += len(strip)

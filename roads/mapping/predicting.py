@@ -32,7 +32,7 @@ from roads.mapping.outputs import (
 from roads.mapping.page import road_layer, write_page
 from roads.mapping.picture_rows import PictureRows
 from roads.mapping.rasters import Raster, open_raster
-from roads.mapping.resampling import RowResizer, Shape, strip_rows
+from roads.mapping.resampling import RowResizer, Shape, reduced_shape, strip_rows
 from roads.mapping.sidecars import sidecar_files
 from roads.mapping.vectors import Roads, add_areas, write_geojson, write_geopackage
 from roads.mapping.widths import road_widths
@@ -45,6 +45,7 @@ from roads.runtime.progress import progress
 
 MODEL_METRES = 1.0  # per pixel of the tiles that nets are trained on (Mnih 2013, chapter 6)
 SAME = 0.02  # pixel sizes that differ by no more than this fraction count as equal
+OVERLAY_SIDE = 2048  # pixels; the longer side of an overlay is at most this
 FINEST, COARSEST = 0.01, 5.0  # metres per pixel; roads are 7 m wide
 ROW_MEMORY = 500_000_000  # bytes for rows of windows, at WINDOW_BYTES per pixel
 WINDOW_BYTES = 14  # two rows of RGB windows, sums in float32, and the finished rows
@@ -285,7 +286,10 @@ def map_picture(
     shape = model_shape(raster.shape, metres)
     windows = Windows(options.window, options.overlap, model.batch)
     _check_width(raster, shape, windows)
-    picture = PictureRows(raster, shape)
+    small = reduced_shape(raster.shape, OVERLAY_SIDE)
+    picture = PictureRows(raster, shape, small)
+    road_small = RowResizer(raster.shape, small)
+    overlay_rows: list[Image8] = []
     road_pixels = valid_pixels = 0
 
     bands = files.probability, files.mask
@@ -298,6 +302,7 @@ def map_picture(
         mask = road * np.uint8(ROAD)
         probability_file.append(stored, valid)
         mask_file.append(mask, valid)
+        overlay_rows.extend(road_small.push(mask))
         road_pixels += int(road.sum())
         valid_pixels += int(valid.sum())
     probability_file.close()
@@ -322,7 +327,7 @@ def map_picture(
             join=options.join,
         )
         widths = road_widths(graph.edges, read_road, raster.shape, known, options.tolerance)
-        draw_overlay(files.overlay, raster, read_mask, graph)
+    draw_overlay(files.overlay, raster, picture.thumbnail(), np.concatenate(overlay_rows), graph)
     if unit == "px":
         widths /= np.sqrt(known[0] * known[1])
     if unit == "px" or raster.to_lonlat:

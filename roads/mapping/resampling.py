@@ -1,6 +1,6 @@
 """Resizes pictures strip by strip, with the same result as resizing them whole."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -68,11 +68,7 @@ class RowResizer:
         return np.asarray(Image.fromarray(held).resize(size, self._filter, box))
 
 
-def reduced(read: Callable[[int, int], NDArray[Pixel]], source: Shape, side: int) -> NDArray[Pixel]:
-    """A copy of a picture of that shape, at most `side` pixels high and wide, read in strips."""
-    shrink = min(1.0, side / max(source))
-    height, width = (max(1, round(length * shrink)) for length in source)
-    resizer = RowResizer(source, (height, width))
-    step = strip_rows(source[1])
-    strips = (read(top, min(top + step, source[0])) for top in range(0, source[0], step))
-    return np.concatenate([rows for strip in strips for rows in resizer.push(strip)])
+def reduced_shape(shape: Shape, side: int) -> Shape:
+    """Height and width of a picture of that shape, reduced to at most `side` pixels."""
+    shrink = min(1.0, side / max(shape))
+    return max(1, round(shape[0] * shrink)), max(1, round(shape[1] * shrink))

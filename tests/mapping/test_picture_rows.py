@@ -1,4 +1,4 @@
-"""Pictures read once from top to bottom: rows, blank areas, missing pixels."""
+"""Pictures read once from top to bottom: rows, blank areas, missing pixels, a small copy."""
 
 from pathlib import Path
 
@@ -52,9 +52,10 @@ def test_rows_are_those_of_the_whole_picture(
     image = np.random.default_rng(0).integers(0, 240, (200, 90, 3), np.uint8)
     whole = np.asarray(Image.fromarray(image).resize(shape[::-1], Image.Resampling.BILINEAR))
     with open_raster(write_tiff(tmp_path / "a.tif", image)) as raster:
-        picture = PictureRows(raster, shape)
+        picture = PictureRows(raster, shape, (50, 20))
         for top, end in ((0, 40), (10, 50), (20, 60), (60, 100)):
             rows = picture.read(top, end)
             np.testing.assert_allclose(rows.astype(int), whole[top:end], atol=1, rtol=0)
         assert not picture.take_blank(shape[0]).any()
         assert not picture.take_missing(200).any()
+        assert picture.thumbnail().shape == (50, 20, 3)

@@ -458,7 +458,7 @@ def test_geotiffs_are_cloud_optimized(tmp_path: Path, kind: str) -> None:
 def test_the_overlay_and_pngs_are_placed_by_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("roads.mapping.outputs.OVERLAY_SIDE", 60)
+    monkeypatch.setattr("roads.mapping.predicting.OVERLAY_SIDE", 60)
     picture, out = (
         write_tiff(tmp_path / "a.tif", crossing(120, 100, 50, 50), metres=1),
         tmp_path / "out",
@@ -474,7 +474,7 @@ def test_the_overlay_and_pngs_are_placed_by_files(
 def test_the_overlay_shows_road_over_the_picture_and_is_small(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("roads.mapping.outputs.OVERLAY_SIDE", 150)
+    monkeypatch.setattr("roads.mapping.predicting.OVERLAY_SIDE", 150)
     image = np.full((300, 100, 3), (0, 0, 120), np.uint8)
     image[100:140] = 220
     map_one(write_tiff(tmp_path / "a.tif", image), tmp_path / "out")
