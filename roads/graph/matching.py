@@ -18,9 +18,8 @@ from typing import NamedTuple
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.sparse import csgraph
 
+from roads.graph.edges import components
 from roads.runtime.arrays import Bool, Float64, Int64
 
 STEP = 1.0  # metres
@@ -207,8 +206,7 @@ def _join(pieces: Pieces) -> Pieces:
     _, node, degree = np.unique(ends, axis=0, return_inverse=True, return_counts=True)
     order = np.argsort(node.ravel(), kind="stable")
     pairs = order[degree[node.ravel()[order]] == 2].reshape(-1, 2) % count
-    links = sparse.coo_array((np.ones(len(pairs)), pairs.T), (count, count))
-    _, owner = csgraph.connected_components(links, directed=False)
+    owner = components(pairs[:, 0], pairs[:, 1], count)
     order = np.argsort(owner, kind="stable")
     joined = shapely.multilinestrings(pieces.lines[order], indices=owner[order])
     weighted = pieces.lengths, pieces.lengths * pieces.distances
