@@ -71,13 +71,9 @@ class Raster:
     _percentiles: tuple[Float64, Float64] | None = None
 
     def _lie_at(self, place: Place, shape: tuple[int, int]) -> None:
-        self.height, self.width = shape
+        self.shape = self.height, self.width = shape
         self.crs, self.transform = place.crs, place.transform
         self.to_lonlat, self.metres = place.to_lonlat, place.metres
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.height, self.width
 
     def read_values(self, top: int, bottom: int) -> tuple[NDArray[Any], Bool]:
         """As `read_rows`, but with values as stored: (rows, width, 1 or 3) of `dtype`."""
@@ -138,9 +134,8 @@ class FileRaster(Raster):
         check_size(path, dataset)
         with naming_errors(path):
             self._bands = choose_bands(path, dataset, bands)
-        self.notes = self._bands.notes
-        self.whole_jpeg = whole_jpeg and self._is_jpeg()
-        with naming_errors(path):
+            self.notes = self._bands.notes
+            self.whole_jpeg = whole_jpeg and self._is_jpeg()
             place = find_place(path, dataset, crs)
         self._lie_at(place, dataset.shape)
         self.notes += place.notes
