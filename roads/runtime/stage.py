@@ -25,6 +25,7 @@ from roads.runtime.errors import (
 )
 from roads.runtime.inputs import PIPELINE_FILE, Inputs, seen
 from roads.runtime.locks import held
+from roads.runtime.params import PARAMS_FILE
 
 STAGE_VARIABLE = "DVC_STAGE"  # DVC sets it to the stage's name
 PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
@@ -54,6 +55,11 @@ def stage_status(main: Callable[[], None]) -> int:
     if signal.getsignal(signal.SIGINT) is _leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     status = exit_status(functools.partial(_tied_and_alone, main, stage) if stage else main)
+    if stage and status:
+        # `dvc exp run -S` changes the file right after Git wrote it. Git misses a change of equal
+        # length within a second, and `git restore` would leave it.
+        with contextlib.suppress(OSError):
+            os.utime(PARAMS_FILE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # done; idle workers take a moment to end
     return status
 

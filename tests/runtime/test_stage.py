@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from roads.runtime.stage import STAGE_VARIABLE
-from tests.project import ROOT, SMALL, params, write_params
+from tests.project import ROOT, SMALL, params, run, write_params
 
 WORK = """
 import os, time
@@ -59,6 +59,19 @@ def test_a_stage_does_not_start_if_its_dvc_has_ended(tmp_path: Path) -> None:
     status, said = binarize(tmp_path, start_new_session=True)  # as an orphan it has another's
     assert status == 1
     assert said == "error: the `dvc` that started this stage has ended. Run `dvc repro`.\n"
+
+
+def test_git_can_restore_params_that_a_stage_refuses(tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text("binarize: {threshold: 100}\n")
+    os.utime(file, (0, 0))
+    for command in ("init --quiet", "config core.trustctime false", "add params.yaml"):
+        run(tmp_path, "git", *command.split())
+    file.write_text("binarize: {threshold: abc}\n")
+    os.utime(file, (0, 0))  # at the same time, as far as Git can see
+    assert "params.yaml: " in binarize(tmp_path)[1]
+    run(tmp_path, "git", "restore", "params.yaml")
+    assert "100" in file.read_text()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
