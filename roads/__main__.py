@@ -104,7 +104,7 @@ def compare(arguments: argparse.Namespace) -> None:
     from roads.mapping.comparison_files import run_comparison
 
     if arguments.chips and not arguments.picture:
-        raise UserError("--chips are cut out of a picture: say which, with --picture.")
+        raise UserError("--chips needs the picture to cut them from: name it with --picture.")
     run_comparison(
         arguments.prediction,
         arguments.reference,
