@@ -107,6 +107,7 @@ def run_recipe(name: str, words: Sequence[str], options: Sequence[str]) -> NoRet
         reason = " ".join(committed.stderr.decode(errors="replace").split())
         raise UserError(f"a recipe starts from the committed {PARAMS_FILE}. Git says: {reason}")
     if committed.stdout != PARAMS_FILE.read_bytes():
+        os.utime(PARAMS_FILE)  # else Git may miss the change, see stage_status
         raise UserError(
             f"{PARAMS_FILE} has uncommitted changes, but a recipe starts from the committed "
             f"file. Commit them, or undo them: `git restore -SW {PARAMS_FILE}`"

@@ -176,11 +176,19 @@ def test_a_recipe_starts_from_the_committed_params(
 ) -> None:
     edited = Path(shutil.copytree(project, tmp_path / "edited"))
     path = edited / "params.yaml"
-    path.write_text(path.read_text(encoding="utf-8").replace("epochs: 10 ", "epochs: 11 "))
+    committed = path.read_text(encoding="utf-8")
+    os.utime(path, (0, 0))
+    run(edited, "git", "config", "core.trustctime", "false")
+    run(edited, "git", "update-index", "--refresh")
+    path.write_text(committed.replace("epochs: 10 ", "epochs: 11 "))
     if staged:
         run(edited, "git", "add", "params.yaml")
+    else:
+        os.utime(path, (0, 0))  # as if in the same second, so Git does not see the change
     told = refused(edited, "best")
     assert "params.yaml has uncommitted changes" in told
+    run(edited, "git", "restore", "-SW", "params.yaml")
+    assert path.read_text(encoding="utf-8") == committed
     way_out = re.search(r"`(.*)`", told)
     assert way_out
     run(edited, *way_out[1].split())
