@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rasterio import Affine
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
+from rasterio.errors import CRSError
 from rasterio.features import shapes
 from rasterio.io import DatasetReader
 from rasterio.warp import transform as transform_coordinates
@@ -112,6 +113,8 @@ def compare_maps(
             points = shapely.get_coordinates(ours.lines)
             middle = points[len(points) // 2, :, None]
             (lon,), (lat,) = transform_coordinates(ours.crs, LONGITUDE_LATITUDE, *middle)
+            if not abs(lat) <= 90:
+                raise CRSError("its coordinates are outside of its coordinate system")
             metric = CRS.from_dict(proj="tmerc", lon_0=lon, lat_0=lat, ellps="WGS84", units="m")
             found = projected(ours.lines, ours.crs, metric)
         area, said = _area(prediction, reference, found, metric, within, crs)
@@ -255,7 +258,7 @@ def _data_area(path: Path, metric: CRS, crs: str | None) -> shapely.Geometry:
 
 def _clipped(lines: Lines, area: shapely.Geometry) -> Lines:
     parts = shapely.get_parts(shapely.get_parts(shapely.intersection(lines, area)))
-    return parts[shapely.get_type_id(parts) == shapely.GeometryType.LINESTRING]
+    return parts[shapely.length(parts) > 0]  # not where they touch it in a point, or miss it
 
 
 def _read_probability(path: Path, points: Float64, metric: CRS, crs: str | None) -> Float64:

@@ -88,9 +88,14 @@ def read_lines(path: Path, layer: str | None = None) -> LineMap:
     line = shapely.get_type_id(parts) == shapely.GeometryType.LINESTRING
     if others := int(np.count_nonzero(~line)):
         notes.append(f"has {others:,} points or areas, which are ignored")
-    if not line.any():
-        raise UserError(f"{path} has no lines; {others:,} points or areas")
-    return LineMap(shapely.force_2d(parts[line]), crs, values[owner[line]], notes)
+    with np.errstate(invalid="ignore"):
+        length = shapely.length(parts)
+    usable = line & (length > 0) & (length < np.inf)
+    if unusable := int(np.count_nonzero(line & ~usable)):
+        notes.append(f"has {unusable:,} lines whose length is 0 or not finite, which are ignored")
+    if not usable.any():
+        raise UserError("; ".join([f"{path} has no lines", *notes]))
+    return LineMap(shapely.force_2d(parts[usable]), crs, values[owner[usable]], notes)
 
 
 Read = tuple[NDArray[Any], CRS | None, Float64]  # geometries, coordinate system, probability
@@ -110,9 +115,10 @@ def _read_with_gdal(
             kinds = dict(pyogrio.list_layers(file).tolist())
             layer = _choose(path, kinds, layer, notes) if parts[0] == ".gpkg" else None
             meta, _, wkb, fields = pyogrio.raw.read(file, layer=layer, columns=[PROBABILITY])
+            geometries = shapely.from_wkb(wkb, on_invalid="ignore")
     values = fields[0].astype(np.float64) if len(meta["fields"]) else np.full(len(wkb), np.nan)
     crs = CRS.from_string(meta["crs"]) if meta["crs"] else None
-    return shapely.from_wkb(wkb, on_invalid="ignore"), crs, values
+    return geometries, crs, values
 
 
 def _choose(path: Path, kinds: Mapping[str, str], layer: str | None, notes: list[str]) -> str:
@@ -138,7 +144,9 @@ def _choose(path: Path, kinds: Mapping[str, str], layer: str | None, notes: list
 
 def _read_geojson(path: Path) -> Read:
     content = json.loads(path.read_bytes().decode("utf-8-sig"))
-    features = content["features"] if content["type"] == "FeatureCollection" else [content]
+    kind = content["type"]
+    feature = content if kind == "Feature" else {"geometry": content}
+    features = content["features"] if kind == "FeatureCollection" else [feature]
     if "unit" in content:
         raise UserError(f"{path} is in pixels. Georeference the picture and map it again.")
     crs = CRS.from_epsg(4326)  # RFC 7946

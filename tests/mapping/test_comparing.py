@@ -146,6 +146,28 @@ def test_other_geometries_are_ignored(tmp_path: Path) -> None:
     assert found.notes == ["has 2 points or areas, which are ignored"]
 
 
+def test_lines_without_a_length_or_that_are_not_finite_are_ignored(tmp_path: Path) -> None:
+    ours = write_lines(tmp_path / "ours.gpkg", [STREET, ALLEY])
+    odd = [[(150, 100)] * 2, [], [(10, 100), (np.nan, 100)], [(10, 100), (np.inf, 100)]]
+    theirs = write_lines(tmp_path / "theirs.gpkg", [STREET, *odd])
+    found = compare_maps(ours, theirs)
+    near = {"missing_in_map": [300], "not_seen": [], "matched": [280]}
+    assert lengths(found) == near
+    assert found.notes == [
+        f"{theirs} has 4 lines whose length is 0 or not finite, which are ignored"
+    ]
+    for path in (write_lines(tmp_path / f"{at}.gpkg", [line]) for at, line in enumerate(odd)):
+        with pytest.raises(UserError, match="has no lines; has 1 lines whose length"):
+            compare_maps(path, ours)
+
+
+def test_lines_that_pass_by_the_area_are_left_out(tmp_path: Path) -> None:
+    ours = write_lines(tmp_path / "ours.gpkg", [STREET, ALLEY])
+    corners = [[(x, y), (x + 1, y)] for x in (2, 10) for y in (-12, 312)]
+    theirs = write_lines(tmp_path / "theirs.gpkg", [STREET, *corners])  # the area is turned in UTM
+    assert lengths(compare_maps(ours, theirs))["not_seen"] == []
+
+
 PIXELS = io.BytesIO()
 Image.fromarray(crossing(60, 60, 20, 30)).save(PIXELS, "PNG")
 
@@ -172,6 +194,7 @@ def geojson(**members: Any) -> bytes:
         (b"\0\0\x27\x0a" + b"x" * 100, "is broken or not GeoJSON"),
         (b"<OGRVRTDataSource>", "is neither GeoJSON, GeoPackage"),
         (geojson(), "no road in the area"),
+        (b'{"type": "LineString", "coordinates": [[-71, 42], [-71, 42.1]]}', "no road in the area"),
         (PIXELS.getvalue(), "has no known place"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
