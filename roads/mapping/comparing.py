@@ -119,7 +119,7 @@ def compare_maps(
             found = projected(ours.lines, ours.crs, metric)
         area, said = _area(prediction, reference, found, metric, within, crs)
         with naming_errors(reference):
-            box = shapely.box(*projected(area, metric, theirs.crs).bounds)
+            box = shapely.box(*projected(_bendable(area), metric, theirs.crs).bounds)
             near = shapely.intersects(theirs.lines, box)  # the file may cover the whole Earth
             known = projected(theirs.lines[near], theirs.crs, metric)
         if not shapely.intersects(known, area).any():
@@ -252,8 +252,12 @@ def _data_area(path: Path, metric: CRS, crs: str | None) -> shapely.Geometry:
         pixel = place.transform @ Affine.scale(dataset.width / width, dataset.height / height)
         found = shapes(valid.astype(np.uint8), valid, transform=pixel)
         area = shapely.union_all([shape(each) for each, _ in found])
-        area = shapely.segmentize(area, max(area.length / 4 / SIDE_STEPS, 1e-9))
-        return projected(area, place.crs, metric)
+        return projected(_bendable(area), place.crs, metric)
+
+
+def _bendable(area: shapely.Geometry) -> shapely.Geometry:
+    """An area with many points on its sides."""
+    return shapely.segmentize(area, max(area.length / 4 / SIDE_STEPS, 1e-9))
 
 
 def _clipped(lines: Lines, area: shapely.Geometry) -> Lines:

@@ -168,6 +168,17 @@ def test_lines_that_pass_by_the_area_are_left_out(tmp_path: Path) -> None:
     assert lengths(compare_maps(ours, theirs))["not_seen"] == []
 
 
+def test_an_area_of_many_kilometres_is_compared_to_its_border(tmp_path: Path) -> None:
+    """In the middle of the zone, where the upper side is north of both its ends."""
+    middle = 500_000 - CORNER[0]
+    sides = middle - 50_000, middle, middle + 50_000
+    ours = [[(x, y) for x in sides] for y in (0, 5000, 10_000)]
+    road = [(middle - 200, 0), (middle + 200, 0)]
+    theirs = write_lines(tmp_path / "theirs.gpkg", [road, ours[1]], "EPSG:4326")
+    found = compare_maps(write_lines(tmp_path / "ours.gpkg", ours), theirs)
+    assert found.match.found.total == pytest.approx(100_400, rel=1e-3)
+
+
 PIXELS = io.BytesIO()
 Image.fromarray(crossing(60, 60, 20, 30)).save(PIXELS, "PNG")
 
