@@ -4,6 +4,7 @@ Everything is computed in metres, in a transverse Mercator projection around the
 distances are right to 1e-4 within 90 km.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,7 +43,7 @@ from roads.params.evaluate import read_evaluate
 from roads.runtime.arrays import Bool, Float64
 from roads.runtime.errors import UserError
 
-MAP_ENDINGS = ("_roads", "_mask")  # of the files of `roads predict` that show roads
+MAP_ENDING = "_(roads|mask)$"  # of the files of `roads predict` that show roads
 AREA_SIDE = 2048  # pixels; missing imagery is searched for in a copy of at most this size
 SIDE_STEPS = 100  # points on each side of an area, because a projection may bend it
 
@@ -79,9 +80,7 @@ class Comparison:
 
 def map_of(path: Path) -> tuple[str, Path | None]:
     """The name of a file's map, and the map's probability file if `roads predict` wrote it."""
-    name = path.stem
-    for ending in MAP_ENDINGS:
-        name = name.removesuffix(ending)
+    name = re.sub(MAP_ENDING, "", path.stem)
     raster = path.with_name(f"{name}_probability.tif")
     listed = read_facts(path.with_name(f"{name}.json")).get("files", {})
     return name, raster if raster.name in listed and raster.is_file() else None
@@ -102,13 +101,13 @@ def compare_maps(
         reference: the map that may lack roads.
         within: the largest distance between matched roads, in metres.
         crs: the coordinate system of files without one, such as EPSG:26986.
-        layer: the layer of the reference, if several have lines.
+        layer: the layer to read of a file in which several have lines.
 
     Raises:
         UserError: a file cannot be read or has no known place, or the two do not overlap.
     """
     with quiet_gdal():
-        ours, theirs = _read_map(prediction, crs, None), _read_map(reference, crs, layer)
+        ours, theirs = (_read_map(path, crs, layer) for path in (prediction, reference))
         with naming_errors(prediction):
             points = shapely.get_coordinates(ours.lines)
             middle = points[len(points) // 2, :, None]

@@ -63,8 +63,8 @@ def read_lines(path: Path, layer: str | None = None) -> LineMap:
 
     Args:
         path: GeoJSON, GeoPackage or Shapefile.
-        layer: the layer to read; by default the only one with lines, or the only one of these
-            with "road" in its name.
+        layer: the layer to read if several have lines; by default the only one with "road" in its
+            name.
 
     Raises:
         UserError: the file is broken, has no lines, or has several layers of them.
@@ -124,12 +124,13 @@ def _read_with_gdal(
 def _choose(path: Path, kinds: Mapping[str, str], layer: str | None, notes: list[str]) -> str:
     """The name of the layer of a GeoPackage to read; `kinds` has each layer's geometry type."""
     lines = [name for name, kind in kinds.items() if kind and re.search("Line|Unkn|Coll", kind)]
-    if layer is None:
-        roads = [name for name in lines if "road" in name.lower()]
-        found = lines if len(lines) == 1 else roads
+    if not lines:
+        raise UserError(f"{path} has no layer of lines.")
+    if len(lines) == 1:
+        (layer,) = lines
+    elif layer is None:
+        found = [name for name in lines if "road" in name.lower()]
         if len(found) != 1:
-            if not lines:
-                raise UserError(f"{path} has no layer of lines.")
             names = ", ".join(lines)
             raise UserError(
                 f"{path} has several layers of lines: {names}. Choose one with --layer."

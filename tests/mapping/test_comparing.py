@@ -14,7 +14,7 @@ from PIL import Image
 from rasterio.crs import CRS
 
 from roads.__main__ import main
-from roads.mapping.comparing import Comparison, compare_maps, projected
+from roads.mapping.comparing import Comparison, compare_maps, map_of, projected
 from roads.mapping.layers import read_lines
 from roads.mapping.opening import quiet_gdal
 from roads.mapping.predicting import map_roads
@@ -88,6 +88,15 @@ def test_a_map_of_roads_predict_is_compared_where_it_has_imagery(tmp_path: Path)
     assert found.area == f"where {tmp_path / 'out/a_probability.tif'} has data"
 
 
+def test_a_probability_belongs_to_the_picture_of_that_name(tmp_path: Path) -> None:
+    names, picture = ("a", "a_mask"), crossing(60, 60, 20, 30)
+    pictures = [write_tiff(tmp_path / f"{name}.tif", picture, metres=1) for name in names]
+    map_roads(pictures, tmp_path / "out", BRIGHTNESS, options(), force=False)
+    for name in names:
+        found = map_of(tmp_path / f"out/{name}_roads.geojson")
+        assert found == (name, tmp_path / f"out/{name}_probability.tif")
+
+
 def test_raster_maps_are_traced_and_compared_where_both_have_data(tmp_path: Path) -> None:
     bright = (crossing(300, 280, 100, 150) > 200) * np.uint8(255)
     ours = write_tiff(tmp_path / "ours_mask.tif", bright[..., :1], metres=1)
@@ -132,6 +141,9 @@ def test_one_layer_of_a_geopackage_is_read(tmp_path: Path) -> None:
         read_lines(path)
     with pytest.raises(UserError, match="no layer x"):
         read_lines(path, "x")
+    alone = write_lines(tmp_path / "ways.gpkg", [STREET])
+    for pair in ((path, alone), (alone, path)):
+        assert lengths(compare_maps(*pair, layer="osm_roads"))["matched"] == [280]
 
 
 def test_other_geometries_are_ignored(tmp_path: Path) -> None:
@@ -146,6 +158,7 @@ def test_other_geometries_are_ignored(tmp_path: Path) -> None:
     assert found.notes == ["has 2 points or areas, which are ignored"]
 
 
+@pytest.mark.filterwarnings("ignore:invalid value")  # of NaN, from shapely
 def test_lines_without_a_length_or_that_are_not_finite_are_ignored(tmp_path: Path) -> None:
     ours = write_lines(tmp_path / "ours.gpkg", [STREET, ALLEY])
     odd = [[(150, 100)] * 2, [], [(10, 100), (np.nan, 100)], [(10, 100), (np.inf, 100)]]
