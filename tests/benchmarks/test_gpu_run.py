@@ -247,7 +247,8 @@ def test_from_tiles_to_weights_that_can_be_released(
     assert rates[-1] < 0.1 * max(rates)  # it falls to 0 as the time runs out
     assert record["changes"]["train.loop"] == "resident"
     assert len(list((tmp_path / "out").rglob("*.*"))) <= 8  # files, that come back
-    gpu_work.decode(tmp_path / "tiles", tmp_path / "decoded", changed_params(SMALL))
+    params = changed_params(read_recipe(ROOT / "recipes/best.yaml") | SMALL)
+    gpu_work.decode(tmp_path / "tiles", tmp_path / "decoded", params)
     assert_same_crops(tmp_path / "work/packed", tmp_path / "decoded")
 
 

@@ -170,7 +170,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory, packed: Path) -> list[Host]:
     return hosts
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_two_processes_train_as_one_does(pair: list[Host], alone: Host) -> None:
     """Dropout, augmentation and averaged weights included."""
     check_same_curves(pair[0], alone)
