@@ -76,7 +76,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         crs="EPSG:26986",
     )  # fmt: skip
     with (folder / ".git/info/exclude").open("a", encoding="utf-8") as excluded:
-        excluded.write("/absolute/\n/town.tif\n/tiles/\n/photos/\n/streets.gpkg\n/maps/\n/comparison/\n")
+        excluded.write(
+            "/absolute/\n/town.tif\n/tiles/\n/photos/\n/streets.gpkg\n/maps/\n/comparison/\n"
+        )
         excluded.write("/labels/\n/10978795_15.tif\n/town.png\n/roads.onnx\n")
     return folder
 
