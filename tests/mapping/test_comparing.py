@@ -181,6 +181,7 @@ def test_lines_that_pass_by_the_area_are_left_out(tmp_path: Path) -> None:
     assert lengths(compare_maps(ours, theirs))["not_seen"] == []
 
 
+@pytest.mark.slow
 def test_an_area_of_many_kilometres_is_compared_to_its_border(tmp_path: Path) -> None:
     """In the middle of the zone, where the upper side is north of both its ends."""
     middle = 500_000 - CORNER[0]

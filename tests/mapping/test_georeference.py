@@ -93,6 +93,7 @@ def test_control_points_place_a_picture(tmp_path: Path, off: float) -> None:
     assert float(found[1]) <= 2 * off
 
 
+@pytest.mark.slow
 def test_control_points_without_an_affine_fit_are_refused_with_a_command(tmp_path: Path) -> None:
     path = with_points(tmp_path / "a b.tif", 8)
     with pytest.raises(UserError, match=r"a b\.tif has 6 control points, .* \d+\.\d pixels") as no:

@@ -110,6 +110,7 @@ def test_only_tiles_that_cross_the_rows_are_open(
             assert set(raster._opened) == set(paths[top // 20 * 3 :][:3])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "crs", "message"),
     [

@@ -540,6 +540,7 @@ def test_names_are_printed_escaped_on_any_terminal(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_finished_maps_are_kept_and_changed_pictures_mapped_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

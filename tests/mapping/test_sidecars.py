@@ -183,6 +183,7 @@ def test_an_odd_file_is_ignored_with_a_note(
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_deep_xml_does_no_harm(tmp_path: Path) -> None:
     text = "<PAMDataset>" + "<a>" * 100_000 + "</a>" * 100_000 + "</PAMDataset>"
     (tmp_path / "a.png.aux.xml").write_text(text)

@@ -118,6 +118,7 @@ list(in_order(interrupt, range(4), ""))
 """
 
 
+@pytest.mark.slow
 def test_workers_leave_ctrl_c_to_the_process_that_started_them(tmp_path: Path) -> None:
     (tmp_path / "parent.py").write_text(WORKERS)
     parent = start(tmp_path, "parent.py")
