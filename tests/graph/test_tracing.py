@@ -238,6 +238,7 @@ def test_agrees_with_that_tracer_on_larger_pictures(seed: int) -> None:
     assert outline(trace(mask)) == reference(skeletonize(mask))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("merge", [0, 3])
 @pytest.mark.parametrize("strip", [1, 2, 23, 64])
 def test_the_graph_does_not_depend_on_strips(strip: int, merge: float) -> None:

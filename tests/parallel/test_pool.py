@@ -36,6 +36,7 @@ def test_results_come_in_order(monkeypatch: pytest.MonkeyPatch, workers: str) ->
     assert list(in_order(late_first, ITEMS, "squares")) == [item * item for item in ITEMS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_an_error_in_a_worker_is_raised_here(monkeypatch: pytest.MonkeyPatch, workers: str) -> None:
     monkeypatch.setenv(WORKERS_VARIABLE, workers)

@@ -152,6 +152,7 @@ sys.exit(stage_status(main))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "text", "told"),
     [
