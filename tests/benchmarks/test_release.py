@@ -37,6 +37,7 @@ RECORD: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_kernels_become_float16_and_everything_else_stays(tmp_path: Path) -> None:
     weights = save_tiny_net(tmp_path)
     half = tmp_path / "half" / weights.name

@@ -228,6 +228,7 @@ def test_workers_with_other_code_are_refused(address: str, monkeypatch: pytest.M
         list(on_cluster(refuse, range(4), address))
 
 
+@pytest.mark.slow
 def test_worker_facts_say_whether_a_folder_exists(tmp_path: Path) -> None:
     facts = worker_facts(str(tmp_path)), worker_facts(str(tmp_path / "elsewhere"))
     assert [next(iter(each.values())) for each in facts] == ["there", "missing"]

@@ -44,6 +44,7 @@ def test_an_error_in_a_worker_is_raised_here(monkeypatch: pytest.MonkeyPatch, wo
         list(in_order(refuse, ITEMS, "tiles"))
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(WORKERS_VARIABLE, "2")
     with pytest.raises(UserError, match=r"crop: a worker process was killed.*ROADS_WORKERS=1"):

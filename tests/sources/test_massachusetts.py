@@ -400,6 +400,7 @@ def test_image_and_map_of_different_sizes(server: TileServer, run: Run) -> None:
     run.check(server, run(server))
 
 
+@pytest.mark.slow
 def test_a_server_that_cannot_be_reached_is_given_up_soon(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -451,6 +452,7 @@ def test_ended_by_a_signal_and_started_again(
     assert all(".part" not in name for name in run.cached())
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_fetch_each_file_once(
     server: TileServer, run: Run, tmp_path: Path
 ) -> None:

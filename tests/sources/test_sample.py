@@ -98,6 +98,7 @@ def test_bytes_stay_as_released() -> None:
     assert digest(*sample.generate(SEED, 300, "train", 2)) == RELEASED
 
 
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_the_processor() -> None:
     script = (
         "import hashlib, numpy\n"
@@ -202,6 +203,7 @@ def test_share_of_road_is_near_that_of_the_real_maps() -> None:
     assert share == pytest.approx(0.048, abs=0.008)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channel", ["red", "green", "blue", "grey"])
 def test_no_threshold_on_one_channel_finds_the_roads(
     pairs: list[tuple[Image8, Image8]], channel: str

@@ -29,6 +29,8 @@ from roads.runtime.files import write_csv
 from stages.evaluate import Inputs, evaluate, main
 from tests.project import params, write_params
 
+pytestmark = pytest.mark.slow
+
 SIZE = 32
 ROWS = {"train": 1, "valid": 5, "test": 9}
 PARAMS = EvaluateParams(
@@ -154,7 +156,6 @@ def test_threshold_is_chosen_on_validation_not_on_test(models: Path, tmp_path: P
     assert abs(best["test"] - best["valid"]) > 0.2
 
 
-@pytest.mark.slow
 def test_article_measures_follow_its_formulas_for_any_batch_size(
     models: Path, tmp_path: Path
 ) -> None:
@@ -183,7 +184,6 @@ def test_crops_one_by_one_add_up_to_the_pooled_counts() -> None:
     assert tuple(np.sum(scores.each, axis=0)) == scores.pooled.at(LEVELS // 4)
 
 
-@pytest.mark.slow
 def test_curve_and_pictures_replace_earlier_ones(models: Path, tmp_path: Path) -> None:
     packed = make_pack(tmp_path / "packed")
     run(models, packed, PARAMS.model_copy(update={"overlays": 9}))
@@ -241,7 +241,6 @@ def test_pictures_are_spread_evenly() -> None:
     assert spaced([3, 5, 8], 0) == spaced([], 2) == []
 
 
-@pytest.mark.slow
 def test_twice_the_same(models: Path, tmp_path: Path) -> None:
     packed = make_pack(tmp_path / "packed")
     results = []
@@ -265,7 +264,6 @@ def test_a_model_that_has_learned_nothing_is_named(
     assert values["crops"]["recall"] == (1 if bias > 0 else 0)
 
 
-@pytest.mark.slow
 def test_a_model_that_has_learned_is_not_named(
     models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

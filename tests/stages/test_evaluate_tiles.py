@@ -37,6 +37,8 @@ from stages.pack_h5 import pack_h5
 from tests.stages.test_evaluate import make_model
 from tests.tiles import picture, road_map, save_tile
 
+pytestmark = pytest.mark.slow
+
 PARAMS = EvaluateParams(
     batch_size=4, overlays=2, window=64, overlap=16, tta=False, spur=10, tolerance=1, join=5,
     disagreements="test", disagreement_pictures=2,
@@ -145,7 +147,6 @@ SCORES = {
 }
 
 
-@pytest.mark.slow
 def test_groups_are_in_order(values: Mapping[str, Any]) -> None:
     groups = ["crops", "article", "tiles", "relaxed", "centreline", "graph"]
     assert list(values) == ["dice", "iou", *groups]
@@ -153,7 +154,6 @@ def test_groups_are_in_order(values: Mapping[str, Any]) -> None:
     assert values["tiles"]["dropped"] == 1
 
 
-@pytest.mark.slow
 def test_few_scores_are_for_dvc_to_compare(project: Inputs) -> None:
     values = run(project)
     tiles = values["tiles"]
@@ -169,7 +169,6 @@ def test_few_scores_are_for_dvc_to_compare(project: Inputs) -> None:
     }
 
 
-@pytest.mark.slow
 def test_without_road_in_the_test_tiles_scores_are_null_and_nothing_fails(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -260,7 +259,6 @@ def test_centrelines_are_pooled_over_the_tiles(project: Inputs, values: Mapping[
     assert list(values["centreline"].values()) != pytest.approx(means, abs=2e-2)
 
 
-@pytest.mark.slow
 def test_graphs_of_the_thresholded_tiles_are_scored(
     project: Inputs, values: Mapping[str, Any]
 ) -> None:
@@ -282,7 +280,6 @@ def test_graphs_of_the_thresholded_tiles_are_scored(
     assert graph["road_km_predicted"] == pytest.approx(predicted, rel=0.05)
 
 
-@pytest.mark.slow
 def test_thresholds_are_kept_with_the_hash_of_the_weights(project: Inputs) -> None:
     values = run(project)
     weights = (project.models / "unet.weights.h5").read_bytes()
@@ -330,14 +327,12 @@ def test_disagreements_are_of_the_test_tiles_or_of_all_that_were_kept(project: I
     assert found["all"] == found["test"] | others
 
 
-@pytest.mark.slow
 def test_dropped_tiles_are_named(project: Inputs, capsys: pytest.CaptureFixture[str]) -> None:
     run(project)
     told = capsys.readouterr().err
     assert "1 test tiles dropped by handpick-filter are left out: gone" in told
 
 
-@pytest.mark.slow
 def test_table_and_pictures(project: Inputs) -> None:
     run(project)
     plots = project.raw.parent / "plots"
@@ -372,7 +367,6 @@ def test_table_and_pictures(project: Inputs) -> None:
         assert drawn.width > 1000
 
 
-@pytest.mark.slow
 def test_batch_size_and_turns_do_not_change_a_net_that_sees_single_pixels(
     project: Inputs, values: Mapping[str, Any]
 ) -> None:
@@ -382,7 +376,6 @@ def test_batch_size_and_turns_do_not_change_a_net_that_sees_single_pixels(
     assert not (project.raw.parent / "plots" / "tiles").exists()
 
 
-@pytest.mark.slow
 def test_tiles_drawn_for_the_test_are_those_of_the_index(tmp_path: Path) -> None:
     inputs = make_project(tmp_path, by="tile")
     values = run(inputs, by="tile")
@@ -410,7 +403,6 @@ def test_an_official_tile_too_small_for_a_crop_is_still_one_of_its_split(tmp_pat
     assert (found.valid, found.test, found.dropped) == ([], [], [])
 
 
-@pytest.mark.slow
 def test_with_a_split_by_crop_no_whole_tile_is_scored(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
