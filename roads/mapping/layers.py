@@ -33,6 +33,8 @@ GEOJSON = rb"(?:\xef\xbb\xbf)?\s*\{"
 FORMATS = "GeoJSON, GeoPackage or Shapefile"
 SHAPEFILE_PARTS = (".shp", ".shx", ".dbf", ".prj", ".cpg")
 PROBABILITY = "probability"  # the field of lines that `roads predict` writes
+LENGTH_IN_PIXELS = "length_px"  # a field of `roads predict` where nothing says what a metre is
+IN_PIXELS = "is in pixels. Georeference the picture and map it again."
 FILE_BYTES, FEATURE_BYTES, POINT_BYTES = 200_000, 1000, 100  # upper bounds of their sizes
 
 
@@ -114,9 +116,13 @@ def _read_with_gdal(
             warnings.simplefilter("ignore")
             kinds = dict(pyogrio.list_layers(file).tolist())
             layer = _choose(path, kinds, layer, notes) if parts[0] == ".gpkg" else None
-            meta, _, wkb, fields = pyogrio.raw.read(file, layer=layer, columns=[PROBABILITY])
+            columns = [PROBABILITY, LENGTH_IN_PIXELS]
+            meta, _, wkb, arrays = pyogrio.raw.read(file, layer=layer, columns=columns)
             geometries = shapely.from_wkb(wkb, on_invalid="ignore")
-    values = fields[0].astype(np.float64) if len(meta["fields"]) else np.full(len(wkb), np.nan)
+    fields = dict(zip(meta["fields"], arrays, strict=True))
+    if LENGTH_IN_PIXELS in fields:
+        raise UserError(f"{path} {IN_PIXELS}")
+    values = fields.get(PROBABILITY, np.full(len(wkb), np.nan)).astype(np.float64)
     crs = CRS.from_string(meta["crs"]) if meta["crs"] else None
     return geometries, crs, values
 
@@ -149,7 +155,7 @@ def _read_geojson(path: Path) -> Read:
     feature = content if kind == "Feature" else {"geometry": content}
     features = content["features"] if kind == "FeatureCollection" else [feature]
     if "unit" in content:
-        raise UserError(f"{path} is in pixels. Georeference the picture and map it again.")
+        raise UserError(f"{path} {IN_PIXELS}")
     crs = CRS.from_epsg(4326)  # RFC 7946
     if named := content.get("crs"):  # as in the specification of 2008
         name = named["properties"]["name"]

@@ -181,6 +181,15 @@ def test_lines_that_pass_by_the_area_are_left_out(tmp_path: Path) -> None:
     assert lengths(compare_maps(ours, theirs))["not_seen"] == []
 
 
+@pytest.mark.filterwarnings("ignore:.crs. was not provided")
+def test_a_geopackage_in_pixels_is_refused_like_a_geojson(tmp_path: Path) -> None:
+    path, line = tmp_path / "a_roads.gpkg", shapely.to_wkb([shapely.LineString([(0, 0), (9, 9)])])
+    fields = {"field_data": [np.array([13.0])], "fields": ["length_px"]}
+    pyogrio.raw.write(path, np.array(line), geometry_type="LineString", layer="roads", **fields)
+    with pytest.raises(UserError, match=r"a_roads\.gpkg is in pixels\. Georeference"):
+        read_lines(path)
+
+
 @pytest.mark.slow
 def test_an_area_of_many_kilometres_is_compared_to_its_border(tmp_path: Path) -> None:
     """In the middle of the zone, where the upper side is north of both its ends."""
