@@ -53,7 +53,9 @@ The second command reproduces the scores above. To continue training from these 
 Labels are OpenStreetMap centrelines drawn 7 pixels wide, so the width of a road is not learned;
 some roads are missing and some are displaced. All tiles show Massachusetts in one kind of imagery
 at 1 metre per pixel: expect lower scores elsewhere, at other resolutions and in other seasons.
-Roads under trees and in shadow have gaps. Probabilities are not calibrated.
+Roads under trees and in shadow have gaps. Probabilities are calibrated on validation crops of the
+same imagery (temperature {temperature:.2f}). The expected calibration error is {calibration:.4f} on
+the test tiles; expect more elsewhere.
 
 ## Licence and citation
 
@@ -121,6 +123,8 @@ def model_card(
             f"| {_cell(scores['tta'], path) if '.' in path else 'not measured'} |"
             for protocol, score, path in SCORES
         ),
+        temperature=description.temperature,
+        calibration=scores["tiles"]["calibration_error"],
         sample_tiles=scores["sample"]["tiles"]["count"],
         sample_iou=_cell(scores["sample"], "tiles.iou").split(" ")[0],
         evaluation=" ".join(

@@ -5,8 +5,8 @@
 
 NET is a folder with weights and their description, such as `last/` or `best/` from
 `benchmarks.gpu_run`, which writes `record.json` next to them. Kernels are stored as float16, which
-halves the file. The stored weights are then scored by the last stage, without and with flips and
-turns, on the tiles and on a small sample.
+halves the file. The stored weights are calibrated on the validation crops of the tiles, and then
+scored by the last stage, without and with flips and turns, on the tiles and on a small sample.
 """
 
 import argparse
@@ -19,20 +19,25 @@ from typing import Any
 
 from benchmarks.model_card import model_card
 from benchmarks.without_dvc import PROJECT, StagesAlone, tiles_from
+from roads.dataset.packs import PackReader
 from roads.models.weights import (
     RELEASED,
     SCORES_FILE,
     WEIGHTS_FILE,
     description_path,
+    load_model,
     read_description,
     store_half,
 )
 from roads.recipes import changed_params
 from roads.runtime.errors import UserError, exit_status
 from roads.runtime.files import file_hash, replacing_folder, write_json
+from roads.training.batches import CropBatches
+from roads.training.calibration import fit_temperature
 
 RECORD_FILE = "record.json"  # next to released weights: how they were trained
-SCORES, COUNTS = "metrics/test/scores.json", "data/packed/counts.json"  # outputs of stages
+PACK, PACKED = "pack-h5", "data/packed"
+SCORES, COUNTS = "metrics/test/scores.json", f"{PACKED}/counts.json"  # outputs of stages
 LARGEST = 20_000_000  # bytes
 TRAINING = ("unet", "augment", "train")  # sections that only training uses
 SAMPLE: dict[str, Any] = {
@@ -72,6 +77,20 @@ def score(
     return found | {"sample": sample.read_json(SCORES), "data": counts}
 
 
+def calibrate(
+    weights: Path, changes: Mapping[str, Any], tiles: Mapping[str, Any], work: Path
+) -> None:
+    """Fit the temperature in the description of weights to the validation crops of the tiles."""
+    pipeline = StagesAlone(work / "tiles")
+    pipeline.run(evaluation({**changes, **tiles}, weights.parent.parent, weights.parent.name), PACK)
+    net, description = load_model(weights)
+    with PackReader(pipeline.folder / PACKED) as pack:
+        ignore_blank = description.training["ignore_blank"]
+        temperature = fit_temperature(net, CropBatches(pack, "valid", 4, ignore_blank=ignore_blank))
+    description = description.model_copy(update={"temperature": temperature})
+    write_json(description_path(weights), description.model_dump(mode="json"))
+
+
 def release(net: Path, recorded: Path, name: str, tiles: Path, work: Path) -> Path:
     """Store, score and describe weights; returns the released folder.
 
@@ -93,6 +112,7 @@ def release(net: Path, recorded: Path, name: str, tiles: Path, work: Path) -> Pa
             f"{weights} has {weights.stat().st_size:,} bytes: a release may have {LARGEST:,}"
         )
     shutil.copyfile(net / description_path(weights).name, description_path(weights))
+    calibrate(weights, record["changes"], tiles_from(tiles), work)
     scores = score(record["changes"], tiles_from(tiles), half.parent, name, work)
     if "tiles" not in scores:
         raise UserError("there are no scores of whole tiles, which a release needs")

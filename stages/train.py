@@ -1,8 +1,9 @@
 """train: train the U-Net on the packed crops, and keep the weights of its best epoch.
 
-The result is `unet.weights.h5` with its description `unet.json`, the scores of the best epoch,
-pictures of the curves and of augmented crops, and, as training runs, the curves in dvclive's
-layout. With `train.epochs: 0`, the initial weights are copied unchanged.
+The result is `unet.weights.h5` with its description `unet.json`, which includes the temperature
+that calibrates its probabilities on validation; the scores of the best epoch; pictures of the
+curves and of augmented crops; and, as training runs, the curves in dvclive's layout. With
+`train.epochs: 0`, the initial weights are copied unchanged.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from roads.runtime.stage import check_inputs, stage_status
 from roads.runtime.state import state_folder
 from roads.training.augment_picture import draw_pairs
 from roads.training.batches import CropBatches
+from roads.training.calibration import fit_temperature, local_copy
 from roads.training.callbacks import tensorboard
 from roads.training.checks import check_pack, check_processes
 from roads.training.curves import curves
@@ -101,6 +103,8 @@ def train(
                 if snapshots
                 else None,
             )
+            temperature = fit_temperature(local_copy(net, described), valid)
+            described = described.model_copy(update={"temperature": temperature})
             save_trained(net, described, fitted, models)
             write_json(metrics, scores(fitted))
             check_inputs()

@@ -11,9 +11,8 @@ from typing import Any
 
 from roads.models.backend import backend_name, keras
 from roads.models.unet import layers_of
-from roads.models.weights import load_model
 from roads.params.unet import PRETRAINED
-from roads.prediction.folding import fold
+from roads.prediction.folding import load_folded
 from roads.runtime.errors import UserError
 from roads.runtime.files import replacing
 from roads.runtime.params import CHECKOUT
@@ -24,7 +23,7 @@ RESOLUTION = 100  # centimetres per pixel
 
 
 def export_onnx(weights: Path, file: Path, window: int, overlap: int, threshold: float) -> None:
-    """Write a net to an ONNX file, in float32, with its normalization folded.
+    """Write a net to an ONNX file, in float32, folded and calibrated.
 
     The input is RGB from 0 to 1, (n, 3, window, window) float32; the output is the probability of
     road, (n, 1, window, window) float32.
@@ -38,7 +37,7 @@ def export_onnx(weights: Path, file: Path, window: int, overlap: int, threshold:
 
     Raises:
         UserError: tf2onnx is not installed, Keras does not run on TensorFlow, the net's encoder
-            is one of keras.applications, or as `load_model`.
+            is one of keras.applications, or as `load_folded`.
     """
     if backend_name() != "tensorflow":
         raise UserError(
@@ -54,13 +53,12 @@ def export_onnx(weights: Path, file: Path, window: int, overlap: int, threshold:
         ) from None
     import tensorflow
 
-    model, description = load_model(weights, "float32")
+    net, description = load_folded(weights, "float32")
     if description.unet.encoder in PRETRAINED:
         raise UserError(
             f"{weights} cannot be exported: its encoder is {description.unet.encoder}, and only "
             "nets with `unet.encoder` plain or residual can"
         )
-    net = fold(model, description.unet)
     for layer in layers_of(net, keras.layers.Activation):
         if layer.activation is keras.activations.gelu:
             layer.activation = _gelu

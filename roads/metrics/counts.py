@@ -100,26 +100,26 @@ class LevelCounts:
     """Counts at every threshold t / LEVELS, pooled over pictures, in 16 KiB of memory."""
 
     def __init__(self) -> None:
-        self._pixels = np.zeros((2, LEVELS), np.int64)  # other pixels and road, by level
+        self.by_level = np.zeros((2, LEVELS), np.int64)  # other pixels and road
 
     def add(self, levels: NDArray[np.int16], road: Bool) -> None:
         """Count pixels; `levels` from `to_levels` and `road` have the same, arbitrary shape."""
         cells = (levels + road * np.int16(LEVELS)).ravel()
-        self._pixels += np.bincount(cells, minlength=2 * LEVELS).reshape(2, LEVELS)
+        self.by_level += np.bincount(cells, minlength=2 * LEVELS).reshape(2, LEVELS)
 
     @property
     def pixels(self) -> int:
         """The number of counted pixels."""
-        return int(self._pixels.sum())
+        return int(self.by_level.sum())
 
     @property
     def road_pixels(self) -> int:
         """The number of counted road pixels."""
-        return int(self._pixels[1].sum())
+        return int(self.by_level[1].sum())
 
     def every(self) -> list[Counts]:
         """The counts at each of the LEVELS thresholds, ascending."""
-        false_positives, true_positives = at_least(self._pixels)
+        false_positives, true_positives = at_least(self.by_level)
         columns = (true_positives, false_positives, self.road_pixels - true_positives)
         return [Counts(*counts) for counts in np.stack(columns, axis=1).tolist()]
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from roads.metrics.article import article_dice, article_iou, soft_sums
+from roads.metrics.calibration import calibration_error
 from roads.metrics.counts import HALF, LEVELS, Counts, LevelCounts, count_each, reported, to_levels
 from roads.runtime.arrays import Bool, Float32, Float64
 
@@ -57,6 +58,7 @@ def crop_metrics(scores: CropScores) -> dict[str, Any]:
         "crops": {
             "count": len(scores.each),
             "threshold": scores.level / LEVELS,
+            "calibration_error": calibration_error(scores.pooled),
             **reported(best, "precision", "recall"),
             "at_half": reported(half, "dice", "iou", "precision", "recall"),
         },

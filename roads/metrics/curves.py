@@ -1,19 +1,21 @@
 """Curves over all thresholds, as tables and as one picture."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from roads.metrics.calibration import COLUMNS as RELIABILITY
+from roads.metrics.calibration import reliability_rows
 from roads.metrics.counts import LEVELS
 from roads.metrics.crop_scores import CropScores
 from roads.metrics.relaxed import RHO
 from roads.metrics.tile_scores import TileScores
 from roads.runtime.files import replacing, write_csv
 
-INCHES = (14.4, 4.8)
+PANEL = 4.8  # inches
 COLUMNS = ("threshold", "recall", "precision", "dice", "iou")  # relaxed curves have three
 SCORE_LINES = {  # style and label
     "dice": ("-", "Dice"),
@@ -22,29 +24,39 @@ SCORE_LINES = {  # style and label
     "recall": (":", "recall"),
 }
 
-Curves = dict[str, Sequence[tuple[float, ...]]]  # rows of COLUMNS by the curve's name
+Curves = Mapping[str, Sequence[tuple[float, ...]]]  # rows of COLUMNS by the curve's name
 
 
 def write_curves(folder: Path, crops: CropScores, tiles: TileScores | None) -> None:
     """Write a CSV for each curve and `curves.png`, all into `folder`, which exists."""
-    strict: Curves = {"crops": crops.pooled.curve_rows()}
-    relaxed: Curves = {}
+    pooled, relaxed = {"crops": crops.pooled}, {}
     level = crops.level
     if tiles is not None:
-        strict = {"whole tiles": tiles.pooled.curve_rows()} | strict
-        relaxed["full tile"] = tiles.relaxed.curve_rows()
-        relaxed["centre crop"] = tiles.relaxed_centre.curve_rows()
+        pooled = {"whole tiles": tiles.pooled} | pooled
+        relaxed = {
+            "full tile": tiles.relaxed.curve_rows(),
+            "centre crop": tiles.relaxed_centre.curve_rows(),
+        }
         level = tiles.level
-    for kind, columns, curves in (("strict", COLUMNS, strict), ("relaxed", COLUMNS[:3], relaxed)):
+    strict = {name: counts.curve_rows() for name, counts in pooled.items()}
+    reliability = {name: reliability_rows(counts) for name, counts in pooled.items()}
+    for kind, columns, curves in (
+        ("strict", COLUMNS, strict),
+        ("relaxed", COLUMNS[:3], relaxed),
+        ("reliability", RELIABILITY, reliability),
+    ):
         for name, rows in curves.items():
             write_csv(folder / f"{kind}_{name.replace(' ', '_')}.csv", columns, rows)
-    _draw(folder / "curves.png", strict, relaxed, level / LEVELS)
+    _draw(folder / "curves.png", strict, relaxed, reliability, level / LEVELS)
 
 
-def _draw(path: Path, strict: Curves, relaxed: Curves, threshold: float) -> None:
+def _draw(
+    path: Path, strict: Curves, relaxed: Curves, reliability: Curves, threshold: float
+) -> None:
     """Draw all curves, and the scores of the first of `strict` by threshold."""
-    figure = Figure(figsize=INCHES, dpi=100, layout="constrained")
-    panels = figure.subplots(1, 3 if relaxed else 2)
+    count = 4 if relaxed else 3
+    figure = Figure(figsize=(count * PANEL, PANEL), dpi=100, layout="constrained")
+    panels = figure.subplots(1, count)
     _draw_curves(panels[0], strict, "Precision and recall")
     name, rows = next(iter(strict.items()))
     for score, (style, label) in SCORE_LINES.items():
@@ -56,9 +68,17 @@ def _draw(path: Path, strict: Curves, relaxed: Curves, threshold: float) -> None
         xlim=(0, 1), ylim=(0, 1.01),
     )  # fmt: skip
     panels[1].legend(loc="lower center", frameon=False, ncols=2)
+    for name, rows in reliability.items():
+        panels[2].plot([row[0] for row in rows], [row[1] for row in rows], "o-", label=name)
+    panels[2].set(
+        title="Reliability", xlabel="predicted probability of road", ylabel="fraction that is road",
+        xlim=(0, 1), ylim=(0, 1.01),
+    )  # fmt: skip
+    panels[2].legend(loc="upper left", frameon=False)
     if relaxed:
-        _draw_curves(panels[2], relaxed, f"Relaxed precision and recall (ρ = {RHO})")
-        panels[2].plot([0, 1], [0, 1], color="0.8", linewidth=0.8, zorder=0)
+        _draw_curves(panels[3], relaxed, f"Relaxed precision and recall (ρ = {RHO})")
+    for panel in panels[2:]:
+        panel.plot([0, 1], [0, 1], color="0.8", linewidth=0.8, zorder=0)
     with replacing(path) as partial:
         FigureCanvasAgg(figure).print_png(partial)
 

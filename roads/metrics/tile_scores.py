@@ -8,6 +8,7 @@ import numpy as np
 
 from roads.graph.matching import Match
 from roads.metrics.bootstrap import dice_interval
+from roads.metrics.calibration import calibration_error
 from roads.metrics.centreline import LineCounts, count_lines
 from roads.metrics.counts import (
     HALF,
@@ -129,6 +130,7 @@ def tile_metrics(scores: TileScores, dropped: int) -> dict[str, Any]:
             "count": len(tiles),
             "dropped": dropped,
             "threshold": level / LEVELS,
+            "calibration_error": calibration_error(scores.pooled),
             **reported(scores.pooled.at(level), *STRICT),
             **_intervals(tiles),
             "at_half": reported(scores.pooled.at(HALF), *STRICT),

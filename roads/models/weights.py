@@ -36,6 +36,7 @@ class Description(pydantic.BaseModel):
     versions: dict[str, str]  # of Keras and the backend
     crop_size: int  # side of the training crops in pixels
     parameters: int  # number of weights
+    temperature: pydantic.PositiveFloat = 1.0  # divides the logits for calibrated probabilities
     training: dict[str, Any]  # params, epochs run, best epoch and its values
 
 

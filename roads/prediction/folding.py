@@ -1,4 +1,4 @@
-"""Folds batch normalization into the convolutions, for faster prediction."""
+"""Prepares a trained net for prediction: folds its normalization, and calibrates it."""
 
 from pathlib import Path
 
@@ -10,10 +10,13 @@ from roads.models.weights import Description, load_model
 from roads.params.unet import UnetParams
 
 
-def load_folded(weights: Path) -> tuple[keras.Model, Description]:
-    """Load a net for prediction: `load_model`, then `fold`."""
-    model, description = load_model(weights)
-    return fold(model, description.unet), description
+def load_folded(weights: Path, precision: str | None = None) -> tuple[keras.Model, Description]:
+    """Load a net for prediction: `load_model`, `fold`, and its temperature in its last layer."""
+    model, description = load_model(weights, precision)
+    folded = fold(model, description.unet)
+    head = folded.get_layer("head")
+    head.set_weights([weight / description.temperature for weight in head.get_weights()])
+    return folded, description
 
 
 def fold(model: keras.Model, params: UnetParams) -> keras.Model:

@@ -22,6 +22,7 @@ CHANGES: dict[str, Any] = {
 TILES = {
     "count": 4, "iou": 0.65, "iou_95_low": 0.6, "iou_95_high": 0.7, "dice": 0.78,
     "dice_95_low": 0.7, "dice_95_high": 0.8, "precision": 0.7, "recall": 0.8,
+    "calibration_error": 0.0123,
 }  # fmt: skip
 SCORES: dict[str, Any] = {
     "dice": 0.77, "iou": 0.63, "tiles": TILES,
@@ -118,6 +119,7 @@ def test_nets_that_cannot_be_released_are_refused(
         return {"dice": 0.7}
 
     monkeypatch.setattr(module, "score", of_crops)
+    monkeypatch.setattr(module, "calibrate", lambda *_: None)
     store_half(net / "unet.weights.h5", tmp_path / "other.weights.h5")
     for weights in (net / "unet.weights.h5", tmp_path / "other.weights.h5"):
         (net / "unet.weights.h5").write_bytes(weights.read_bytes())

@@ -13,7 +13,8 @@ from roads.__main__ import main
 from roads.mapping import onnx_export
 from roads.models.backend import keras
 from roads.models.unet import build_unet, layers_of
-from roads.models.weights import Description, load_model, save_model
+from roads.models.weights import Description, save_model
+from roads.prediction.folding import load_folded
 from tests.packed import save_tiny_net, unet_params
 from tests.project import ROOT
 
@@ -27,7 +28,7 @@ def save_net(folder: Path, precision: str, **changes: Any) -> Path:
         layer.set_weights([draw.uniform(0.5, 2, w.shape) for w in layer.get_weights()])
     description = Description(
         unet=params, precision=precision, backend="tensorflow", device="CPU", versions={},
-        crop_size=64, parameters=net.count_params(), training={},
+        crop_size=64, parameters=net.count_params(), temperature=1.5, training={},
     )  # fmt: skip
     save_model(net, folder / "unet.weights.h5", description)
     return folder / "unet.weights.h5"
@@ -55,7 +56,7 @@ def test_onnxruntime_predicts_as_keras_does_in_float32(
     words = ["--onnx", str(file), "--model", str(weights), "--window", "64", "--overlap", "16"]
     assert main(["export", *words]) == 0
     images = np.random.default_rng(1).integers(0, 256, (3, 64, 64, 3), np.uint8)
-    by_keras = load_model(weights, "float32")[0].predict_on_batch(images)
+    by_keras = load_folded(weights, "float32")[0].predict_on_batch(images)
     passed_by_deepness = (images / 255).astype(np.float32).transpose(0, 3, 1, 2)
     (by_onnx,) = session_of(file).run(None, {"image": passed_by_deepness})
     assert by_onnx.dtype == np.float32

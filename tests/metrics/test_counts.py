@@ -134,7 +134,7 @@ def test_counts_do_not_overflow() -> None:
     counts = LevelCounts()
     levels, road = np.full(1, LEVELS - 1, np.int16), np.ones(1, np.bool_)
     counts.add(levels, road)
-    counts._pixels *= 3 * 10**9
+    counts.by_level *= 3 * 10**9
     assert counts.at(HALF) == Counts(3 * 10**9, 0, 0)
 
 

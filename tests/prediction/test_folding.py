@@ -1,12 +1,16 @@
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import scipy.special
 
 from roads.models.backend import keras
 from roads.models.unet import build_unet, layers_of
-from roads.prediction.folding import fold
-from tests.packed import unet_params
+from roads.models.weights import description_path, load_model, read_description
+from roads.prediction.folding import fold, load_folded
+from roads.runtime.files import write_json
+from tests.packed import save_tiny_net, unet_params
 
 
 def trained(**changes: Any) -> tuple[keras.Model, Any]:
@@ -47,3 +51,15 @@ def test_folding_keeps_the_precision_and_a_net_without_normalization() -> None:
     params = unet_params(normalization="none")
     net = build_unet(params)
     assert fold(net, params) is net
+
+
+@pytest.mark.slow
+def test_a_loaded_net_has_its_logits_divided_by_the_temperature(tmp_path: Path) -> None:
+    weights = save_tiny_net(tmp_path)
+    description = read_description(weights).model_copy(update={"temperature": 2.5})
+    write_json(description_path(weights), description.model_dump(mode="json"))
+    images = np.random.default_rng(1).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    (raw, _), (calibrated, _) = load_model(weights), load_folded(weights)
+    one, other = (scipy.special.logit(m.predict_on_batch(images)) for m in (raw, calibrated))
+    assert one.std() > 0.01
+    np.testing.assert_allclose(one / 2.5, other, atol=1e-5)

@@ -195,6 +195,7 @@ def test_curve_and_pictures_replace_earlier_ones(models: Path, tmp_path: Path) -
         "crops/tile_1_top256_left0.png",
         "crops/tile_1_top256_left96.png",
         "curves.png",
+        "reliability_crops.csv",
         "scores.json",
         "strict_crops.csv",
         "thresholds.json",

@@ -344,6 +344,8 @@ def test_table_and_pictures(project: Inputs) -> None:
         "disagreements/test0_top0_left90.png",
         "relaxed_centre_crop.csv",
         "relaxed_full_tile.csv",
+        "reliability_crops.csv",
+        "reliability_whole_tiles.csv",
         "scores.json",
         "strict_crops.csv",
         "strict_whole_tiles.csv",

@@ -140,6 +140,7 @@ def test_outputs_are_complete_and_describe_the_net(whole: Run) -> None:
     description = read_description(whole.folder / "models" / "unet.weights.h5")
     assert (description.backend, description.device) == (whole.backend, "CPU")
     assert (description.precision, description.crop_size) == ("float32", 32)
+    assert description.temperature != 1
     assert str(whole.folder) not in description.model_dump_json()
 
     steps, losses = zip(*(line.split("\t") for line in whole.curve()[1:]), strict=True)
