@@ -18,9 +18,10 @@ SEVERAL = 8  # batches read and predicted together
 
 
 class Predictor:
-    """Predicts with a model that is compiled once: batches are padded to the same shape.
+    """Predicts with a model that is compiled for few shapes: a short batch is padded.
 
-    With JAX the next batches are sent to the device while one is computed.
+    It is padded to a power of two, so that a small picture does not cost a whole batch. With JAX
+    the next batches are sent to the device while one is computed.
 
     Args:
         model: takes (n, height, width, 3) uint8, scales them itself, and gives (n, height,
@@ -49,7 +50,8 @@ class Predictor:
         started: deque[tuple[Float32, Any]] = deque()
         for start in range(0, len(images), self.batch_size):
             batch = images[start : start + self.batch_size]
-            missing = self.batch_size - len(batch)
+            size = min(self.batch_size, 1 << (len(batch) - 1).bit_length())
+            missing = size - len(batch)
             padded = np.pad(batch, ((0, missing), (0, 0), (0, 0), (0, 0))) if missing else batch
             place = probabilities[start : start + len(batch)]
             started.append((place, self._predict(padded)))
