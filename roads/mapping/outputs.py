@@ -125,7 +125,7 @@ def refuse_to_replace(others: Sequence[Path], command: str) -> None:
     if others:
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
         raise UserError(
-            f"{others[0]}{more} would be replaced, but no facts file says that `roads {command}` "
+            f"{others[0]}{more} would be replaced, but there is no record that `roads {command}` "
             "wrote it. Choose another --out, or move it away."
         )
 
