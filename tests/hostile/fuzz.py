@@ -27,7 +27,7 @@ FINDINGS, COUNTS, AT = "findings.jsonl", "counts.json", "at"
 
 
 def run_inputs(folder: Path, seed: int, first: int, count: int) -> tuple[dict[str, int], list[str]]:
-    """Read so many damaged files; return how each kind ended, and what went wrong, a line each.
+    """Read `count` damaged files; return how each kind ended, and what went wrong, a line each.
 
     Args:
         folder: for the files; an input that went wrong is kept there.

@@ -67,7 +67,7 @@ def place(path: Path, crs: str | None = None) -> Raster:
 
 
 def with_points(path: Path, off: float, crs: str | None = UTM, count: int = 6) -> Path:
-    """A picture with control points around its edge, off by so many pixels at random."""
+    """A picture with control points around its edge, each `off` pixels off at random."""
     rng = np.random.default_rng(0)
     points = []
     for row, column in [(0, 0), (0, 50), (40, 0), (40, 50), (20, 25), (10, 40)][:count]:

@@ -24,7 +24,7 @@ from tests.pictures import BRIGHTNESS, UTM, crossing, noise, options, place_of, 
 
 
 def at(column: float, row: float, metres: float = 1.0) -> Affine:
-    """A north-up place so many metres right of and below the usual corner."""
+    """A north-up place whose corner is this far right of and below the usual one, in metres."""
     return place_of(1) @ Affine.translation(column, row) @ Affine.scale(metres)
 
 

@@ -75,7 +75,7 @@ def undisturbed(project: Path) -> dict[str, float]:
 
 
 def killed(project: Path, stage: str, after: float, alone: bool) -> list[str]:
-    """Run `dvc repro` and kill it, or DVC alone, so many seconds after a stage has begun.
+    """Run `dvc repro` and kill it, or DVC alone, `after` seconds after a stage has begun.
 
     All that it started must end soon, which closes its output.
 

@@ -316,7 +316,7 @@ def test_another_machine_pulls_and_computes_nothing_again(project: Path, tmp_pat
 def test_uncommitted_runs_are_shared_by_the_run_cache(project: Path, tmp_path: Path) -> None:
     set_param(project, "binarize", threshold=120)
     run(project, "dvc", "repro", "binarize")
-    run(project, "dvc", "push", "--run-cache")  # the files are those of the dvc.lock at hand
+    run(project, "dvc", "push", "--run-cache")  # the files of the current dvc.lock
     run(tmp_path, "git", "clone", "--quiet", str(project), "second")
     second = tmp_path / "second"
     run(second, "dvc", "pull", "--run-cache", "crop")

@@ -112,8 +112,8 @@ class _Handler(BaseHTTPRequestHandler):
 
         Args:
             body: put this in the file's place first.
-            stop: send no more than so many bytes of the body.
-            extra: announce so many bytes more than there are.
+            stop: send at most this many bytes of the body.
+            extra: announce this many bytes more than there are.
             ranges: heed Range.
             if_range: heed If-Range.
         """
@@ -168,7 +168,7 @@ def stalls(handler: _Handler) -> None:
 
 
 def slowly(after: int = 0) -> Fault:
-    """Send so many bytes of the file at once, and the rest at 10,000 bytes a second."""
+    """Send `after` bytes of the file at once, and the rest at 10,000 bytes a second."""
 
     def fault(handler: _Handler) -> None:
         handler.send_file(stop=after)

@@ -305,7 +305,7 @@ def test_early_stopping_and_plateau_act_on_the_monitored_value(
 
 
 class Late(keras.callbacks.Callback):
-    """Has a training believe that each step takes five seconds."""
+    """Makes a training measure five seconds for each step."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch):
         super().__init__()
