@@ -301,7 +301,9 @@ def difference(params: Params, others: Params) -> dict[str, Any]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--tiles", type=Path, required=True, help="folder of image and map pairs")
     parser.add_argument("--wheels", type=Path, help="folder of wheels to import packages from")
     parser.add_argument("--work", type=Path, required=True, help="folder for intermediate files")

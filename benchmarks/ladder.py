@@ -140,7 +140,9 @@ def _cell(values: Sequence[float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--tiles", type=Path, required=True, help="folder of image and map pairs")
     parser.add_argument("--work", type=Path, required=True, help="folder for data and results")
     parser.add_argument("--crops", type=int, default=22360, help="crops to train on, per rung")

@@ -145,7 +145,9 @@ def score_again(tiles: Path, work: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "net", type=Path, nargs="?", help="folder with weights and their description; without one, "
         "all releases are scored again",
