@@ -13,7 +13,7 @@ levels, encoder {encoder}.
 
 | | |
 |---|---|
-| data | Massachusetts Roads Dataset: {tiles} |
+| data | {data} |
 | how | `{command}` |
 | commit | {commit} |
 | hardware | {device}; {versions} |
@@ -50,19 +50,27 @@ The second command reproduces the scores above. To continue training from these 
 
 ## Limits
 
-Labels are OpenStreetMap centrelines drawn 7 pixels wide, so the width of a road is not learned;
-some roads are missing and some are displaced. All tiles show Massachusetts in one kind of imagery
-at 1 metre per pixel: expect lower scores elsewhere, at other resolutions and in other seasons.
+{limits}
 Roads under trees and in shadow have gaps. Probabilities are calibrated on validation crops of the
 same imagery (temperature {temperature:.2f}). The expected calibration error is {calibration:.4f} on
 the test tiles; expect more elsewhere.
 
 ## Licence and citation
 
+{licence}
+"""
+
+# What a record says if the net was trained on other data.
+MASSACHUSETTS = {
+    "limits": """\
+Labels are OpenStreetMap centrelines drawn 7 pixels wide, so the width of a road is not learned;
+some roads are missing and some are displaced. All tiles show Massachusetts in one kind of imagery
+at 1 metre per pixel: expect lower scores elsewhere, at other resolutions and in other seasons.""",
+    "licence": """\
 The dataset has no stated licence: these weights are for research. Cite the data as
 Volodymyr Mnih, *Machine Learning for Aerial Image Labeling*, PhD thesis, University of Toronto,
-2013.
-"""
+2013.""",
+}
 
 SCORES = (  # the rows of the table: protocol, score, and its key in the scores
     ("strict", "IoU", "tiles.iou"),
@@ -97,17 +105,22 @@ def model_card(
         size: of the weights' file in bytes.
     """
     unet, data = description.unet, scores["data"]
+    tiles = ", ".join(
+        f"{data[split]['tiles']} tiles to {purpose} ({data[split]['crops']} crops)"
+        for split, purpose in (("train", "train on"), ("valid", "choose the best epoch"))
+    )
+    side = description.crop_size
+    about = {key: record.get(key, text) for key, text in MASSACHUSETTS.items()}
     return CARD.format(
+        **about,
         name=name,
         parameters=description.parameters,
         filters=unet.filters,
         depth=unet.depth,
         encoder=unet.encoder,
-        tiles=", ".join(
-            f"{data[split]['tiles']} tiles to {purpose} ({data[split]['crops']} crops)"
-            for split, purpose in (("train", "train on"), ("valid", "choose the best epoch"))
-        )
-        + f"; crops of {description.crop_size}×{description.crop_size} pixels",
+        data=record.get(
+            "data", f"Massachusetts Roads Dataset: {tiles}; crops of {side}×{side} pixels"
+        ),
         command=record["command"],
         commit=record["commit"],
         device=description.device,

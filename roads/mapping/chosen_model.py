@@ -74,7 +74,8 @@ def choose_model(weights: Path, window: int, batch: int | None, tta: bool) -> Mo
     sha256 = file_hash(weights, "sha256")
     predict = PredictAnywhere(weights.absolute(), sha256, batch, tta)
     _predictor(predict)
-    return Model(predict, batch, weights.as_posix(), sha256)
+    temperature = read_description(weights).temperature
+    return Model(predict, batch, weights.as_posix(), sha256, temperature)
 
 
 def check_window(weights: Path, window: int) -> None:

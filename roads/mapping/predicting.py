@@ -101,12 +101,14 @@ class Model:
         predict: gives the probabilities of a batch of windows.
         batch: windows predicted at once.
         weights, sha256: the file of its weights, and its hash.
+        temperature: of its description; the predictions are calibrated by it.
     """
 
     predict: Predict
     batch: int
     weights: str
     sha256: str
+    temperature: float = 1.0
 
 
 def find_pictures(
@@ -448,7 +450,11 @@ def _made_from(
     else:
         of = {"picture": {"name": path.name, "mosaic": [_identity(each) for each in members]}}
     return of | {
-        "model": {"weights": model.weights, "sha256": model.sha256},
+        "model": {
+            "weights": model.weights,
+            "sha256": model.sha256,
+            "temperature": model.temperature,
+        },
         "options": vars(options),
         "stored_probability_of_1": CERTAIN,
     }

@@ -561,6 +561,7 @@ def test_finished_maps_are_kept_and_changed_pictures_mapped_again(
     assert redone(force=True)
     assert redone(threshold=0.7)
     assert redone(threshold=0.7, model=replace(BRIGHTNESS, sha256="1" * 64))
+    assert redone(threshold=0.7, model=replace(BRIGHTNESS, sha256="1" * 64, temperature=2.0))
     assert redone(threshold=0.7)
     (out / "a_mask.tif").unlink()
     assert redone(threshold=0.7)
