@@ -21,7 +21,7 @@ def load(name: str | Path | None = None, *, tta: bool = False) -> "Net":
     """Load a trained net for predicting arrays.
 
     Args:
-        name: of a released net (`massachusetts-cpu`, `massachusetts-gpu`), a weights file or its
+        name: of a released net (docs/mapping.md says which one suits what), a weights file or its
             folder; None is the pipeline's in the current folder. Windows are as in params.yaml.
         tta: average the eight flips and turns; slightly better, 8 times slower.
 

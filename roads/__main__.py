@@ -45,7 +45,11 @@ def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add("--recursive", action="store_true", help="include subfolders")
     add("--mosaic", action="store_true", help="map georeferenced neighbours as one picture")
     add("--out", type=Path, required=True, metavar="DIR", help="the output folder")
-    add("--model", help="a weights file, its folder, or a released name; default: the pipeline's")
+    add(
+        "--model",
+        help="a weights file, its folder, or a released name: massachusetts-gpu for places like "
+        "Massachusetts, massachusetts-deepglobe for others; default: the pipeline's",
+    )
     length = _number(float, "a number above 0", lambda value: 0 < value < math.inf)
     add("--gsd", type=length, metavar="M", help="metres per pixel, if not in the file; default: 1")
     add("--crs", type=_crs, metavar="EPSG:N", help="the coordinate system, if not in the file")

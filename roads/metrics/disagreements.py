@@ -61,7 +61,7 @@ class Disagreements:
     """Collects disagreements tile by tile.
 
     Args:
-        pictures: how many to draw; of so many the pixels around them are kept.
+        pictures: how many to draw; the pixels around these are kept in memory.
     """
 
     def __init__(self, pictures: int):

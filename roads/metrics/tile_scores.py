@@ -148,7 +148,7 @@ def tile_metrics(scores: TileScores, dropped: int) -> dict[str, Any]:
 
 
 def _without(scores: TileScores, counted: LevelCounts, left_out: str) -> dict[str, Any]:
-    """Strict scores of some of the pixels, and the fraction of those left out, by its name."""
+    """Strict scores without the pixels that are `left_out`, and their fraction."""
     return {
         left_out: round(1 - counted.pixels / scores.pooled.pixels, 6),
         **reported(counted.at(scores.level), *STRICT),
