@@ -24,16 +24,16 @@ def build_unet(params: UnetParams, precision: str = "float32", seed: int = 0) ->
     Each level has two 3×3 convolutions with dropout between them, each followed by batch
     normalization and the activation. Levels are connected by 2×2 max pooling in the encoder, by
     2×2 transposed convolutions of stride 2 in the decoder, and by skip connections. The encoder
-    `residual` adds a 1×1 convolution of its input to each level's output (He et al. 2016). An
-    encoder of keras.applications replaces the encoder from stride 2 on; the two convolutions at
-    full resolution are kept, or thin roads would lose their edges.
+    `residual` adds a 1×1 convolution of its input to each level's output (He et al. 2016). One of
+    `ENCODERS` replaces the encoder from stride 2 on; the two convolutions at full resolution are
+    kept, or thin roads would lose their edges.
 
     Args:
         params: the net's architecture; `filters` double from level to level.
         precision: Keras dtype policy of the convolutions. Scaling of the input, the head and
             its sigmoid stay float32.
         seed: of the weights; the same seed gives the same weights on every backend, except for
-            an encoder of keras.applications.
+            an encoder of `ENCODERS`.
 
     Returns:
         A model from images (n, height, width, 3) of 0..255, uint8 or float, to the

@@ -8,7 +8,11 @@ from pydantic import Field, model_validator
 from roads.runtime.params import Section
 
 NO_WEIGHTS = "none"  # of an encoder
-PRETRAINED = ("efficientnetv2b0", "resnet50")  # encoders of keras.applications
+PRETRAINED = (
+    "efficientnet_lite0",
+    "efficientnetv2b0",
+    "resnet50",
+)  # encoders with ImageNet weights
 DEEPEST = 6  # levels with such an encoder; its last output is at stride 32
 MOST_FILTERS = 4096  # at the bottom; more is a typo, and would fill the memory
 
@@ -20,7 +24,9 @@ class UnetParams(Section):
     activation: Literal["elu", "relu", "leaky_relu", "gelu", "silu"]
     normalization: Literal["batch", "none"]
     momentum: float = Field(ge=0, lt=1)
-    encoder: Literal["plain", "residual", "efficientnetv2b0", "resnet50"] = "plain"
+    encoder: Literal["plain", "residual", "efficientnet_lite0", "efficientnetv2b0", "resnet50"] = (
+        "plain"
+    )
     encoder_weights: str = NO_WEIGHTS
     encoder_folder: Path = Field(default=Path("models/encoders"), exclude=True)  # of this host
 

@@ -24,7 +24,7 @@ def fold(model: keras.Model, params: UnetParams) -> keras.Model:
 
     A trained batch normalization multiplies each channel of a convolution by one number and adds
     another, so the kernel can be scaled and the bias shifted instead. (An encoder of
-    keras.applications keeps its normalization.)
+    `ENCODERS` keeps its normalization.)
 
     Args:
         model: from `build_unet`, trained.

@@ -40,6 +40,7 @@ def test_each_encoder_sees_what_its_weights_were_trained_on() -> None:
     means, deviations = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     standard = (IMAGE / 255 - means) / deviations
     np.testing.assert_allclose(preprocessed("efficientnetv2b0"), standard, atol=1e-5)
+    np.testing.assert_allclose(preprocessed("efficientnet_lite0"), (IMAGE - 127.0) / 128, atol=1e-5)
     caffe = IMAGE[..., ::-1] - np.array([103.939, 116.779, 123.68])
     np.testing.assert_allclose(preprocessed("resnet50"), caffe, atol=1e-4)
 
@@ -98,12 +99,12 @@ def test_without_a_network_the_message_says_how_to_provide_the_file(
 
 @pytest.mark.slow
 def test_the_seed_sets_the_encoder_and_too_much_depth_is_refused() -> None:
-    params = unet_params(encoder="efficientnetv2b0", depth=3)
+    params = unet_params(encoder="efficientnet_lite0", depth=3)
     one, same, other = (build_unet(params, seed=seed).get_weights() for seed in (1, 1, 2))
     assert all(np.array_equal(a, b) for a, b in zip(one, same, strict=True))
     assert any(not np.array_equal(a, b) for a, b in zip(one, other, strict=True))
     with pytest.raises(ValueError, match="from 2 to 6"):
-        unet_params(encoder="efficientnetv2b0", depth=7)
+        unet_params(encoder="efficientnet_lite0", depth=7)
 
 
 def test_a_residual_net_adds_a_shortcut_at_each_encoder_level() -> None:

@@ -29,7 +29,7 @@ def trained(**changes: Any) -> tuple[keras.Model, Any]:
     [
         {},
         {"encoder": "residual", "activation": "relu"},
-        {"encoder": "efficientnetv2b0", "depth": 2},
+        {"encoder": "efficientnet_lite0", "depth": 3},
     ],
     ids=str,
 )

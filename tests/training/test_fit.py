@@ -57,7 +57,7 @@ CONSTANT: dict[str, Any] = {
     "normalization": "none",
 }  # fmt: skip
 FROZEN: dict[str, Any] = {
-    "encoder": "efficientnetv2b0", "freeze_encoder_epochs": 2, "epochs": 4,
+    "encoder": "efficientnet_lite0", "freeze_encoder_epochs": 2, "epochs": 4,
     "plateau_min_delta": 0.9, "early_stopping_patience": 0,
 }  # fmt: skip
 
