@@ -11,7 +11,6 @@ from typing import Any
 
 from roads.models.backend import backend_name, keras
 from roads.models.unet import layers_of
-from roads.params.unet import PRETRAINED
 from roads.prediction.folding import load_folded
 from roads.runtime.errors import UserError
 from roads.runtime.files import replacing
@@ -36,8 +35,7 @@ def export_onnx(weights: Path, file: Path, window: int, overlap: int, threshold:
         threshold: pixels with at least this probability are road; metadata.
 
     Raises:
-        UserError: tf2onnx is not installed, Keras does not run on TensorFlow, the net's encoder
-            is one of keras.applications, or as `load_folded`.
+        UserError: tf2onnx is not installed, Keras does not run on TensorFlow, or as `load_model`.
     """
     if backend_name() != "tensorflow":
         raise UserError(
@@ -53,12 +51,7 @@ def export_onnx(weights: Path, file: Path, window: int, overlap: int, threshold:
         ) from None
     import tensorflow
 
-    net, description = load_folded(weights, "float32")
-    if description.unet.encoder in PRETRAINED:
-        raise UserError(
-            f"{weights} cannot be exported: its encoder is {description.unet.encoder}, and only "
-            "nets with `unet.encoder` plain or residual can"
-        )
+    net, _ = load_folded(weights, "float32")
     for layer in layers_of(net, keras.layers.Activation):
         if layer.activation is keras.activations.gelu:
             layer.activation = _gelu
