@@ -98,6 +98,8 @@ def _read_tensors(stream: BinaryIO) -> dict[str, np.ndarray]:
         counter = name.endswith("num_batches_tracked")
         size = int.from_bytes(stream.read(8), "little")
         buffer = stream.read(size * (8 if counter else 4))
+        if not buffer:  # NumPy checks that an array is inside its buffer, unless that is empty
+            raise ValueError(f"{name} is empty")
         if not counter:
             _, _, offset, *numbers = tensors[name]
             shape, strides = np.split(np.array(numbers), 2)

@@ -31,7 +31,7 @@ SHAPES = {  # some of those in the published file
     "_blocks.15._expand_conv.weight": (1152, 192, 1, 1),
     "_blocks.15._bn2.bias": (320,),
 }
-Write = Callable[[dict[str, Any]], Path]
+Write = Callable[..., Path]
 
 
 class FloatStorage:
@@ -83,7 +83,7 @@ def write_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
         monkeypatch.setattr(item, "__module__", name)
         setattr(sys.modules[name], item.__name__, item)
 
-    def write(tensors: dict[str, Any]) -> Path:
+    def write(tensors: dict[str, Any], lost: int = 0) -> Path:
         described: Any = OrderedDict(tensors)
         described._metadata = OrderedDict({"": {"version": 1}, "_blocks.0": {"version": 1}})
         arrays = sorted((a for a in tensors.values() if isinstance(a, np.ndarray)), key=id)
@@ -95,7 +95,7 @@ def write_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
             as_stored = array.transpose(np.argsort([-stride for stride in array.strides]))
             stream.write(array.size.to_bytes(8, "little") + as_stored.tobytes())
         with zipfile.ZipFile(tmp_path / "own.whl", "w") as wheel:
-            wheel.writestr("package/models/own.pth", stream.getvalue())
+            wheel.writestr("package/models/own.pth", stream.getvalue()[: -lost or None])
         return tmp_path / "own.whl"
 
     return write
@@ -157,6 +157,7 @@ def test_a_bad_wheel_is_refused(write_wheel: Write, tensors: dict[str, Any]) -> 
     refused(write_wheel({k: v for k, v in tensors.items() if k != stem}), "conv_stem")
     refused(write_wheel(tensors | {stem: tensors[stem][..., :2].copy()}), "shape")
     refused(write_wheel(tensors | {stem: tensors[stem] * np.float32(np.inf)}), "not finite")
+    refused(write_wheel(tensors, lost=1_000_000), "is empty")
     file = write_wheel(tensors)
     whole = file.read_bytes()
     for damaged in (whole[:-100], whole[:5000] + b"x" + whole[5001:]):
