@@ -94,7 +94,8 @@ def evaluate(
         places = read_places(inputs.packed)
         predictor = Predictor(model, params.batch_size)
         predict = tile_predictor(model, pack.size, params)
-        crop_scores, tile_scores, disagreements = evaluate_crops(predictor, pack), None, None
+        crop_scores = evaluate_crops(predictor, pack, description.temperature)
+        tile_scores, disagreements = None, None
         values = crop_metrics(crop_scores)
         if tiles:
             tile_scores, disagreements = evaluate_tiles(
@@ -205,10 +206,10 @@ def tile_predictor(model: keras.Model, crop_size: int, params: EvaluateParams) -
     return functools.partial(predict_tile, predict, windows=windows)
 
 
-def evaluate_crops(predictor: Predictor, pack: PackReader) -> CropScores:
+def evaluate_crops(predictor: Predictor, pack: PackReader, temperature: float) -> CropScores:
     """Score the test crops at the threshold that is best on the validation crops."""
     level = choose_level(pool_crops(predict_split(predictor, pack, "valid")), "crop")
-    scores = score_crops(predict_split(predictor, pack, "test"), level)
+    scores = score_crops(predict_split(predictor, pack, "test"), level, temperature)
     warn_if_blind(scores.pooled, level)
     return scores
 

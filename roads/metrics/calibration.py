@@ -3,6 +3,7 @@
 import numpy as np
 
 from roads.metrics.counts import LEVELS, LevelCounts
+from roads.runtime.arrays import Float32
 
 BINS = 16  # of equal width, by predicted probability
 COLUMNS = ("probability", "road", "pixels")
@@ -34,3 +35,10 @@ def calibration_error(pooled: LevelCounts) -> float:
     rows = reliability_rows(pooled)
     wrong = sum(pixels * abs(probability - road) for probability, road, pixels in rows)
     return round(wrong / pooled.pixels, 6)
+
+
+def uncalibrated(probabilities: Float32, temperature: float) -> Float32:
+    """The probabilities before their logits were divided by the temperature, of any shape."""
+    road, other = (np.power(p, np.float32(temperature)) for p in (probabilities, 1 - probabilities))
+    own: Float32 = road / (road + other)
+    return own

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from roads.metrics.article import article_dice, article_iou, soft_sums
-from roads.metrics.calibration import calibration_error
+from roads.metrics.calibration import calibration_error, uncalibrated
 from roads.metrics.counts import HALF, LEVELS, Counts, LevelCounts, count_each, reported, to_levels
 from roads.runtime.arrays import Bool, Float32, Float64
 
@@ -39,14 +39,17 @@ def pool_crops(predictions: Predictions) -> LevelCounts:
     return pooled
 
 
-def score_crops(predictions: Predictions, level: int) -> CropScores:
-    """Count crops: pooled at every threshold, and one by one at level / LEVELS."""
+def score_crops(predictions: Predictions, level: int, temperature: float = 1.0) -> CropScores:
+    """Count crops: pooled at every threshold, and one by one at level / LEVELS.
+
+    The article's measures are of the net's own probabilities, before the temperature.
+    """
     pooled, each, soft = LevelCounts(), [], []
     for probabilities, road in predictions:
         levels = to_levels(probabilities)
         pooled.add(levels, road)
         each += count_each(levels >= level, road)
-        soft.append(soft_sums(probabilities, road))
+        soft.append(soft_sums(uncalibrated(probabilities, temperature), road))
     return CropScores(level, pooled, each, np.concatenate(soft))
 
 

@@ -184,6 +184,19 @@ def test_crops_one_by_one_add_up_to_the_pooled_counts() -> None:
     assert tuple(np.sum(scores.each, axis=0)) == scores.pooled.at(LEVELS // 4)
 
 
+def test_a_temperature_changes_neither_the_classes_nor_the_article_s_measures(
+    models: Path, tmp_path: Path
+) -> None:
+    packed = make_pack(tmp_path / "packed")
+    raw = run(models, packed)
+    described = json.loads((models / "unet.json").read_text())
+    (models / "unet.json").write_text(json.dumps(described | {"temperature": 3.0}))
+    calibrated = run(models, packed)
+    assert calibrated["crops"]["at_half"] == raw["crops"]["at_half"]
+    assert calibrated["article"] == pytest.approx(raw["article"], abs=2e-6)
+    assert calibrated["crops"]["calibration_error"] != raw["crops"]["calibration_error"]
+
+
 def test_curve_and_pictures_replace_earlier_ones(models: Path, tmp_path: Path) -> None:
     packed = make_pack(tmp_path / "packed")
     run(models, packed, PARAMS.model_copy(update={"overlays": 9}))
