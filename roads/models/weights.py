@@ -21,6 +21,7 @@ WEIGHTS_FILE = f"unet{WEIGHTS_SUFFIX}"  # what `train` writes into `models/`
 RELEASED = Path("models/released")
 SCORES_FILE = "scores.json"  # next to released weights: their scores from the last stage
 DESCRIPTION_BYTES = 1_000_000  # ours have 3,000
+TEMPERATURES = (0.1, 10.0)  # lowest and highest
 THRESHOLDS_FILE = "thresholds.json"  # in metrics/test/: for the weights evaluated last
 
 
@@ -36,7 +37,8 @@ class Description(pydantic.BaseModel):
     versions: dict[str, str]  # of Keras and the backend
     crop_size: int  # side of the training crops in pixels
     parameters: int  # number of weights
-    temperature: pydantic.PositiveFloat = 1.0  # divides the logits for calibrated probabilities
+    # Divides the logits for calibrated probabilities.
+    temperature: float = pydantic.Field(default=1.0, ge=TEMPERATURES[0], le=TEMPERATURES[1])
     training: dict[str, Any]  # params, epochs run, best epoch and its values
 
 

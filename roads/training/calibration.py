@@ -12,14 +12,13 @@ from scipy.optimize import minimize_scalar
 
 from roads.models.backend import keras
 from roads.models.unet import build_unet
-from roads.models.weights import Description
+from roads.models.weights import TEMPERATURES, Description
 from roads.runtime.arrays import Int64
 from roads.training.batches import CropBatches
 from roads.training.losses import IGNORED
 
 STEPS = 32  # cells of the histogram for each unit of a logit
 LARGEST = 17  # logit; float32 probabilities next to 1 end at 16.6
-BOUNDS = (0.1, 10.0)
 
 
 def fit_temperature(model: keras.Model, valid: CropBatches) -> float:
@@ -31,7 +30,7 @@ def fit_temperature(model: keras.Model, valid: CropBatches) -> float:
             would need another compilation.
 
     Returns:
-        A number within BOUNDS, rounded to four digits; 1 if the crops have no road.
+        A number within TEMPERATURES, rounded to four digits; 1 if the crops have no road.
     """
     size = min(valid.batch_size, valid.count)
     counts = np.zeros((2, 2 * LARGEST * STEPS + 1), np.int64)  # other pixels and road, by logit
@@ -62,5 +61,5 @@ def minimize(counts: Int64) -> float:
         other, road = counts
         return float(other @ np.logaddexp(0, scaled) + road @ np.logaddexp(0, -scaled))
 
-    bounds = tuple(map(math.log, BOUNDS))
+    bounds = tuple(map(math.log, TEMPERATURES))
     return round(math.exp(minimize_scalar(cross_entropy, bounds=bounds, method="bounded").x), 4)
