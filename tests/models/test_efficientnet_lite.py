@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from roads.models.efficientnet_lite import efficientnet_lite0
+from roads.models.efficientnet_lite import LARGEST, efficientnet_lite0
 from roads.models.encoders import load_encoder
 from roads.models.unet import build_unet
 from roads.runtime.errors import UserError
@@ -160,6 +160,9 @@ def test_a_bad_wheel_is_refused(write_wheel: Write, tensors: dict[str, Any]) -> 
     refused(write_wheel(tensors | {stem: tensors[stem] * np.float32(np.inf)}), "not finite")
     refused(write_wheel(tensors, cut=True), "is empty")
     file = write_wheel(tensors)
+    with zipfile.ZipFile(file.with_name("large.whl"), "w", zipfile.ZIP_DEFLATED) as large:
+        large.writestr("large.pth", bytes(LARGEST + 1))
+    refused(file.with_name("large.whl"), "large.pth has 100,000,001 bytes")
     whole = file.read_bytes()
     for damaged in (whole[:-100], whole[:5000] + b"x" + whole[5001:]):
         file.write_bytes(damaged)
