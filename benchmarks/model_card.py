@@ -51,9 +51,9 @@ The second command reproduces the scores above. To continue training from these 
 ## Limits
 
 {limits}
-Roads under trees and in shadow have gaps. Probabilities are calibrated on validation crops of the
-same imagery (temperature {temperature:.2f}). The expected calibration error is {calibration:.4f} on
-the test tiles; expect more elsewhere.
+Roads under trees and in shadow have gaps. Probabilities are calibrated on crops of the
+validation tiles (temperature {temperature:.2f}). The expected calibration error is
+{calibration:.4f} on the test tiles; expect more elsewhere.
 
 ## Licence and citation
 
