@@ -49,10 +49,8 @@ def plan(recipe: Path, changes: list[str], tiles: Path, commit: str) -> dict[str
     """
     changed = read_recipe(recipe) | read_changes(changes)
     params = changed_params(changed | tiles_from(tiles))
-    for section, key in (("train", "weights_folder"), ("unet", "encoder_folder")):
-        params[section][key] = str(
-            PROJECT / params[section][key]
-        )  # training runs in another folder
+    folder = PROJECT / params["train"]["weights_folder"]  # training runs in another folder
+    params["train"]["weights_folder"] = str(folder)
     return {
         "params": params,
         "record": {

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from roads.models.backend import keras
-from roads.models.encoders import ENCODERS, build_encoder
+from roads.models.encoders import build_encoder, preprocess
 from roads.models.initial_weights import GlorotUniform, HeNormal
 from roads.models.layers import BatchNormalization, Conv2DTranspose, MaxPooling2D
 from roads.models.layers import Conv2D as PointwiseConv2D
-from roads.params.unet import UnetParams
+from roads.params.unet import PRETRAINED, UnetParams
 
 CONVOLUTION, NORMALIZATION = "_convolution", "_normalization"  # suffixes of layer names
 
@@ -24,16 +24,16 @@ def build_unet(params: UnetParams, precision: str = "float32", seed: int = 0) ->
     Each level has two 3×3 convolutions with dropout between them, each followed by batch
     normalization and the activation. Levels are connected by 2×2 max pooling in the encoder, by
     2×2 transposed convolutions of stride 2 in the decoder, and by skip connections. The encoder
-    `residual` adds a 1×1 convolution of its input to each level's output (He et al. 2016). One of
-    `ENCODERS` replaces the encoder from stride 2 on; the two convolutions at full resolution are
-    kept, or thin roads would lose their edges.
+    `residual` adds a 1×1 convolution of its input to each level's output (He et al. 2016). The
+    pretrained one replaces the encoder from stride 2 on; the two convolutions at full resolution
+    are kept, or thin roads would lose their edges.
 
     Args:
         params: the net's architecture; `filters` double from level to level.
         precision: Keras dtype policy of the convolutions. Scaling of the input, the head and
             its sigmoid stay float32.
         seed: of the weights; the same seed gives the same weights on every backend, except for
-            an encoder of `ENCODERS`.
+            the pretrained encoder.
 
     Returns:
         A model from images (n, height, width, 3) of 0..255, uint8 or float, to the
@@ -43,12 +43,10 @@ def build_unet(params: UnetParams, precision: str = "float32", seed: int = 0) ->
     blocks = _Blocks(params, keras.dtype_policies.DTypePolicy(precision), seed)
     image = keras.Input((None, None, 3), name="image")
     x = keras.layers.Rescaling(1 / 255, dtype="float32", name="scale")(image)
-    if params.encoder in ENCODERS:
+    if params.encoder == PRETRAINED:
         skips = [blocks.double_convolution(x, 0, "down1")]
-        encoder = build_encoder(
-            params.encoder, params.depth, blocks.policy, params.momentum, next(blocks.seeds)
-        )
-        features = encoder(ENCODERS[params.encoder].preprocess(image))
+        encoder = build_encoder(params.depth, blocks.policy, params.momentum, next(blocks.seeds))
+        features = encoder(preprocess(image))
         features = features if isinstance(features, list) else [features]
         skips, x = [*skips, *features[:-1]], features[-1]
     else:

@@ -1,19 +1,13 @@
 """The section `unet:` of params.yaml."""
 
-from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from roads.runtime.params import Section
 
-NO_WEIGHTS = "none"  # of an encoder
-PRETRAINED = (
-    "efficientnet_lite0",
-    "efficientnetv2b0",
-    "resnet50",
-)  # encoders with ImageNet weights
-DEEPEST = 6  # levels with such an encoder; its last output is at stride 32
+PRETRAINED = "efficientnet_lite0"  # the encoder with ImageNet weights
+DEEPEST = 6  # levels with that encoder; its last output is at stride 32
 MOST_FILTERS = 4096  # at the bottom; more is a typo, and would fill the memory
 
 
@@ -24,11 +18,8 @@ class UnetParams(Section):
     activation: Literal["elu", "relu", "leaky_relu", "gelu", "silu"]
     normalization: Literal["batch", "none"]
     momentum: float = Field(ge=0, lt=1)
-    encoder: Literal["plain", "residual", "efficientnet_lite0", "efficientnetv2b0", "resnet50"] = (
-        "plain"
-    )
-    encoder_weights: str = NO_WEIGHTS
-    encoder_folder: Path = Field(default=Path("models/encoders"), exclude=True)  # of this host
+    encoder: Literal["plain", "residual", "efficientnet_lite0"] = "plain"
+    encoder_weights: Literal["none", "imagenet"] = "none"
 
     @model_validator(mode="after")
     def _net_can_be_built(self) -> Self:
@@ -38,7 +29,7 @@ class UnetParams(Section):
                 f"unet.filters {self.filters} and unet.depth {self.depth} make {most:,} filters at "
                 f"the bottom: at most {MOST_FILTERS:,}"
             )
-        if self.encoder in PRETRAINED and not 2 <= self.depth <= DEEPEST:
+        if self.encoder == PRETRAINED and not 2 <= self.depth <= DEEPEST:
             raise ValueError(
                 f"unet.depth is {self.depth}: with unet.encoder {self.encoder} it must be from 2 "
                 f"to {DEEPEST}"

@@ -16,7 +16,7 @@ from roads.params.parallel import ParallelParams
 from roads.params.sample import SampleParams
 from roads.params.split import SplitParams
 from roads.params.train import NO_NET, TrainParams
-from roads.params.unet import NO_WEIGHTS, PRETRAINED, UnetParams, size_step
+from roads.params.unet import PRETRAINED, UnetParams, size_step
 from roads.runtime.errors import excerpt
 from roads.runtime.params import PARAMS_FILE, Section, load_params, validated
 
@@ -60,15 +60,15 @@ class Params(Section):
             raise ValueError(
                 f"augment.window {self.augment.window} is larger than crop.size {self.crop.size}"
             )
-        if self.train.freeze_encoder_epochs > 0 and self.unet.encoder not in PRETRAINED:
+        if self.train.freeze_encoder_epochs > 0 and self.unet.encoder != PRETRAINED:
             raise ValueError(
                 f"train.freeze_encoder_epochs is {self.train.freeze_encoder_epochs}, but "
                 f"unet.encoder {self.unet.encoder} has no pretrained weights to keep. Set the "
-                f"first to 0, or the second to {' or '.join(PRETRAINED)}"
+                f"first to 0, or the second to {PRETRAINED}"
             )
-        if self.train.epochs > 0 and self.unet.encoder_weights != NO_WEIGHTS:
+        if self.train.epochs > 0 and self.unet.encoder_weights != "none":
             other = None
-            if self.unet.encoder not in PRETRAINED:
+            if self.unet.encoder != PRETRAINED:
                 other = f"unet.encoder {self.unet.encoder}, which has no such weights"
             elif self.train.initial_weights != NO_NET:
                 other = (
@@ -77,8 +77,8 @@ class Params(Section):
                 )
             if other:
                 raise ValueError(
-                    f"unet.encoder_weights {excerpt(self.unet.encoder_weights)} cannot be combined "
-                    f"with {other}. Set unet.encoder_weights to {NO_WEIGHTS}"
+                    f"unet.encoder_weights {self.unet.encoder_weights} cannot be combined with "
+                    f"{other}. Set unet.encoder_weights to none"
                 )
         return self
 

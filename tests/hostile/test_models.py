@@ -16,7 +16,6 @@ import pytest
 
 from roads.dataset.packs import IMAGES_FILE, MASKS_FILE, PackReader
 from roads.models.backend import keras
-from roads.models.encoders import load_encoder
 from roads.models.unet import build_unet
 from roads.models.weights import WEIGHTS_FILE, Description, load_model, load_weights, save_model
 from roads.prediction.inference import Predictor, predict_split
@@ -196,24 +195,6 @@ def test_boxes_that_are_none_are_refused(packed: Path) -> None:
         file["ignored"] = np.array([[3, 0, 0, 0, 2, 2]])  # of a fourth split
     with pytest.raises(UserError, match=r"masks\.h5 has a dataset `ignored` that is not of boxes"):
         PackReader(packed)
-
-
-@pytest.mark.slow
-def test_an_encoders_weights_are_checked_before_they_are_loaded(tmp_path: Path) -> None:
-    model, name = keras.Model(), "efficientnetv2b0"  # it is not come to
-    file = tmp_path / "own.weights.h5"
-    with h5py.File(file, "w") as stream:
-        stream["x"] = h5py.ExternalLink("/etc/hostname", "x")
-    with pytest.raises(UserError, match=r"own\.weights\.h5 was refused: `x` is a link"):
-        load_encoder(model, name, file)
-    whole = keras.applications.EfficientNetV2B0(
-        weights=None, include_top=False, include_preprocessing=False
-    )
-    whole.save_weights(file)
-    with h5py.File(file, "r+") as stream:
-        stream[KERNEL][0] = np.nan
-    with pytest.raises(UserError, match="some of its numbers are not finite"):
-        load_encoder(model, name, file)
 
 
 class _Runs:

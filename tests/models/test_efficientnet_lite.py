@@ -130,7 +130,7 @@ def test_each_tensor_reaches_its_layer_and_no_code_is_run(
     write_wheel: Write, tensors: dict[str, Any], tmp_path: Path
 ) -> None:
     model = build_unet(unet_params(encoder=NAME, depth=6))
-    load_encoder(model, NAME, write_wheel(tensors | {"_evil.weight": Runs(tmp_path / "made")}))
+    load_encoder(model, write_wheel(tensors | {"_evil.weight": Runs(tmp_path / "made")}))
     assert not (tmp_path / "made").exists()
     layers = model.get_layer("encoder").layers
     for layer in layers:
@@ -152,7 +152,7 @@ def test_a_bad_wheel_is_refused(write_wheel: Write, tensors: dict[str, Any]) -> 
 
     def refused(file: Path, reason: str) -> None:
         with pytest.raises(UserError, match=rf"does not hold the weights of {NAME}: .*{reason}"):
-            load_encoder(model, NAME, file)
+            load_encoder(model, file)
 
     stem = "_conv_stem.weight"
     refused(write_wheel({k: v for k, v in tensors.items() if k != stem}), "conv_stem")
