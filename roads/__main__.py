@@ -84,8 +84,8 @@ def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     command = commands.add_parser(
         "compare",
         help="list the roads that a map lacks",
-        description="Compare predicted roads with a map: what is missing in the map, what was not "
-        "seen, and how far apart the others are. A map is GeoJSON, GeoPackage, Shapefile or a "
+        description="Compare predicted roads with a map: what is missing from the map, what was "
+        "not seen, and how far apart the others are. A map is GeoJSON, GeoPackage, Shapefile or a "
         "raster.",
     )
     command.set_defaults(run=compare)

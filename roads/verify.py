@@ -88,7 +88,7 @@ def verify(cache: Path, downloads: Path, whole_cache: bool = False) -> Findings:
         owner = owners.get(path)
         place = f"{owner.path} (stage {owner.stage})" if owner else "no path of this commit"
         if md5 is None:
-            found.lines.append(f"missing in the cache: {place}, {path}")
+            found.lines.append(f"missing from the cache: {place}, {path}")
         elif md5 != path.parent.name + path.name.removesuffix(MANIFEST):
             found.lines.append(f"damaged in the cache: {place}, {path}")
             found.damaged.append(path)
@@ -162,7 +162,7 @@ def _look_at_workspace(
         if file.md5.endswith(MANIFEST):
             continue
         if not file.path.is_file():
-            found.lines.append(f"missing in the workspace: {file.path} (stage {file.stage})")
+            found.lines.append(f"missing from the workspace: {file.path} (stage {file.stage})")
         elif _inode(file.path) not in sound:
             unread[file.path] = file
     for path, md5 in _hashed(list(unread), "md5", "workspace"):

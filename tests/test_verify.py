@@ -103,8 +103,8 @@ def test_missing_files_are_named_and_created_again(repository: Path) -> None:
     said = verify(repository)
     assert said.returncode == 1
     assert said.stdout.splitlines() == [
-        f"missing in the cache: made/two (stage make), {cached(repository, TWO)}",
-        "missing in the workspace: copy (stage copy)",
+        f"missing from the cache: made/two (stage make), {cached(repository, TWO)}",
+        "missing from the workspace: copy (stage copy)",
     ]
     run(repository, "dvc", "repro")
     assert verify(repository).returncode == 0

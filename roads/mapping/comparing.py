@@ -61,7 +61,7 @@ class Comparison:
 
     Attributes:
         match: all pieces, in metres.
-        layers: by name: roads missing in the reference (the longest and most probable first),
+        layers: by name: roads missing from the reference (the longest and most probable first),
             roads not seen by the prediction (the longest and least probable first), and matched
             pieces of the prediction (the largest offset first).
         crs: of the prediction.
@@ -143,7 +143,7 @@ def compare_maps(
         unseen = along(match.unseen) if raster else np.full(len(match.unseen.lines), np.nan)
     sure, unsure = np.nan_to_num(missing, nan=1.0), 1 - np.nan_to_num(unseen)
     layers = {
-        "missing_in_map": _ranked(match.missing, missing, match.missing.lengths * sure),
+        "missing_from_map": _ranked(match.missing, missing, match.missing.lengths * sure),
         "not_seen": _ranked(match.unseen, unseen, match.unseen.lengths * unsure),
         "matched": _ranked(match.matched, matched, match.matched.distances),
     }

@@ -30,9 +30,9 @@ from roads.runtime.files import write_json
 LISTS = {  # titles on the page, and colours on it and in chips
     "matched": ("matched", "#30c030"),
     "not_seen": ("not seen", "#3090ff"),
-    "missing_in_map": ("missing in the map", "#ff3030"),
+    "missing_from_map": ("missing from the map", "#ff3030"),
 }
-KINDS = ("matched", "missing_in_map", "matched_in_reference", "not_seen")  # as in a Match
+KINDS = ("matched", "missing_from_map", "matched_in_reference", "not_seen")  # as in a Match
 DIGITS, SCORE_DIGITS = 2, 4  # decimals of metres; of probabilities and scores
 CHIP_MARGIN, CHIP_SIDE = 60, 500  # pixels around a piece; side of a chip's two pictures
 
@@ -113,7 +113,7 @@ def _print_summary(totals: dict[str, Any], prediction: Path, reference: Path, be
         f"{reference}: {found + unseen:.2f} km of road in that area, "
         f"{found:.2f} km of it predicted",
     ]
-    for key, length in (("missing_in_map", missing), ("not_seen", unseen)):
+    for key, length in (("missing_from_map", missing), ("not_seen", unseen)):
         pieces = totals[key]["pieces"]
         lines.append(f"{LISTS[key][0]}: {length:.2f} km, {pieces} pieces → {begin}_{key}.geojson")
     print("\n".join(map(ascii_controls, lines)))
@@ -152,7 +152,7 @@ def _draw(
         layers = [_page_layer(comparison, key, lines[key]) for key in LISTS]
         with reading_rows(probability) as read:
             write_page(folder / f"{name}_compare.html", raster, read, raster.metres, layers)
-    for key in ("missing_in_map", "not_seen"):
+    for key in ("missing_from_map", "not_seen"):
         for number, line in enumerate(lines[key][:chips], 1):
             path = folder / f"{name}_{key}_{number:0{len(str(chips))}}.jpg"
             _draw_chip(path, raster, line, key, lines)

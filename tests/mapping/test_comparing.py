@@ -52,7 +52,7 @@ def write_lines(
 def lengths(comparison: Comparison) -> dict[str, list[float]]:
     return {
         name: comparison.layers[name].pieces.lengths.round(1).tolist()
-        for name in ("missing_in_map", "not_seen", "matched")
+        for name in ("missing_from_map", "not_seen", "matched")
     }
 
 
@@ -64,10 +64,10 @@ def test_lines_in_any_format_and_system_are_compared_in_metres(
     ours = write_lines(tmp_path / "ours.gpkg", [STREET, ALLEY], probability=[0.9, 0.6])
     theirs = write_lines(tmp_path / f"theirs{suffix}", [[(10, 105), (290, 105)]], crs)
     found = compare_maps(ours, theirs)
-    near = {"missing_in_map": [300], "not_seen": [], "matched": [280]}
+    near = {"missing_from_map": [300], "not_seen": [], "matched": [280]}
     assert {key: pytest.approx(each, abs=0.2) for key, each in lengths(found).items()} == near
     assert found.layers["matched"].pieces.distances == pytest.approx([5], abs=0.05)
-    assert found.layers["missing_in_map"].probability == pytest.approx([0.6])
+    assert found.layers["missing_from_map"].probability == pytest.approx([0.6])
     assert found.match.completeness == 1
 
 
@@ -83,7 +83,7 @@ def test_a_map_of_roads_predict_is_compared_where_it_has_imagery(tmp_path: Path)
     assert missing == pytest.approx(300, abs=2)
     assert unseen == pytest.approx(220, abs=1)
     assert sum(matched) == pytest.approx(220, abs=4)
-    assert found.layers["missing_in_map"].probability[0] > 0.8
+    assert found.layers["missing_from_map"].probability[0] > 0.8
     assert found.layers["not_seen"].probability[0] < 0.3
     assert found.area == f"where {tmp_path / 'out/a_probability.tif'} has data"
 
@@ -108,7 +108,7 @@ def test_raster_maps_are_traced_and_compared_where_both_have_data(tmp_path: Path
     with pytest.raises(UserError, match="Set it with --crs"):
         compare_maps(ours, tmp_path / "theirs.png")
     found = compare_maps(ours, tmp_path / "theirs.png", crs=UTM)
-    assert lengths(found)["missing_in_map"] == lengths(found)["not_seen"] == []
+    assert lengths(found)["missing_from_map"] == lengths(found)["not_seen"] == []
     assert found.match.found.total == pytest.approx(480, abs=4)
     assert found.match.matched.distances.max() < 0.5
 
@@ -123,7 +123,7 @@ def test_the_most_interesting_pieces_come_first(tmp_path: Path) -> None:
     found = compare_maps(frame, theirs)
     assert lengths(found)["not_seen"] == [90, 40]
     found = compare_maps(ours, frame)
-    assert lengths(found)["missing_in_map"] == [280, 150, 200]  # × 1, 0.9 and 0.4
+    assert lengths(found)["missing_from_map"] == [280, 150, 200]  # × 1, 0.9 and 0.4
 
 
 def test_one_layer_of_a_geopackage_is_read(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_lines_without_a_length_or_that_are_not_finite_are_ignored(tmp_path: Pat
     odd = [[(150, 100)] * 2, [], [(10, 100), (np.nan, 100)], [(10, 100), (np.inf, 100)]]
     theirs = write_lines(tmp_path / "theirs.gpkg", [STREET, *odd])
     found = compare_maps(ours, theirs)
-    near = {"missing_in_map": [300], "not_seen": [], "matched": [280]}
+    near = {"missing_from_map": [300], "not_seen": [], "matched": [280]}
     assert lengths(found) == near
     assert found.notes == [
         f"{theirs} has 4 lines whose length is 0 or not finite, which are ignored"
@@ -275,13 +275,13 @@ def test_the_command_writes_lists_totals_page_and_chips(
     assert main([str(word) for word in [*words, *further]]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("0.58 km of road, 0.28 km of it in the map, 2.0 m off on average")
-    assert lines[2].startswith("missing in the map: 0.30 km, 1 pieces → ")
+    assert lines[2].startswith("missing from the map: 0.30 km, 1 pieces → ")
     assert lines[3].startswith("not seen: 0.20 km, 1 pieces → ")
     record = json.loads((told / "a_compare.json").read_text())
     names = sorted(path.name for path in told.iterdir() if path.name != "a_compare.json")
     assert names == sorted(record["files"]) == [
         "a_compare.gpkg", "a_compare.html", "a_matched.geojson",
-        "a_missing_in_map.geojson", "a_missing_in_map_1.jpg", "a_not_seen.geojson",
+        "a_missing_from_map.geojson", "a_missing_from_map_1.jpg", "a_not_seen.geojson",
         "a_not_seen_1.jpg",
     ]  # fmt: skip
     assert record["correctness"] == pytest.approx(280 / 580, abs=0.01)
@@ -301,7 +301,7 @@ def test_the_command_writes_lists_totals_page_and_chips(
     assert blue[:, 1].min() >= colours.shape[1] // 2  # of the drawn half alone
 
     assert main([str(word) for word in words]) == 0  # without page and chips: the earlier ones go
-    assert all(title in page for title in ("missing in the map", "not seen", "matched"))
+    assert all(title in page for title in ("missing from the map", "not seen", "matched"))
     assert not list(told.glob("*.html")) + list(told.glob("*.jpg"))
     other = write_tiff(tmp_path / "b.tif", crossing(30, 28, 10, 15), metres=10)
     assert main([str(word) for word in [*words, "--picture", other]]) == 1
