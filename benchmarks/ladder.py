@@ -7,7 +7,8 @@ are not repeated, so after a kill the same command continues:
     python -m benchmarks.ladder --tiles /absolute/path --work /tmp/ladder --crops 3354
 
 `-S unet.filters=8`, which may be repeated, changes every rung. `--jobs 2` runs two at a time; limit
-the cores of each (`TF_NUM_INTRAOP_THREADS=1`, `ROADS_WORKERS=1`).
+the cores of each (`TF_NUM_INTRAOP_THREADS=1`, `ROADS_WORKERS=1`). `--only-last` runs the last rung
+and the replacements in it, each with three seeds.
 """
 
 import argparse
@@ -60,10 +61,13 @@ INSTEAD = {
     "weighted cross-entropy": "train.loss=weighted_bce",
     "clDice added": "train.cldice_weight=0.5",
     "residual blocks": "unet.encoder=residual",
+    "one-cycle rates": "train.warmup_epochs=3.6 train.learning_rate=3e-3",
+    "batches of 8": "train.batch_size=8 train.learning_rate=1.4e-3",
+    "windows of 384 pixels": "augment.window=384",
 }
 
 
-def runs() -> list[tuple[str, str, dict[str, Any], Sequence[int]]]:
+def runs(only_last: bool) -> list[tuple[str, str, dict[str, Any], Sequence[int]]]:
     """The name, added parameters, all parameters, and seeds of each rung."""
     rows = []
     total = read_changes(ALWAYS.split())
@@ -72,8 +76,9 @@ def runs() -> list[tuple[str, str, dict[str, Any], Sequence[int]]]:
         ends = name in (next(iter(RUNGS)), next(reversed(RUNGS)))
         rows.append((name, added, total, SEEDS if ends else SEEDS[:1]))
     for name, change in INSTEAD.items():
-        rows.append((name, change, total | read_changes(change.split()), SEEDS[:1]))
-    return rows
+        seeds = SEEDS if only_last else SEEDS[:1]
+        rows.append((name, change, total | read_changes(change.split()), seeds))
+    return rows[len(RUNGS) - 1 :] if only_last else rows
 
 
 def score(
@@ -88,7 +93,7 @@ def score(
 
     Args:
         work: the folder of results.
-        crops: the number to train on, rounded to whole epochs.
+        crops: the number of 256×256 pixels to train on, rounded to whole epochs.
         folders: free folders to run in; one is taken, then put back.
         name, changes, seed: of the rung.
     """
@@ -104,7 +109,8 @@ def score(
         params = changed_params(facts["changes"])
         pipeline.run(params, last="pack-h5")
         rows = pipeline.read_json("metrics/data.json")["train_crops"]
-        params["train"]["epochs"] = max(1, round(crops / rows))
+        side = params["augment"]["window"] or params["crop"]["size"]
+        params["train"]["epochs"] = max(1, round(crops * (256 / side) ** 2 / rows))
         pipeline.run(params)
         test = pipeline.read_json("metrics/test.json")
         best = pipeline.read_json("metrics/train.json")["best_epoch"]
@@ -145,7 +151,10 @@ def main() -> None:
     )
     parser.add_argument("--tiles", type=Path, required=True, help="folder of image and map pairs")
     parser.add_argument("--work", type=Path, required=True, help="folder for data and results")
-    parser.add_argument("--crops", type=int, default=22360, help="crops to train on, per rung")
+    parser.add_argument(
+        "--crops", type=int, default=22360, help="crops of 256×256 to train on, per rung"
+    )
+    parser.add_argument("--only-last", action="store_true", help="the last rung, three seeds each")
     parser.add_argument("--jobs", type=int, default=1, help="parallel runs")
     parser.add_argument("-S", dest="changes", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
@@ -157,7 +166,7 @@ def main() -> None:
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
         rungs = [
             (name, added, [pool.submit(run, name, changes | common, seed) for seed in seeds])
-            for name, added, changes, seeds in runs()
+            for name, added, changes, seeds in runs(arguments.only_last)
         ]
     rows = [(name, added, [one.result() for one in results]) for name, added, results in rungs]
     print(table(rows))
