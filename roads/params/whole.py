@@ -66,6 +66,13 @@ class Params(Section):
                 f"unet.encoder {self.unet.encoder} has no pretrained weights to keep. Set the "
                 f"first to 0, or the second to {PRETRAINED}"
             )
+        random = self.unet.encoder_weights == "none" and self.train.initial_weights == NO_NET
+        if self.train.freeze_encoder_epochs > 0 and random:
+            raise ValueError(
+                f"train.freeze_encoder_epochs is {self.train.freeze_encoder_epochs}, but "
+                "unet.encoder_weights and train.initial_weights are none: random weights would be "
+                "kept. Set the first to 0, or one of the others"
+            )
         if self.train.epochs > 0 and self.unet.encoder_weights != "none":
             other = None
             if self.unet.encoder != PRETRAINED:

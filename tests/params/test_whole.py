@@ -39,6 +39,10 @@ from tests.project import params, write_params
         ({"train.epochs": 0}, "train.epochs is 0 and train.initial_weights is none"),
         ({"train.freeze_encoder_epochs": 2}, "2, but unet.encoder plain has no pretrained"),
         (
+            {"unet.encoder": "efficientnet_lite0", "train.freeze_encoder_epochs": 2},
+            "unet.encoder_weights and train.initial_weights are none: random weights would be",
+        ),
+        (
             {"unet.encoder_weights": "imagenet"},
             "unet.encoder_weights imagenet cannot be combined with unet.encoder plain",
         ),
