@@ -61,6 +61,7 @@ INSTEAD = {
     "weighted cross-entropy": "train.loss=weighted_bce",
     "clDice added": "train.cldice_weight=0.5",
     "residual blocks": "unet.encoder=residual",
+    # Rises for 30 % of 12 epochs: those of `--crops 4788` and the 399 crops of 46 tiles.
     "one-cycle rates": "train.warmup_epochs=3.6 train.learning_rate=3e-3",
     "batches of 8": "train.batch_size=8 train.learning_rate=1.4e-3",
     "windows of 384 pixels": "augment.window=384",
