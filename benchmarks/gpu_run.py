@@ -203,8 +203,11 @@ def write_params(params: Params, folder: Path) -> None:
 def after(reason: str, params: Params, out: Path) -> dict[str, Any] | None:
     """The changes for the next try after a training ended like this; None if there is none."""
     train = params["train"]
+    own: dict[str, Any] = {}  # instead of the weights of a pretrained encoder
+    if params["unet"]["encoder_weights"] != "none":
+        own = {"unet.encoder_weights": "none"}
     if reason == "no first step":
-        return dict(SMALL_NET) if changed(params, SMALL_NET) != params else None
+        return SMALL_NET | own if changed(params, SMALL_NET) != params else None
     if reason == "not a number":
         changes: dict[str, Any] = {"train.learning_rate": train["learning_rate"] / 2}
     elif reason == "failed" and train["loop"] != "fit":
@@ -214,7 +217,7 @@ def after(reason: str, params: Params, out: Path) -> dict[str, Any] | None:
     else:
         return None
     if (out / "last" / "unet.weights.h5").exists():
-        changes |= {"train.weights_folder": str(out), "train.initial_weights": "last"}
+        changes |= {"train.weights_folder": str(out), "train.initial_weights": "last"} | own
     return changes
 
 

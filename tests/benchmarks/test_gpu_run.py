@@ -153,6 +153,18 @@ def test_a_failed_training_is_tried_again_with_changes(
     assert not difference(records[0][0], params).keys() - {"train.minutes"}
 
 
+@pytest.mark.parametrize("reason", ["no first step", "not a number", "failed"])
+def test_a_further_try_with_a_pretrained_encoder_has_valid_params(
+    reason: str, tmp_path: Path
+) -> None:
+    recipe = read_recipe(ROOT / "recipes/encoder.yaml")
+    (tmp_path / "last").mkdir()
+    (tmp_path / "last/unet.weights.h5").touch()
+    changes = after(reason, changed_params(recipe), tmp_path)
+    assert changes
+    changed_params(recipe | changes)  # else the try would be refused
+
+
 def test_no_change_is_tried_twice(tmp_path: Path) -> None:
     params = changed_params({"train.loop": "fit", "train.precision": "float32"})
     assert after("failed", params, tmp_path) is None
