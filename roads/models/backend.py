@@ -47,6 +47,9 @@ def _without_chatter() -> Iterator[None]:
 
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only, once TensorFlow reads it
+# By default TensorFlow uses oneDNN only on processors with more than AVX2. With AVX2 it doubles the
+# speed of training too.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 with _without_chatter():
     import keras
 

@@ -75,3 +75,18 @@ def test_start_up_is_silent() -> None:
     command = [sys.executable, "-c", code]
     answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (answer.returncode, answer.stdout, answer.stderr) == (0, "", "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("chosen", "used"), [(None, "True"), ("0", "False")])
+def test_onednn_is_used_unless_it_is_turned_off(chosen: str | None, used: str) -> None:
+    code = (
+        "import roads.models.backend;"
+        "from tensorflow.python.util._pywrap_util_port import IsMklEnabled; print(IsMklEnabled())"
+    )
+    environment = {key: value for key, value in os.environ.items() if "ONEDNN" not in key}
+    if chosen is not None:
+        environment["TF_ENABLE_ONEDNN_OPTS"] = chosen
+    command = [sys.executable, "-c", code]
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert (answer.returncode, answer.stdout.strip()) == (0, used)
