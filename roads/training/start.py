@@ -55,7 +55,7 @@ def _check_architecture(weights: Path, unet: UnetParams) -> None:
         )
 
 
-def pass_on(params: TrainParams, models: Path) -> keras.Model:
+def pass_on(params: TrainParams, models: Path) -> None:
     """Copy the initial weights and their description to `models` unchanged.
 
     Raises:
@@ -65,4 +65,3 @@ def pass_on(params: TrainParams, models: Path) -> keras.Model:
     net, description = load_model(initial)
     save_model(net, models / WEIGHTS_FILE, description)
     print(f"{initial} was copied to {models} without training (train.epochs is 0)")
-    return net

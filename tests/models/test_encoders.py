@@ -45,7 +45,7 @@ def test_without_a_network_the_message_says_how_to_provide_the_file(
     brought.write_bytes(b"no ZIP file")
     assert imagenet_wheel(tmp_path) == brought
     model = build_unet(unet_params(encoder="efficientnet_lite0", depth=2))
-    with pytest.raises(UserError, match="does not hold the weights of efficientnet_lite0"):
+    with pytest.raises(UserError, match=r"does not hold the weights of .*\. Remove it: the next"):
         load_encoder(model, brought)
 
 
