@@ -169,7 +169,11 @@ def main() -> None:
             (name, added, [pool.submit(run, name, changes | common, seed) for seed in seeds])
             for name, added, changes, seeds in runs(arguments.only_last)
         ]
-    rows = [(name, added, [one.result() for one in results]) for name, added, results in rungs]
+        try:
+            rows = [(name, added, [one.result() for one in each]) for name, added, each in rungs]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # a rerun continues from the stored results
+            raise
     print(table(rows))
 
 
