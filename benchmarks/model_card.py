@@ -26,8 +26,8 @@ levels, encoder {encoder}.
 The last stage of the pipeline scored these weights on {test_tiles} whole test tiles. Thresholds are
 the best ones on validation, intervals are 95 % by bootstrap over the tiles, and docs/metrics.md
 explains the scores. Rounding depends on the processor and backend: with `KERAS_BACKEND=jax` or
-`TF_ENABLE_ONEDNN_OPTS=0` the scores of massachusetts-cpu changed by at most 0.0005 (IoU, Dice,
-break-even, clDice), 0.003 (precision, recall) and 0.01 (APLS); other nets are untested.
+`TF_ENABLE_ONEDNN_OPTS=0` the scores of a plain net of 16 filters changed by at most 0.0005 (IoU,
+Dice, break-even, clDice), 0.003 (precision, recall) and 0.01 (APLS); other nets are untested.
 
 | protocol | score | plain | with flips and turns averaged |
 |---|---|---|---|
