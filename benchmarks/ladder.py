@@ -27,7 +27,7 @@ from roads.recipes import changed_params, read_changes
 from roads.runtime.errors import exit_status
 from roads.runtime.files import write_json
 
-SEEDS = (0, 1, 2)  # for the first and the last rung; the others use only the first
+SEEDS: Sequence[int] = (0, 1, 2)  # for the first and the last rung; the others use only the first
 FIRST = (
     "train.loss=soft_dice train.learning_rate=1e-4 train.batch_size=16 train.schedule=constant "
     "unet.dropout=0.1 augment.flips=false augment.turns=false"
@@ -70,7 +70,7 @@ INSTEAD = {
 
 def runs(only_last: bool) -> list[tuple[str, str, dict[str, Any], Sequence[int]]]:
     """The name, added parameters, all parameters, and seeds of each rung."""
-    rows = []
+    rows: list[tuple[str, str, dict[str, Any], Sequence[int]]] = []
     total = read_changes(ALWAYS.split())
     for name, added in RUNGS.items():
         total = total | read_changes(added.split())
@@ -99,7 +99,7 @@ def score(
         name, changes, seed: of the rung.
     """
     result = work / "results" / f"{re.sub('[^a-z]+', '-', name.lower())}-{seed}.json"
-    facts = {"changes": {**changes, "train.seed": seed}, "crops": crops}
+    facts: dict[str, Any] = {"changes": {**changes, "train.seed": seed}, "crops": crops}
     if result.exists():
         earlier: dict[str, Any] = json.loads(result.read_text())
         if earlier["facts"] == facts:
