@@ -66,9 +66,7 @@ def test_a_card_has_the_scores(name: str) -> None:
 def measured(name: str, raw: Path, tiles: list[Tile]) -> dict[str, Any]:
     """What the last stage would say of whole tiles."""
     net, description = load_folded(find_weights(name, RELEASED))
-    # One crop at once, or the single window of a small tile would be padded to a batch of many.
-    section = params()["evaluate"] | {"batch_size": 1}
-    evaluation = EvaluateParams(**section)
+    evaluation = EvaluateParams(**params()["evaluate"])
     predict = tile_predictor(net, description.crop_size, evaluation)
     by_split = {split: [t for t in tiles if t.split == split] for split in SPLITS}
     whole = WholeTiles(**by_split, dropped=[])
