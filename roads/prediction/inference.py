@@ -16,12 +16,17 @@ from roads.runtime.progress import progress
 AHEAD = 2  # batches sent to the device before waiting for the result of the first
 SEVERAL = 8  # batches read and predicted together
 
+# TensorFlow gives oneDNN the kernels of a batch of one in a layout for which it has no fast
+# convolution with AVX2 (tensorflow#62646): a window of 512 pixels then takes ten times as long.
+SMALLEST = 2
+
 
 class Predictor:
     """Predicts with a model that is compiled for few shapes: a short batch is padded.
 
-    It is padded to a power of two, so that a small picture does not cost a whole batch. With JAX
-    the next batches are sent to the device while one is computed.
+    It is padded to a power of two, so that a small picture does not cost a whole batch, and with
+    TensorFlow to two pictures at least. With JAX the next batches are sent to the device while one
+    is computed.
 
     Args:
         model: takes (n, height, width, 3) uint8, scales them itself, and gives (n, height,
@@ -31,7 +36,9 @@ class Predictor:
 
     def __init__(self, model: keras.Model, batch_size: int):
         self.batch_size = batch_size
-        self._predict = _dispatch(model) if backend_name() == "jax" else model.predict_on_batch
+        jax = backend_name() == "jax"
+        self._smallest = 1 if jax else SMALLEST
+        self._predict = _dispatch(model) if jax else model.predict_on_batch
 
     def __call__(self, images: Image8) -> Float32:
         """Predict any number of pictures.
@@ -50,7 +57,8 @@ class Predictor:
         started: deque[tuple[Float32, Any]] = deque()
         for start in range(0, len(images), self.batch_size):
             batch = images[start : start + self.batch_size]
-            size = min(self.batch_size, 1 << (len(batch) - 1).bit_length())
+            size = max(self._smallest, 1 << (len(batch) - 1).bit_length())
+            size = min(self.batch_size, size)
             missing = size - len(batch)
             padded = np.pad(batch, ((0, missing), (0, 0), (0, 0), (0, 0))) if missing else batch
             place = probabilities[start : start + len(batch)]
