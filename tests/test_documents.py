@@ -1,4 +1,4 @@
-"""README and docs: their links lead somewhere, and their commands parse."""
+"""README, docs and model cards: their links lead somewhere, and their commands parse."""
 
 import re
 import shlex
@@ -8,10 +8,11 @@ import pytest
 from dvc.cli import parse_args
 
 from roads.__main__ import main
-from roads.recipes import changed_params, read_changes
+from roads.recipes import changed_params, read_changes, read_recipe
 from tests.project import ROOT, code_blocks
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+CARDS = sorted((ROOT / "models").glob("*/**/README.md"))
 
 
 def anchors(page: Path) -> set[str]:
@@ -20,7 +21,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *CARDS], ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_to_files_and_headings(page: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
         if not link.startswith("http"):
@@ -37,13 +38,15 @@ def test_the_readme_is_short_and_names_every_page() -> None:
         assert f"(docs/{page.name})" in text, page
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *CARDS], ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_have_valid_options_and_params(
     page: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("roads.__main__.exit_status", lambda command: 0)  # parse only
-    text = "\n".join(code_blocks(page)).replace("\\\n", "")
-    for line in re.findall(r"^(?:.*&& )?(?:dvc|roads) .*$", text, re.MULTILINE):
+    text = "\n".join(code_blocks(page)).replace("\\\n", "").replace("python -m roads", "roads")
+    trained_by = r"^\| how \| `(?:\w+=\S+ )?(dvc .*)` \|$"  # in a model card
+    how = re.findall(trained_by, page.read_text(encoding="utf-8"), re.MULTILINE)
+    for line in [*how, *re.findall(r"^(?:.*&& )?(?:dvc|roads) .*$", text, re.MULTILINE)]:
         for command in line.split("&&"):
             program, *words = shlex.split(command, comments=True)
             if program == "dvc":
@@ -53,3 +56,7 @@ def test_commands_have_valid_options_and_params(
                 changed_params(read_changes(first), ROOT / "params.yaml")
             elif program == "roads":
                 main(words)
+                if words[0] == "run":
+                    recipe = read_recipe(ROOT / f"recipes/{words[1]}.yaml")
+                    given = [word for word in words[2:] if not word.startswith("--")]
+                    changed_params(recipe | read_changes(given), ROOT / "params.yaml")
