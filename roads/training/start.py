@@ -48,7 +48,7 @@ def _check_architecture(weights: Path, unet: UnetParams) -> None:
     theirs = read_description(weights).unet
     wrong = [key for key in ARCHITECTURE if getattr(theirs, key) != getattr(unet, key)]
     if wrong:
-        changes = " ".join(f"-S unet.{key}={getattr(theirs, key)}" for key in wrong)
+        changes = " ".join(f"unet.{key}={getattr(theirs, key)}" for key in wrong)
         raise UserError(
             f"{weights} was trained with another net than params.yaml says; train the same one "
             f"with {changes}"

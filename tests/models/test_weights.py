@@ -141,6 +141,22 @@ def test_an_impossible_temperature_is_refused(saved: Path, temperature: str) -> 
         read_description(saved)
 
 
+@pytest.mark.parametrize(
+    ("folder", "way_out"),
+    [
+        ("models/released/net", "`git restore models/released`"),
+        ("net", "Restore it, or train again"),
+    ],
+)
+def test_broken_weights_are_restored_where_they_come_from(
+    tmp_path: Path, folder: str, way_out: str
+) -> None:
+    weights = tmp_path / folder / "unet.weights.h5"
+    weights.parent.mkdir(parents=True)
+    with pytest.raises(UserError, match=way_out):
+        read_description(weights)
+
+
 def test_a_missing_description_is_named(saved: Path) -> None:
     saved.with_name("unet.json").unlink()
     with pytest.raises(UserError, match=r"unet\.json is missing"):

@@ -37,14 +37,17 @@ from tests.project import params, write_params
         ),
         ({"train.warmup_epochs": 12}, "train.warmup_epochs is 12 and train.epochs is 10"),
         ({"train.epochs": 0}, "train.epochs is 0 and train.initial_weights is none"),
-        ({"train.freeze_encoder_epochs": 2}, "2, but unet.encoder plain has no pretrained"),
+        (
+            {"train.freeze_encoder_epochs": 2},
+            "unet.encoder to efficientnet_lite0 and unet.encoder_weights to imagenet",
+        ),
         (
             {"unet.encoder": "efficientnet_lite0", "train.freeze_encoder_epochs": 2},
-            "unet.encoder_weights and train.initial_weights are none: random weights would be",
+            "random weights would be kept. Set the first to 0, or unet.encoder_weights to imagenet",
         ),
         (
             {"unet.encoder_weights": "imagenet"},
-            "unet.encoder_weights imagenet cannot be combined with unet.encoder plain",
+            "to none, or unet.encoder to efficientnet_lite0",
         ),
         (
             {
@@ -92,7 +95,11 @@ def test_keys_that_contradict_each_other_are_both_named(
 
 def test_without_epochs_sizes_need_not_fit_the_net_of_params_yaml(tmp_path: Path) -> None:
     values = params()
-    values["train"] |= {"epochs": 0, "initial_weights": "massachusetts-cpu"}
+    values["train"] |= {
+        "epochs": 0,
+        "initial_weights": "massachusetts-cpu",
+        "freeze_encoder_epochs": 3,
+    }
     values["unet"] |= {"depth": 7, "encoder_weights": "imagenet"}
     values["evaluate"]["window"] = 544
     write_params(tmp_path, values)
