@@ -15,10 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from roads.dataset.packs import PackReader
 from roads.models.backend import backend_name
 from roads.models.weights import load_model, read_description
 from roads.params.train import TrainParams
 from roads.runtime.errors import UserError
+from roads.training.batches import CropBatches
+from roads.training.calibration import fit_temperature
 from stages.train import train
 from tests.packed import AUGMENT, TRAIN, UNET, augment_params, train_params, unet_params, write_pack
 from tests.project import ROOT, hide, params, write_params
@@ -137,10 +140,12 @@ def test_outputs_are_complete_and_describe_the_net(whole: Run) -> None:
             for score in ("loss", "dice", "iou", "road_fraction")
         ),
     }
-    description = read_description(whole.folder / "models" / "unet.weights.h5")
+    net, description = load_model(whole.folder / "models" / "unet.weights.h5")
     assert (description.backend, description.device) == (whole.backend, "CPU")
     assert (description.precision, description.crop_size) == ("float32", 32)
-    assert description.temperature != 1
+    with PackReader(whole.packed) as pack:
+        fitted = fit_temperature(net, CropBatches(pack, "valid", TRAIN["batch_size"]))
+    assert description.temperature == pytest.approx(fitted, rel=0.01)
     assert str(whole.folder) not in description.model_dump_json()
 
     steps, losses = zip(*(line.split("\t") for line in whole.curve()[1:]), strict=True)
@@ -291,7 +296,7 @@ def test_initial_weights_of_another_net_are_refused_with_a_remedy(
     trained: Path, packed: Path, tmp_path: Path
 ) -> None:
     params = train_params(**starting_from(trained))
-    with pytest.raises(UserError, match=r"-S unet\.filters=4 -S unet\.depth=2$"):
+    with pytest.raises(UserError, match=r"with unet\.filters=4 unet\.depth=2$"):
         run_here(tmp_path, packed, params, filters=8, depth=3)
     trained_alone = tmp_path / "alone" / "unet.weights.h5"
     trained_alone.parent.mkdir()
