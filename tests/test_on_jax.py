@@ -1,6 +1,7 @@
 """The tests that need JAX, or hold on both backends, in one process with JAX as the backend."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -25,4 +26,4 @@ def test_tests_pass_on_jax() -> None:
         timeout=900,
     )  # fmt: skip
     assert answer.returncode == 0, answer.stdout
-    assert "28 passed, 1 skipped" in answer.stdout, answer.stdout
+    assert re.search(r"\b[1-9]\d+ passed, 1 skipped", answer.stdout), answer.stdout
