@@ -61,13 +61,14 @@ class Params(Section):
                 f"augment.window {self.augment.window} is larger than crop.size {self.crop.size}"
             )
         freezes = self.train.epochs > 0 and self.train.freeze_encoder_epochs > 0
+        random = self.unet.encoder_weights == "none" and self.train.initial_weights == NO_NET
         if freezes and self.unet.encoder != PRETRAINED:
             raise ValueError(
                 f"train.freeze_encoder_epochs is {self.train.freeze_encoder_epochs}, but "
                 f"unet.encoder {self.unet.encoder} has no pretrained weights to keep. Set the "
-                f"first to 0, or unet.encoder to {PRETRAINED} and unet.encoder_weights to imagenet"
+                f"first to 0, or unet.encoder to {PRETRAINED}"
+                + (" and unet.encoder_weights to imagenet" if random else "")
             )
-        random = self.unet.encoder_weights == "none" and self.train.initial_weights == NO_NET
         if freezes and random:
             raise ValueError(
                 f"train.freeze_encoder_epochs is {self.train.freeze_encoder_epochs}, but "
@@ -76,16 +77,16 @@ class Params(Section):
             )
         if self.train.epochs > 0 and self.unet.encoder_weights != "none":
             wrong = f"unet.encoder_weights {self.unet.encoder_weights} cannot be combined with"
-            if self.unet.encoder != PRETRAINED:
-                raise ValueError(
-                    f"{wrong} unet.encoder {self.unet.encoder}, which has no such weights. Set "
-                    f"unet.encoder_weights to none, or unet.encoder to {PRETRAINED}"
-                )
             if self.train.initial_weights != NO_NET:
                 initial = excerpt(self.train.initial_weights)
                 raise ValueError(
                     f"{wrong} train.initial_weights {initial}, which overrides them. Set "
                     "unet.encoder_weights to none"
+                )
+            if self.unet.encoder != PRETRAINED:
+                raise ValueError(
+                    f"{wrong} unet.encoder {self.unet.encoder}, which has no such weights. Set "
+                    f"unet.encoder_weights to none, or unet.encoder to {PRETRAINED}"
                 )
         return self
 

@@ -50,12 +50,20 @@ from tests.project import params, write_params
             "to none, or unet.encoder to efficientnet_lite0",
         ),
         (
-            {
-                "unet.encoder": "efficientnet_lite0",
-                "unet.encoder_weights": "imagenet",
-                "train.initial_weights": "mine",
-            },
-            "unet.encoder_weights imagenet cannot be combined with train.initial_weights 'mine'",
+            {"train.freeze_encoder_epochs": 2, "train.initial_weights": "mine"},
+            "Set the first to 0, or unet.encoder to efficientnet_lite0",
+        ),
+        *(
+            (
+                {
+                    "unet.encoder": encoder,
+                    "unet.encoder_weights": "imagenet",
+                    "train.initial_weights": "mine",
+                },
+                "cannot be combined with train.initial_weights 'mine', which overrides them. Set "
+                "unet.encoder_weights to none",
+            )
+            for encoder in ("plain", "efficientnet_lite0")
         ),
         ({"train.devices": True}, "train.devices is True: should be auto or a number from 1 on"),
         ({"train.devices": "all"}, "train.devices is 'all': should be auto or a number from 1 on"),
