@@ -1,4 +1,4 @@
-"""Measures the time of the data stages over an unavoidable minimum.
+"""Compares the time of the data stages with an unavoidable minimum.
 
 The floor of a stage only decodes each input once and writes each byte of its outputs once, with the
 same libraries and number of processes. Stage and floor take turns in one process, so other load on

@@ -1,7 +1,7 @@
 """Measures DVC's commands in a copy of the project: the sample's 12 tiles, a tiny net.
 
-Seconds of `dvc repro` without changes, of an experiment that only reruns evaluate, and of the data
-stages of one that changes binarize.threshold.
+Seconds of the first `dvc repro`, of one without changes, of an experiment that only reruns
+evaluate, and of binarize and pack-h5 in one that changes binarize.threshold.
 """
 
 import shutil

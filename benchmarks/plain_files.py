@@ -1,4 +1,4 @@
-"""Compares a PNG file for each crop and mask, as most public code has them, with stacks and packs.
+"""Compares a PNG file for each crop and mask, as in most public code, with stacks and packs.
 
 Seconds to write them, number of files, bytes, seconds of `dvc add` and `dvc checkout`, and crops
 read per second in random order.

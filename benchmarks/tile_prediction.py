@@ -1,4 +1,4 @@
-"""Measures the prediction of whole tiles over the bare net's forward pass.
+"""Compares the prediction of whole tiles with the bare net's forward pass.
 
 Prints seconds for a 1500×1500 tile: for prediction with blended windows as in `evaluate`, for the
 bare forward passes over the same windows, and their ratio; for scoring; and for `python -m roads

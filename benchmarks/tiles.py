@@ -11,7 +11,7 @@ GENERATED = {"train": 6, "valid": 1, "test": 1}
 
 
 def raw_tiles(scratch: Path, count: int) -> Path:
-    """A folder like `data/raw` with `count` tiles, as hard links; best is a multiple of eight."""
+    """A folder like `data/raw` with `count` tiles, as hard links; a multiple of eight is best."""
     base = scratch / "generated"
     if not base.exists():
         base.mkdir(parents=True)

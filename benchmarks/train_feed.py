@@ -1,4 +1,4 @@
-"""Measures training over the bare training step.
+"""Compares training with the bare training step.
 
 Prints crops/s of training from the packed file (with reading, callbacks and backup, without
 validation), of the bare step on a batch in memory, and their ratio. They take turns, epoch by
