@@ -118,11 +118,11 @@ def test_the_bands_that_a_message_asks_for_are_used_and_recorded(
     advised = capsys.readouterr().err.split("`")[1]
     assert main([*words, *advised.split()]) == 0
     assert json.loads((tmp_path / "out/a.json").read_text())["options"]["bands"] == [3, 2, 1]
-    assert "done before" not in capsys.readouterr().out
+    assert "already mapped" not in capsys.readouterr().out
     assert main([*words, *advised.split()]) == 0
-    assert "done before" in capsys.readouterr().out
+    assert "already mapped" in capsys.readouterr().out
     assert main([*words, "--bands", "2"]) == 0
-    assert "done before" not in capsys.readouterr().out
+    assert "already mapped" not in capsys.readouterr().out
 
 
 def test_files_of_the_user_are_refused_before_the_net_is_loaded(
@@ -285,7 +285,7 @@ def test_a_killed_run_goes_on_with_the_next_picture(weights: Path, tmp_path: Pat
     again = command(*words, backend="jax")
     said, errors = again.communicate(timeout=300)
     assert again.returncode == 1
-    assert "1.tif: done before" in said
+    assert "1.tif: already mapped" in said
     *_, broken, count = errors.splitlines()
     assert broken.startswith(f"error: {pictures}/3.tif is broken")
     assert count == "error: 1 of 3 pictures could not be mapped, see above"

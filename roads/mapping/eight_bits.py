@@ -1,4 +1,4 @@
-"""Converts an image or a map that is not 8-bit to what the stages read, in place.
+"""Converts an image or a map that is not 8-bit to a form that the stages read, in place.
 
     python -m roads.mapping.eight_bits image FILE [R,G,B]
     python -m roads.mapping.eight_bits map FILE

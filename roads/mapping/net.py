@@ -30,7 +30,7 @@ class Net:
         """The probability of road at each pixel.
 
         Args:
-            picture: (height, width, 3) uint8 RGB, at 1 m per pixel, of any size but 0.
+            picture: (height, width, 3) uint8 RGB, at 1 m per pixel, of any size except 0.
 
         Returns:
             (height, width) float32, from 0 to 1.

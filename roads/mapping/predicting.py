@@ -243,7 +243,7 @@ def map_file(
     try:
         made_from = _made_from(path, members, model, options)
         if is_done(files, made_from) and not force:
-            return Outcome(f"{path}: done before, in {out}")
+            return Outcome(f"{path}: already mapped, in {out}")
         opened: AbstractContextManager[Raster]
         if members is None:
             opened = open_raster(path, options.bands, options.crs)
@@ -426,8 +426,8 @@ def _metres(raster: Raster, gsd: float | None) -> tuple[float, float] | None:
         metres = (gsd, gsd)
     if metres and not all(FINEST <= each <= COARSEST for each in metres):
         raise UserError(
-            f"{path} has pixels of {metres[0]:.4g} × {metres[1]:.4g} m: supported are {FINEST} to "
-            f"{COARSEST} m. {way_out}"
+            f"{path} has pixels of {metres[0]:.4g} × {metres[1]:.4g} m: only {FINEST} to "
+            f"{COARSEST} m are supported. {way_out}"
         )
     return metres
 

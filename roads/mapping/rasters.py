@@ -49,8 +49,8 @@ from roads.runtime.errors import UserError
 
 WHOLE_JPEG = DECODED_AT_ONCE // 4  # pixels: Pillow holds a whole JPEG, at 4 bytes per pixel
 GDAL_DECODES = (
-    f"of over {WHOLE_JPEG // 10**6} million pixels: decoded by GDAL, with slightly other colours "
-    "than those that nets are trained on"
+    f"of over {WHOLE_JPEG // 10**6} million pixels: decoded by GDAL, whose colours differ slightly "
+    "from those that nets are trained on"
 )
 
 
@@ -289,6 +289,6 @@ def open_file(
             raster = FileRaster(path, dataset, mask, bands, crs, whole_jpeg)
             if mask_path and mask is None:
                 raster.notes.append(
-                    f"is mapped without {mask_path.name}, which is not a mask by GDAL"
+                    f"is mapped without {mask_path.name}, which is not a GDAL mask of its size"
                 )
             yield raster

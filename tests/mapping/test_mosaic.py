@@ -72,7 +72,7 @@ def test_a_changed_tile_is_noticed(tmp_path: Path, capsys: pytest.CaptureFixture
         elif change == "fewer":
             paths.pop()
         map_roads(paths, out, BRIGHTNESS, options(), force=False, mosaic=tmp_path / "m")
-        assert ("done before" in capsys.readouterr().out) == done
+        assert ("already mapped" in capsys.readouterr().out) == done
     facts = json.loads((out / "m.json").read_text())
     assert [each["picture"]["name"] for each in facts["picture"]["mosaic"]] == [
         path.name for path in paths

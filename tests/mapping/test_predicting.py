@@ -237,10 +237,10 @@ def test_a_world_file_gives_the_scale_and_crs_the_place(
     capsys.readouterr()
     assert map_one(picture, out)["crs"] == UTM
     said = capsys.readouterr()
-    assert "done before" not in said.out
+    assert "already mapped" not in said.out
     assert said.err == ""
     map_one(picture, out)
-    assert "done before" in capsys.readouterr().out
+    assert "already mapped" in capsys.readouterr().out
 
 
 def test_a_world_file_in_degrees_asks_for_the_coordinate_system(
@@ -270,7 +270,7 @@ def test_pixel_sizes_out_of_range_are_refused(
     picture = write_tiff(tmp_path / "a.tif", noise(30, 30), metres=metres)
     with pytest.raises(UserError, match="1 of 1 pictures"):
         map_one(picture, tmp_path / "out")
-    assert "supported are 0.01 to 5.0 m" in capsys.readouterr().err
+    assert "only 0.01 to 5.0 m are supported" in capsys.readouterr().err
 
 
 def test_pictures_too_wide_for_memory_are_refused(
@@ -551,7 +551,7 @@ def test_finished_maps_are_kept_and_changed_pictures_mapped_again(
     def redone(model: Model = BRIGHTNESS, force: bool = False, **changes: Any) -> bool:
         before = facts.stat().st_ino
         map_roads([picture], out, model, options(**changes), force=force)
-        said = "done before" not in capsys.readouterr().out
+        said = "already mapped" not in capsys.readouterr().out
         assert said == (facts.stat().st_ino != before)
         return said
 
@@ -636,7 +636,7 @@ def test_a_map_is_complete_after_a_kill_while_files_are_moved(
     assert find_pictures([picture], out, "tif") == [picture]
     capsys.readouterr()
     map_one(picture, out)
-    assert "done before" in capsys.readouterr().out
+    assert "already mapped" in capsys.readouterr().out
     assert {path.name: path.read_bytes() for path in out.iterdir()} == whole
 
 

@@ -348,7 +348,7 @@ def test_sidecars_cannot_open_other_files(tmp_path: Path, name: str, suffix: str
     notes = (
         []
         if suffix == ".ovr"
-        else [f"is mapped without {name}{suffix}, which is not a mask by GDAL"]
+        else [f"is mapped without {name}{suffix}, which is not a GDAL mask of its size"]
     )
     assert raster.notes == notes
 
@@ -373,7 +373,7 @@ def test_a_mask_file_by_gdal_is_read(tmp_path: Path, name: str) -> None:
     write_tiff(mask, np.zeros((10, 10, 1), np.uint8))
     _, missing, raster = read(tmp_path / name)
     assert not missing.any()
-    assert raster.notes == [f"is mapped without {name}.msk, which is not a mask by GDAL"]
+    assert raster.notes == [f"is mapped without {name}.msk, which is not a GDAL mask of its size"]
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.tif"])

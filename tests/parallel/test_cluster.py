@@ -209,7 +209,7 @@ def test_the_command_line_maps_on_the_cluster_and_skips_what_is_done(
     assert list(files_of(here / "out").values()) == list(files_of(here / "alone").values())
     assert f"{here / 'in/2.tif'}: " in capsys.readouterr().out  # a worker needs the whole path
     assert main([*words, "--out=out"]) == 0
-    assert capsys.readouterr().out.count("done before") == 3
+    assert capsys.readouterr().out.count("already mapped") == 3
 
 
 def refuse(item: int) -> None:
