@@ -63,7 +63,7 @@ def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
     add("--window", type=int, help="side of the windows in pixels; default: evaluate's")
     add("--overlap", type=int, help="overlap of windows in pixels; default: evaluate's")
-    count = _number(int, "a number from 1 on", lambda value: value > 0)
+    count = _number(int, "a number of at least 1", lambda value: value > 0)
     add("--batch", type=count, help="windows predicted at once; default: 2 on a CPU, 16 on a GPU")
     add("--tta", action="store_true", help="average flips and turns; 8 times slower")
     add("--format", choices=("tif", "png"), default="tif", help="of probability and mask")
@@ -97,14 +97,21 @@ def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     length = _number(float, "a number above 0", lambda value: 0 < value < math.inf)
     add("--within", type=length, metavar="M", help="metres between matched roads; default: 8")
     add("--layer", metavar="NAME", help="the layer of a file in which several have lines")
-    add("--crs", type=_crs, metavar="EPSG:N", help="the coordinate system, if a file says none")
-    add("--picture", type=Path, metavar="IMAGE", help="also write a map for a browser, over it")
-    count = _number(int, "a number from 1 on", lambda value: value > 0)
-    add("--chips", type=count, metavar="N", help="also pictures of the first N of both lists")
+    add("--crs", type=_crs, metavar="EPSG:N", help="the coordinate system of files that name none")
+    add(
+        "--picture",
+        type=Path,
+        metavar="IMAGE",
+        help="also write a map for a browser, over this picture",
+    )
+    count = _number(int, "a number of at least 1", lambda value: value > 0)
+    add(
+        "--chips", type=count, metavar="N", help="with --picture: cut out the first N of both lists"
+    )
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    """`roads compare`; raises a UserError where a file is no good."""
+    """`roads compare`; raises a UserError if a file cannot be used."""
     from roads.graph.matching import WITHIN
     from roads.mapping.comparison_files import run_comparison
 

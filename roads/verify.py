@@ -2,7 +2,7 @@
 
 Every object in DVC's cache that dvc.lock refers to is hashed and compared with its name, the
 workspace is compared with dvc.lock, and each download with its hash on arrival. Nothing is changed
-unless `--quarantine` is given: it moves damaged files away, for DVC to make again.
+unless `--quarantine` is given: it moves damaged files away, so that DVC recreates them.
 
 A kill while DVC writes dvc.lock, or a power cut, can leave it empty or truncated. It is then
 restored from Git, and later results from DVC's run cache.
@@ -31,7 +31,7 @@ from roads.runtime.state import MARK, dvc_cache, state_folder
 from roads.sources.cache import PART_SUFFIX, RECORD_SUFFIX
 
 MAKE_AGAIN = (
-    "`dvc repro` makes damaged and missing files again (or `dvc pull`, from a remote; "
+    "`dvc repro` recreates damaged and missing files (or `dvc pull`, from a remote; "
     "`dvc checkout` if they are missing only in the workspace)"
 )
 WAY_OUT = f"`make verify QUARANTINE=1` moves damaged files away; then {MAKE_AGAIN}."
@@ -169,7 +169,7 @@ def _look_at_workspace(
         file = unread[path]
         if md5 == file.md5:
             continue
-        found.lines.append(f"not as dvc.lock says: {path} (stage {file.stage})")
+        found.lines.append(f"differs from dvc.lock: {path} (stage {file.stage})")
         cached = _object(objects, file.md5)
         if cached in found.damaged and path.samefile(cached):
             found.damaged.append(path)
@@ -256,7 +256,7 @@ def look_for_damage(whole_cache: bool, quarantine: bool) -> None:
 
     Args:
         whole_cache: also check the objects of other commits and experiments.
-        quarantine: repair dvc.lock, and move damaged files away, for DVC to make again.
+        quarantine: repair dvc.lock, and move damaged files away, so that DVC recreates them.
 
     Raises:
         UserError: problems were found and not fixed, or this is not a DVC repository.

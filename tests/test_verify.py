@@ -81,8 +81,8 @@ def test_a_flipped_byte_is_named_and_quarantined(repository: Path) -> None:
     lines = said.stdout.splitlines()
     assert sum(line.startswith("damaged in the cache: ") for line in lines) == 1
     assert {line for line in lines if not line.startswith("damaged in the cache")} == {
-        "not as dvc.lock says: copy (stage copy)",
-        "not as dvc.lock says: made/one (stage make)",
+        "differs from dvc.lock: copy (stage copy)",
+        "differs from dvc.lock: made/one (stage make)",
         f"damaged download: {download}",
     }
     (line,) = said.stderr.splitlines()
@@ -119,7 +119,7 @@ def test_a_broken_manifest_and_a_changed_workspace_are_named(repository: Path) -
     assert said.returncode == 1
     assert said.stdout.splitlines() == [
         f"damaged in the cache: made (stage make), {manifest}",
-        "not as dvc.lock says: number.json (stage make)",
+        "differs from dvc.lock: number.json (stage make)",
     ]
 
 

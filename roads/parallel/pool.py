@@ -27,13 +27,13 @@ def worker_count() -> int:
     """Processes to use: ROADS_WORKERS, or the cores this process may run on.
 
     Raises:
-        UserError: the variable is not a number from 1 on.
+        UserError: the variable is not a number of at least 1.
     """
     told = os.environ.get(WORKERS_VARIABLE)
     if not told:
         return int(joblib.cpu_count())
     if not (told.isascii() and told.isdigit() and len(told) < 6 and int(told) > 0):
-        raise UserError(f"{WORKERS_VARIABLE} is {excerpt(told)}: should be a number from 1 on")
+        raise UserError(f"{WORKERS_VARIABLE} is {excerpt(told)}: should be a number of at least 1")
     return int(told)
 
 

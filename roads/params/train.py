@@ -44,7 +44,7 @@ class TrainParams(Section):
     def _auto_or_a_number(cls, value: Any) -> Any:
         if value == "auto" or (type(value) is int and value >= 1):
             return value
-        raise ValueError("auto or a number from 1 on")
+        raise ValueError("auto or a number of at least 1")
 
     @model_validator(mode="after")
     def _epochs_leave_some_to_train(self) -> Self:

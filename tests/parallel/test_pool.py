@@ -56,7 +56,7 @@ def test_an_invalid_number_of_workers_is_refused(
     monkeypatch: pytest.MonkeyPatch, told: str
 ) -> None:
     monkeypatch.setenv(WORKERS_VARIABLE, told)
-    with pytest.raises(UserError, match=r"ROADS_WORKERS is .*should be a number from 1 on"):
+    with pytest.raises(UserError, match=r"ROADS_WORKERS is .*should be a number of at least 1"):
         list(in_order(process_id, ITEMS, "many"))
 
 

@@ -65,9 +65,15 @@ from tests.project import params, write_params
             )
             for encoder in ("plain", "efficientnet_lite0")
         ),
-        ({"train.devices": True}, "train.devices is True: should be auto or a number from 1 on"),
-        ({"train.devices": "all"}, "train.devices is 'all': should be auto or a number from 1 on"),
-        ({"train.devices": 0}, "train.devices is 0: should be auto or a number from 1 on"),
+        (
+            {"train.devices": True},
+            "train.devices is True: should be auto or a number of at least 1",
+        ),
+        (
+            {"train.devices": "all"},
+            "train.devices is 'all': should be auto or a number of at least 1",
+        ),
+        ({"train.devices": 0}, "train.devices is 0: should be auto or a number of at least 1"),
         (
             {
                 "train.minutes": 5,
