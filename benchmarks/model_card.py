@@ -53,7 +53,7 @@ The second command reproduces the scores above. To continue training from these 
 {limits}
 Roads under trees and in shadow have gaps. Probabilities are calibrated on crops of the
 validation tiles (temperature {temperature:.2f}). The expected calibration error is
-{calibration:.4f} on the test tiles; expect more elsewhere.
+{calibration:.4f} on the test tiles; expect a larger error elsewhere.
 
 ## Licence and citation
 
