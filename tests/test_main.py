@@ -67,7 +67,7 @@ BAD_CODES = ("EPSG:999999", "EPSG:x", "26986", "/etc/passwd", "EPSG:1:2", "EPSG:
         (["--gsd", "inf"], "inf is not a number"),
         *((["--crs", bad], f"{bad} is not a coordinate system") for bad in BAD_CODES),
         (["--threshold", "1.5"], "1.5 is not a number from 0 to 1"),
-        (["--batch", "0"], "0 is not a number from 1"),
+        (["--batch", "0"], "0 is not a number of at least 1"),
         (["--bands", "3,2"], "3,2 is not one number or three, such as 3,2,1"),
         (["--bands", "0,1,2"], "0,1,2 is not"),
         (["--bands", "red"], "red is not"),
