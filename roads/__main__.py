@@ -98,16 +98,9 @@ def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add("--within", type=length, metavar="M", help="metres between matched roads; default: 8")
     add("--layer", metavar="NAME", help="the layer of a file in which several have lines")
     add("--crs", type=_crs, metavar="EPSG:N", help="the coordinate system of files that name none")
-    add(
-        "--picture",
-        type=Path,
-        metavar="IMAGE",
-        help="also write a map for a browser, over this picture",
-    )
+    add("--picture", type=Path, metavar="IMAGE", help="draw a map for a browser over this image")
     count = _number(int, "a number of at least 1", lambda value: value > 0)
-    add(
-        "--chips", type=count, metavar="N", help="with --picture: cut out the first N of both lists"
-    )
+    add("--chips", type=count, metavar="N", help="cut the first N of both lists from --picture")
 
 
 def compare(arguments: argparse.Namespace) -> None:
