@@ -38,6 +38,8 @@ repro: $(VENV)/pipeline $(if $(CUDA),$(VENV)/cuda)
 # The last commit, and those that experiments started from (their refs are refs/exps/12/34.../NAME).
 # Leaves out files, confidence intervals, counts, and columns that repeat another.
 experiments: $(VENV)/pipeline
+	@git for-each-ref 'refs/exps/??/*/*' | grep --quiet . || \
+	  echo "There are no experiments yet. Run one: dvc exp run -S train.learning_rate=3e-4"
 	@COLUMNS=$(WIDTH) dvc exp show --no-pager --only-changed --hide-workspace --rev HEAD \
 	  $$(git for-each-ref --format='%(refname)' refs/exps | \
 	    sed -nE 's|refs/exps/(..)/(.{38})/.*|--rev \1\2|p' | sort --unique) \
