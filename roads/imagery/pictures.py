@@ -158,9 +158,9 @@ def _read_map(path: Path) -> tuple[Image8, int]:
         map_ = _converted(decoded.picture, "L")
         if decoded.picture.has_transparency_data and not _road_is_opaque(decoded.picture, map_):
             raise UserError(
-                f"{path} has transparent pixels, so its road is ambiguous. Save it as one band, "
-                f"white on road. If that is the alpha band: {_saved_as('A', path)}; if it is "
-                f"the red band: {_saved_as('R', path)}"
+                f"{path} has transparent pixels, so it is unclear which are road. Save it as "
+                f"one band, white on road. If that is the alpha band: {_saved_as('A', path)}; if "
+                f"it is the red band: {_saved_as('R', path)}"
             )
         unknown = without_value(decoded.picture, map_[..., None], decoded.mask)
         if unknown.any():

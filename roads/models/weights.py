@@ -38,7 +38,9 @@ class Description(pydantic.BaseModel):
     crop_size: int  # side of the training crops in pixels
     parameters: int  # number of weights
     # Divides the logits for calibrated probabilities.
-    temperature: float = pydantic.Field(default=1.0, ge=TEMPERATURES[0], le=TEMPERATURES[1])
+    temperature: float = pydantic.Field(
+        default=1.0, strict=True, ge=TEMPERATURES[0], le=TEMPERATURES[1]
+    )
     training: dict[str, Any]  # params, epochs run, best epoch and its values
 
 
@@ -57,7 +59,7 @@ def save_model(
     Raises:
         UserError: a weight is not a finite number.
     """
-    _check_finite(model, f"{weights} is not written: the trained net")
+    _check_finite(model, f"{weights} was not written: the trained net")
     bare = keras.Model(model.inputs, model.outputs, name=model.name)
     # Keras requires the suffix, so the file cannot be written under a partial name directly.
     with replacing(weights) as partial, partial_folder(weights) as folder:

@@ -119,7 +119,9 @@ def check_room(path: Path, needed: int) -> None:
 
 def _full(path: Path, number: int) -> FullDiskError:
     reason = os.strerror(number).lower()
-    return FullDiskError(f"{path} is not written: {reason}. Free some space and run it again.")
+    return FullDiskError(
+        f"{path} could not be written: {reason}. Free some space and run it again."
+    )
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -40,8 +40,9 @@ def held(path: Path, told: str = "", *, wait: bool = False) -> Iterator[None]:
         if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL):
             raise
         raise UserError(
-            f"{path.parent.resolve()} is on a file system without locks, such as some NFS. Move "
-            "the project to another, or, if only this folder is on it, set $ROADS_STATE to another"
+            f"{path.parent.resolve()} is on a file system without locks, as NFS can be. "
+            "Move the project to another one, or, if only this folder is there, set $ROADS_STATE "
+            "to a folder elsewhere"
         ) from None
     try:
         yield

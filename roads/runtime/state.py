@@ -31,7 +31,7 @@ def state_folder(kind: str) -> Path:
 def stale(folder: Path, pattern: str) -> Iterator[Path]:
     """The files of a state folder, at any depth, unchanged for KEPT seconds.
 
-    None if $ROADS_STATE names a folder that already had other content.
+    Yields none if $ROADS_STATE names a folder that already had other content.
     """
     for path in folder.rglob(pattern) if (folder.parent / MARK).exists() else ():
         try:

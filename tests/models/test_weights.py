@@ -132,7 +132,7 @@ def test_a_damaged_description_is_named(saved: Path, text: str) -> None:
         read_description(saved)
 
 
-@pytest.mark.parametrize("temperature", ["0", "NaN", "Infinity", "1e-300", '"x"'])
+@pytest.mark.parametrize("temperature", ["0", "NaN", "Infinity", "true", "1e-300", '"x"'])
 def test_an_impossible_temperature_is_refused(saved: Path, temperature: str) -> None:
     path = saved.with_name("unet.json")
     changed = path.read_text().replace('"temperature": 1.0', f'"temperature": {temperature}')

@@ -108,7 +108,9 @@ def check_full_then_mended(name: str, kilobytes: int, inputs: Path, folder: Path
         assert full.returncode == 1
         said = [line for line in full.stderr.splitlines() if not line.startswith("WARNING")]
         assert len(said) == 1
-        assert re.match(f"error: {folder}/.* is not written: no space left on device", said[0])
+        assert re.match(
+            f"error: {folder}/.* could not be written: no space left on device", said[0]
+        )
         files = {path for path in disk.seen(folder).rglob("*") if path.is_file()}
         left = {str(path.relative_to(disk.seen(folder))) for path in files}
         assert left.isdisjoint(stage.results)
@@ -157,7 +159,9 @@ def check_full_then_mapped(kilobytes: int, folder: Path, inputs: Path) -> None:
         full = disk.run(*command, cwd=ROOT, env=environment)
         assert full.returncode == 1
         said = re.findall("^(?!WARNING|predict: ).+", full.stderr, re.MULTILINE)
-        assert re.match(f"error: {folder}/out/.* is not written: no space left on device", said[0])
+        assert re.match(
+            f"error: {folder}/out/.* could not be written: no space left on device", said[0]
+        )
         assert said[1:] == ["error: 1 of 2 pictures could not be mapped, see above"]
         files = [path.name for path in disk.seen(folder).rglob("*") if path.is_file()]
         assert len(files) == 6
@@ -187,7 +191,7 @@ def test_earlier_files_are_kept(
 ) -> None:
     before = tmp_path / "before"
     before.mkdir()
-    with pytest.raises(FullDiskError, match=f"{before} is not written"), write_aside(before):
+    with pytest.raises(FullDiskError, match=f"{before} could not be written"), write_aside(before):
         raise OSError(number, "full")
     assert list(tmp_path.iterdir()) == [before]
 

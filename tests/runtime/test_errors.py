@@ -74,7 +74,7 @@ def test_a_limit_on_the_size_of_files_names_the_file(tmp_path: Path) -> None:
         cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
     )  # fmt: skip
     assert answer.returncode == 1
-    assert answer.stderr.startswith("error: table.csv is not written: file too large. ")
+    assert answer.stderr.startswith("error: table.csv could not be written: file too large. ")
     assert list(tmp_path.iterdir()) == []
 
 
