@@ -59,7 +59,8 @@ def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "--threshold",
         type=_number(float, "a number from 0 to 1", lambda value: 0 <= value <= 1),
         metavar="P",
-        help="least probability of road; default: best on validation, or 0.5",
+        help="least probability of road; default: best on validation, or 0.5; imagery unlike the "
+        "training's may need a far lower one",
     )
     add("--window", type=int, help="side of the windows in pixels; default: evaluate's")
     add("--overlap", type=int, help="overlap of windows in pixels; default: evaluate's")

@@ -53,6 +53,10 @@ ASSUMED = (
     "the pixel size of some pictures is unknown: 1 m is assumed, and lengths are in pixels. Set "
     "it with --gsd."
 )
+NO_ROAD = (
+    "no road was found in some pictures. If there should be some, try a lower --threshold: the "
+    "imagery may be unlike that of the training (docs/mapping.md, Which threshold)."
+)
 WITHOUT_CRS = (
     "is in an unknown coordinate system. Its unit is assumed to be the metre, a pixel to be "
     "{:.4g} × {:.4g} m, and lengths are in pixels. Set the system with --crs."
@@ -261,6 +265,8 @@ def map_file(
                     f"coordinate system: {gsd:g} m is used, as --gsd says"
                 )
             facts = map_picture(raster, unfinished, model, options)
+            if facts["road_fraction"] == 0:
+                notes.append(NO_ROAD)
             sizes = {"files": file_sizes(folder)}
             write_json(unfinished.facts, made_from | facts | sizes)
     except (UserError, OSError) as error:
