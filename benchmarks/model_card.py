@@ -52,8 +52,8 @@ The second command reproduces the scores above. To continue training from these 
 
 {limits}
 Roads under trees and in shadow have gaps. Probabilities are calibrated on crops of the
-validation tiles (temperature {temperature:.2f}). The expected calibration error is
-{calibration:.4f} on the test tiles; expect a larger error elsewhere.
+validation tiles of Massachusetts by benchmarks/release.py (temperature {temperature:.2f}). The
+expected calibration error is {calibration:.4f} on the test tiles; expect a larger error elsewhere.
 
 ## Licence and citation
 
@@ -65,7 +65,9 @@ MASSACHUSETTS = {
     "limits": """\
 Labels are OpenStreetMap centrelines drawn 7 pixels wide, so the width of a road is not learned;
 some roads are missing and some are displaced. All tiles show Massachusetts in one kind of imagery
-at 1 metre per pixel: expect lower scores elsewhere, at other resolutions and in other seasons.""",
+at 1 metre per pixel: expect lower scores elsewhere, at other resolutions and in other seasons.
+On DeepGlobe's pictures of Asia, the default threshold misses nearly all roads; docs/mapping.md says
+how to choose another.""",
     "licence": """\
 The dataset has no stated licence: these weights are for research. Cite the data as
 Volodymyr Mnih, *Machine Learning for Aerial Image Labeling*, PhD thesis, University of Toronto,
