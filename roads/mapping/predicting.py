@@ -53,8 +53,8 @@ ASSUMED = (
     "the pixel size of some pictures is unknown: 1 m is assumed, and lengths are in pixels. Set "
     "it with --gsd."
 )
-NO_ROAD = (
-    "no road was found in some pictures. If there should be some, try a lower --threshold: the "
+FEW_ROADS = (
+    "under 0.1% of some pictures is road. If that is too little, try a lower --threshold: the "
     "imagery may be unlike that of the training (docs/mapping.md, Which threshold)."
 )
 WITHOUT_CRS = (
@@ -265,8 +265,8 @@ def map_file(
                     f"coordinate system: {gsd:g} m is used, as --gsd says"
                 )
             facts = map_picture(raster, unfinished, model, options)
-            if facts["road_fraction"] == 0:
-                notes.append(NO_ROAD)
+            if facts["road_fraction"] < 0.001:
+                notes.append(FEW_ROADS)
             sizes = {"files": file_sizes(folder)}
             write_json(unfinished.facts, made_from | facts | sizes)
     except (UserError, OSError) as error:

@@ -192,7 +192,7 @@ def test_gsd_is_used_if_the_pixel_size_is_unknown(
     assert "unit" in json.loads((tmp_path / "out/a_roads.geojson").read_text())
 
 
-def test_pictures_without_road_get_advice_once(
+def test_pictures_with_hardly_any_road_get_advice_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dark = [
@@ -201,7 +201,7 @@ def test_pictures_without_road_get_advice_once(
     map_roads(dark, tmp_path / "out", BRIGHTNESS, options(gsd=1.0), force=False)
     said = capsys.readouterr()
     assert said.out.count("0.0% of the imagery") == 2
-    assert said.err == f"predict: {predicting.NO_ROAD}\n"
+    assert said.err == f"predict: {predicting.FEW_ROADS}\n"
     map_roads(dark, tmp_path / "low", BRIGHTNESS, options(gsd=1.0, threshold=0.3), force=False)
     assert capsys.readouterr().err == ""
 
@@ -515,7 +515,7 @@ def test_broken_pictures_are_reported_and_the_others_are_mapped(
     with pytest.raises(UserError, match="4 of 5 pictures"):
         map_roads(pictures, tmp_path / "out", BRIGHTNESS, options(gsd=1.0), force=False)
     said = capsys.readouterr().err.splitlines()
-    errors = [line for line in said if line != f"predict: {predicting.NO_ROAD}"]
+    errors = [line for line in said if line != f"predict: {predicting.FEW_ROADS}"]
     assert [line.split()[1].rsplit("/", 1)[1] for line in errors] == [
         "begin.tif", "half.png", "gone.tif", "text.tif",
     ]  # fmt: skip
@@ -549,7 +549,7 @@ def test_names_are_printed_escaped_on_any_terminal(tmp_path: Path) -> None:
         rf"{tmp_path}/1\x1b[2J\n.tif", rf"{tmp_path}/2\u2192$\frac$.tif",
     ]  # fmt: skip
     assert answer.stderr.splitlines() == [
-        f"predict: {predicting.NO_ROAD}",
+        f"predict: {predicting.FEW_ROADS}",
         rf"error: {tmp_path}/3\udcff.tif has a name that is not valid UTF-8. Rename it.",
         rf"error: {tmp_path}/4\x1b.tif is missing; only local files are read, no URLs",
         "error: 2 of 4 pictures could not be mapped, see above",
