@@ -265,7 +265,7 @@ def map_file(
                     f"coordinate system: {gsd:g} m is used, as --gsd says"
                 )
             facts = map_picture(raster, unfinished, model, options)
-            if facts["road_fraction"] < 0.001:
+            if facts["imagery_fraction"] and facts["road_fraction"] < 0.001:
                 notes.append(FEW_ROADS)
             sizes = {"files": file_sizes(folder)}
             write_json(unfinished.facts, made_from | facts | sizes)

@@ -203,6 +203,8 @@ def test_pictures_with_hardly_any_road_get_advice_once(
     assert said.out.count("0.0% of the imagery") == 2
     assert said.err == f"predict: {predicting.FEW_ROADS}\n"
     map_roads(dark, tmp_path / "low", BRIGHTNESS, options(gsd=1.0, threshold=0.3), force=False)
+    empty = write_tiff(tmp_path / "empty.tif", np.full((40, 40, 3), 255, np.uint8))
+    assert map_one(empty, tmp_path / "out", gsd=1.0)["imagery_fraction"] == 0
     assert capsys.readouterr().err == ""
 
 
